@@ -1,0 +1,46 @@
+/** Owns who computes what within a step: pure functions of the membership that server and nodes evaluate alike. */
+import type { Members } from './control.ts'
+
+/** The owner of (microbatch, stage): microbatches go round the replicas of each stage. */
+export function ownerOf(members: Members, microbatch: number, stage: number): string {
+  const replicas = members[stage]
+  if (!replicas) throw new RangeError(`No stage ${stage} among ${members.length}.`)
+  return replicas[microbatch % replicas.length]!
+}
+
+/** Microbatches of a step that one replica owns, in the order in which it computes them. */
+export function microbatchesOf(members: Members, stage: number, replica: number, microbatches: number): number[] {
+  const replicas = members[stage]!.length
+  const owned: number[] = []
+  for (let m = replica; m < microbatches; m += replicas) owned.push(m)
+  return owned
+}
+
+/** Shards start at multiples of this many elements, so that a shard can be bound as a storage buffer (256 bytes). */
+export const SHARD_ALIGNMENT = 64
+
+export interface Shard {
+  readonly offset: number
+  readonly length: number
+}
+
+/** Cuts a flat vector of `length` elements into one shard a replica; late shards may be empty in a tiny stage. */
+export function shardsOf(length: number, replicas: number): Shard[] {
+  const unit = Math.ceil(length / replicas / SHARD_ALIGNMENT) * SHARD_ALIGNMENT
+  return Array.from({ length: replicas }, (_, r) => {
+    const offset = Math.min(r * unit, length)
+    return { offset, length: Math.min(unit, length - offset) }
+  })
+}
+
+/** The nodes that one node exchanges tensors with, each once: neighbours that share a microbatch, and its own stage. */
+export function partnersOf(members: Members, stage: number, replica: number, microbatches: number): string[] {
+  const self = members[stage]![replica]!
+  const partners = new Set(members[stage])
+  for (const m of microbatchesOf(members, stage, replica, microbatches)) {
+    if (stage > 0) partners.add(ownerOf(members, m, stage - 1))
+    if (stage + 1 < members.length) partners.add(ownerOf(members, m, stage + 1))
+  }
+  partners.delete(self)
+  return [...partners].sort()
+}

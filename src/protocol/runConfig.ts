@@ -1,0 +1,68 @@
+/** Owns the schema of a run's configuration, as a researcher writes it and as every node receives it. */
+import { z } from 'zod'
+
+const count = (max: number) => z.int().min(1).max(max)
+
+/** A Llama-style decoder: RMSNorm, rotary positions, grouped KV heads, SwiGLU, no biases. */
+export const modelConfigSchema = z.object({
+  vocabSize: z.int().min(2).max(65_536).default(256),
+  dModel: count(16_384).default(128),
+  layers: count(256).default(4),
+  heads: count(256).default(4),
+  /** Key and value heads; `heads` must be a multiple of it. */
+  kvHeads: count(256).default(4),
+  /** Hidden width of the SwiGLU block. */
+  ffn: count(65_536).default(384),
+  /** Tokens in one sequence. */
+  blockSize: count(8192).default(64),
+  ropeTheta: z.number().min(1).max(1e8).default(10_000),
+  normEps: z.number().min(1e-12).max(1e-2).default(1e-5),
+  /** One matrix for the embedding and the head; needs a run of one stage. */
+  tieEmbeddings: z.boolean().default(false),
+})
+
+/** AdamW (Loshchilov & Hutter 2019); decay touches matrices only, the rate warms up linearly and falls as a cosine. */
+export const optimizerConfigSchema = z.object({
+  kind: z.literal('adamw').default('adamw'),
+  lr: z.number().positive().max(1).default(3e-3),
+  minLr: z.number().min(0).max(1).default(3e-4),
+  warmupSteps: z.int().min(0).max(1_000_000).default(20),
+  beta1: z.number().min(0).lt(1).default(0.9),
+  beta2: z.number().min(0).lt(1).default(0.99),
+  eps: z.number().positive().max(1e-2).default(1e-8),
+  weightDecay: z.number().min(0).max(10).default(0.1),
+  /** Largest gradient norm over all stages; 0 turns clipping off. */
+  gradClip: z.number().min(0).max(1e6).default(1),
+})
+
+export const codecNameSchema = z.enum(['f32', 'f16', 'int8'])
+export type CodecName = z.infer<typeof codecNameSchema>
+
+export const runConfigSchema = z.object({
+  model: modelConfigSchema.prefault({}),
+  optimizer: optimizerConfigSchema.prefault({}),
+  /** Feeds the initial weights and the order of the data. */
+  seed: z.int().min(0).max(0xffff_ffff).default(1),
+  stages: count(64).default(2),
+  /** Replicas wanted of each stage; a run starts when every stage has them all. */
+  replicas: count(64).default(2),
+  /** Sequences in one step. */
+  batch: count(4096).default(12),
+  /** Sequences in one microbatch; must divide `batch`. */
+  microbatch: count(4096).default(3),
+  steps: count(10_000_000).default(150),
+  codec: codecNameSchema.default('f16'),
+  sync: z.literal('exact').default('exact'),
+  /** Steps between two checkpoints; the last step always makes one. */
+  checkpointEvery: count(1_000_000).default(25),
+  /** Held-out tokens scored after the last step, spread evenly over the tail. */
+  evalTokens: count(100_000_000).default(131_072),
+  /** Refuse nodes whose adapter is software. */
+  requireHardware: z.boolean().default(false),
+})
+
+export type ModelConfig = z.infer<typeof modelConfigSchema>
+export type OptimizerConfig = z.infer<typeof optimizerConfigSchema>
+export type RunConfig = z.infer<typeof runConfigSchema>
+/** What a researcher may leave out. */
+export type RunConfigInput = z.input<typeof runConfigSchema>
