@@ -1,0 +1,69 @@
+/** Owns the store port: what the server must never forget, whichever database keeps it. */
+import type { DatasetView, RunEvent, RunState, StepMetric } from '../../src/protocol/api.ts'
+import type { StageCheckpoint } from '../../src/protocol/control.ts'
+import type { RunConfig } from '../../src/protocol/runConfig.ts'
+
+export interface RunRecord {
+  id: string
+  name: string
+  datasetId: string
+  config: RunConfig
+  state: RunState
+  detail: string
+  /** Last committed step. */
+  step: number
+  generation: number
+  valLoss: number | null
+  rollbacks: number
+  boundaryBytesPerToken: number | null
+  /** Unix milliseconds. */
+  createdAt: number
+  startedAt: number | null
+  finishedAt: number | null
+}
+
+export interface CheckpointRecord {
+  runId: string
+  step: number
+  stages: StageCheckpoint[]
+  bytes: number
+  createdAt: number
+}
+
+/** One interface, several databases: tests/unit/store.compliance runs against each. All writes are durable on return. */
+export interface Store {
+  insertDataset(dataset: DatasetView & { tokensHash: string }): Promise<void>
+  dataset(id: string): Promise<(DatasetView & { tokensHash: string }) | null>
+  datasets(): Promise<DatasetView[]>
+
+  /** The run and its checkpoint of step 0 appear together or not at all. */
+  insertRun(run: RunRecord, initial: CheckpointRecord): Promise<void>
+  run(id: string): Promise<RunRecord | null>
+  /** Newest first. */
+  runs(): Promise<RunRecord[]>
+  updateRun(id: string, change: Partial<Omit<RunRecord, 'id'>>): Promise<void>
+  /** Commits a step: the metric and the run's `step` together. */
+  commitStep(runId: string, metric: StepMetric): Promise<void>
+  metrics(runId: string): Promise<StepMetric[]>
+  /** Publishes a checkpoint; call it only once every chunk was read back whole. */
+  insertCheckpoint(checkpoint: CheckpointRecord): Promise<void>
+  latestCheckpoint(runId: string): Promise<CheckpointRecord | null>
+  checkpoints(runId: string): Promise<CheckpointRecord[]>
+  /** Voids all metrics after `toStep`, sets the run's `step`, and adds one to `rollbacks`. */
+  rollBack(runId: string, toStep: number): Promise<void>
+  appendEvent(runId: string, event: RunEvent): Promise<void>
+  /** The newest `limit` events, oldest first. */
+  events(runId: string, limit: number): Promise<RunEvent[]>
+  close(): Promise<void>
+}
+
+/** Content-addressed bytes: the key is the SHA-256 of the value, in lower-case hex. */
+export interface BlobStore {
+  /** Stores and returns the hash; storing the same bytes twice is one blob. */
+  put(bytes: Uint8Array): Promise<string>
+  has(hash: string): Promise<boolean>
+  /** Reads whole and checks the hash. @throws SkeinError `blob.missing` or `blob.corrupt` */
+  get(hash: string): Promise<Uint8Array<ArrayBuffer>>
+  /** Reads `length` bytes from `offset`, unchecked: for ranges of a dataset. */
+  getRange(hash: string, offset: number, length: number): Promise<Uint8Array<ArrayBuffer>>
+}

@@ -1,0 +1,21 @@
+/** Owns what the HTTP routes may ask of the running system; the coordinator implements it. */
+import type { FleetView, LaunchRequest, LiveEvent, NodeView, RunDetail, RunSummary } from '../../src/protocol/api.ts'
+
+export interface RunControl {
+  /** Validates, writes the initial weights and queues the run. @throws SkeinError `run.*` or `dataset.*`; nothing half-made stays. */
+  launch(request: LaunchRequest): Promise<RunSummary>
+  /** @throws SkeinError `run.unknown`, `run.ended` */
+  cancel(runId: string): Promise<RunSummary>
+  summaries(): Promise<RunSummary[]>
+  /** @throws SkeinError `run.unknown` */
+  detail(runId: string): Promise<RunDetail>
+  nodes(): NodeView[]
+  fleet(): FleetView
+  /** Calls `listener` with a snapshot and then with every change until the returned function is called. */
+  subscribe(runId: string, listener: (event: LiveEvent) => void): Promise<() => void>
+}
+
+/** Checks the bearer token a node got in `welcome`; null when it is not valid. */
+export interface NodeTokens {
+  nodeOf(token: string): string | null
+}
