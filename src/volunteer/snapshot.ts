@@ -1,0 +1,74 @@
+/** Owns what the page knows about its volunteer at one moment: the phase in plain words, the run, and the totals. */
+import type { AdapterDescription, LinkKind } from '../protocol/control.ts'
+import type { ErrorBody } from '../protocol/errors.ts'
+
+/** What this device is doing; `progress` goes from 0 to 1, or is null while it is unknown. */
+export type VolunteerPhase =
+  /** Nothing runs; the button says start. */
+  | { name: 'idle' }
+  /** Looking for a GPU and reaching the server. */
+  | { name: 'checking' }
+  /** A person must act first; `gpu.software_adapter` offers `start({ allowSoftware: true })`. */
+  | { name: 'blocked'; error: ErrorBody }
+  /** Another tab of this profile contributes; this one takes over when that one closes. */
+  | { name: 'otherTab' }
+  /** Connected, and nothing to do; `reason` is the server's sentence. */
+  | { name: 'waiting'; reason: string }
+  | { name: 'loading'; progress: number | null }
+  | { name: 'compiling' }
+  | { name: 'connecting' }
+  /** Ready for a step and waiting for the others. */
+  | { name: 'ready' }
+  | { name: 'training' }
+  | { name: 'merging' }
+  | { name: 'evaluating' }
+  | { name: 'checkpointing' }
+  | { name: 'paused' }
+  /** The control socket is down and being redialled. */
+  | { name: 'reconnecting' }
+  /** The GPU or its Worker died; a fresh one starts in `retryInMs` milliseconds. */
+  | { name: 'lostDevice'; error: ErrorBody; retryInMs: number }
+  /** Stopped by the person. */
+  | { name: 'stopped' }
+
+export type VolunteerPhaseName = VolunteerPhase['name']
+
+/** Sums over every session of this browser profile. */
+export interface Contribution {
+  tokens: number
+  steps: number
+  upBytes: number
+  downBytes: number
+}
+
+export interface VolunteerSnapshot {
+  phase: VolunteerPhase
+  run: { id: string; name: string } | null
+  /** From 0; null without an assignment. */
+  stage: number | null
+  stages: number | null
+  replica: number | null
+  /** Since the page was loaded. */
+  tokens: number
+  steps: number
+  upBytes: number
+  downBytes: number
+  link: LinkKind
+  /** The last thing that went wrong and did not stop us; cleared by the next step. */
+  error: ErrorBody | null
+  adapter: AdapterDescription | null
+  /** This session included. */
+  lifetime: Contribution
+}
+
+/** What `createVolunteer` returns and the page drives. */
+export interface Volunteer {
+  /** Idempotent. `allowSoftware` is the person's word that a slow software adapter is fine. */
+  start(options?: { allowSoftware?: boolean }): void
+  pause(): void
+  resume(): void
+  stop(): void
+  snapshot(): VolunteerSnapshot
+  /** Calls `listener` at once and at each change, until the returned function is called. */
+  subscribe(listener: (snapshot: VolunteerSnapshot) => void): () => void
+}
