@@ -1,0 +1,57 @@
+/** Owns the build of the page, the development proxy and the projects of Vitest. */
+import { svelte } from '@sveltejs/vite-plugin-svelte'
+import { playwright } from '@vitest/browser-playwright'
+import { defineConfig } from 'vitest/config'
+import { browserArgs, dawnEnvironment, findBrowser } from './server/cli/browser.mjs'
+
+const server = process.env.SKEIN_URL ?? 'http://127.0.0.1:8080'
+const proxy = Object.fromEntries(
+  ['/api', '/control', '/peer', '/metrics'].map((path) => [path, { target: server, ws: true }]),
+)
+
+// The forks that load Dawn inherit this; a library path counts only when it is set before a process starts.
+if (process.env.VITEST) Object.assign(process.env, dawnEnvironment())
+
+export default defineConfig({
+  plugins: [svelte({ configFile: false })],
+  worker: { format: 'es' },
+  server: { proxy },
+  build: { target: 'es2023', sourcemap: true },
+  test: {
+    // Two cores: files one after another keep software rendering from starving a file into its time limit.
+    fileParallelism: false,
+    testTimeout: 120_000,
+    hookTimeout: 120_000,
+    projects: [
+      {
+        extends: true,
+        test: {
+          name: 'unit',
+          environment: 'node',
+          pool: 'forks',
+          include: ['tests/{unit,protocol,sim,golden}/**/*.test.ts'],
+        },
+      },
+      {
+        extends: true,
+        test: { name: 'kernels-dawn', environment: 'node', pool: 'forks', include: ['tests/kernels/**/*.test.ts'] },
+      },
+      {
+        extends: true,
+        test: {
+          name: 'kernels-chromium',
+          include: ['tests/kernels/**/*.test.ts'],
+          browser: {
+            enabled: true,
+            headless: true,
+            screenshotFailures: false,
+            provider: playwright({
+              launchOptions: { executablePath: findBrowser() ?? undefined, args: browserArgs() },
+            }),
+            instances: [{ browser: 'chromium' }],
+          },
+        },
+      },
+    ],
+  },
+})
