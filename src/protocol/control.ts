@@ -163,9 +163,11 @@ export const serverMessageSchema = z.discriminatedUnion('type', [
   z.object({
     type: z.literal('step'),
     generation: uint,
-    /** Steps count from 1; an evaluation carries the step it scores. */
+    /** Training steps count from 1; the rounds of an evaluation count on from the last of them. */
     step: uint,
     mode: z.enum(['train', 'evaluate']),
+    /** The round covers microbatches `first` to `first + microbatches - 1`; `first` is 0 in training. */
+    first: uint,
     microbatches: uint,
   }),
   /** `scale` multiplies the gradient sum (clipping over all stages); `lr` is this step's rate. */

@@ -8,12 +8,17 @@ export function ownerOf(members: Members, microbatch: number, stage: number): st
   return replicas[microbatch % replicas.length]!
 }
 
-/** Microbatches of a step that one replica owns, in the order in which it computes them. */
-export function microbatchesOf(members: Members, stage: number, replica: number, microbatches: number): number[] {
+/** Microbatches from `first` on that one replica owns, in the order in which it computes them. */
+export function microbatchesOf(
+  members: Members,
+  stage: number,
+  replica: number,
+  first: number,
+  microbatches: number,
+): number[] {
   const replicas = members[stage]!.length
-  const owned: number[] = []
-  for (let m = replica; m < microbatches; m += replicas) owned.push(m)
-  return owned
+  const all = Array.from({ length: microbatches }, (_, i) => first + i)
+  return all.filter((m) => m % replicas === replica)
 }
 
 /** Shards start at multiples of this many elements, so that a shard can be bound as a storage buffer (256 bytes). */
@@ -33,14 +38,23 @@ export function shardsOf(length: number, replicas: number): Shard[] {
   })
 }
 
-/** The nodes that one node exchanges tensors with, each once: neighbours that share a microbatch, and its own stage. */
-export function partnersOf(members: Members, stage: number, replica: number, microbatches: number): string[] {
+/**
+ * The nodes that one node exchanges tensors with, each once: its own stage, and the neighbours that share a microbatch.
+ * Replicas r and q of adjacent stages share one exactly when r ≡ q modulo the greatest common divisor of their counts.
+ */
+export function partnersOf(members: Members, stage: number, replica: number): string[] {
   const self = members[stage]![replica]!
+  const replicas = members[stage]!.length
   const partners = new Set(members[stage])
-  for (const m of microbatchesOf(members, stage, replica, microbatches)) {
-    if (stage > 0) partners.add(ownerOf(members, m, stage - 1))
-    if (stage + 1 < members.length) partners.add(ownerOf(members, m, stage + 1))
+  for (const neighbours of [members[stage - 1], members[stage + 1]]) {
+    if (!neighbours) continue
+    const divisor = greatestCommonDivisor(replicas, neighbours.length)
+    neighbours.forEach((id, q) => q % divisor === replica % divisor && partners.add(id))
   }
   partners.delete(self)
   return [...partners].sort()
+}
+
+function greatestCommonDivisor(a: number, b: number): number {
+  return b === 0 ? a : greatestCommonDivisor(b, a % b)
 }
