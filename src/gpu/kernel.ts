@@ -1,0 +1,180 @@
+/** Owns the recording of GPU work: kernels, dispatches with their uniforms, copies, readbacks, one submit. */
+import type { BufferView } from './buffers.ts'
+import type { GpuContext } from './device.ts'
+import { template } from './pipelines.ts'
+import type { CompiledPipeline } from './pipelines.ts'
+
+/**
+ * A compiled WGSL entry point. By convention binding 0 is `var<uniform>` (a struct of u32 and f32 words) and the storage
+ * buffers follow from 1.
+ */
+export interface Kernel extends CompiledPipeline {
+  readonly label: string
+}
+
+/** Compiles `source` with its `{{NAME}}` marks filled in. Throws `gpu.shader`. */
+export async function createKernel(
+  gpu: GpuContext,
+  label: string,
+  source: string,
+  constants: Readonly<Record<string, string | number>> = {},
+  entry = 'main',
+): Promise<Kernel> {
+  return { label, ...(await gpu.pipelines.get(template(source, constants), label, entry)) }
+}
+
+/** One word of a uniform struct: a plain number is a u32, {@link f32} marks a float. */
+export type UniformWord = number | { readonly f32: number }
+
+export function f32(value: number): UniformWord {
+  return { f32: value }
+}
+
+/** Workgroup counts; missing ones are 1. */
+export type Grid = readonly [x: number, y?: number, z?: number]
+
+/**
+ * Lays `groups` workgroups out over x and y where one dimension cannot hold them; the kernel computes its index as
+ * `id.x + id.y * count.x` from workgroup_id and num_workgroups, and returns if that is past the end.
+ */
+export function spread(groups: number): Grid {
+  const most = 65_535
+  if (groups <= most) return [groups]
+  const y = Math.ceil(groups / most)
+  return [Math.ceil(groups / y), y]
+}
+
+const SLOT = 256 // The largest minUniformBufferOffsetAlignment that WebGPU allows.
+const SLOTS = 2048
+const UNIFORM_COPY_DST = 0x40 | 0x08
+
+const uniformBuffers = new WeakMap<GPUDevice, GPUBuffer>()
+
+/**
+ * Records commands into one command buffer. Dispatches share a compute pass, WebGPU orders them by what they touch.
+ * Uniforms are gathered on the CPU and written once before the submit, which orders them against earlier submits; after
+ * {@link SLOTS} dispatches the recorder submits by itself and goes on.
+ */
+export class Recorder {
+  readonly #gpu: GpuContext
+  readonly #words = new ArrayBuffer(SLOT * SLOTS)
+  readonly #u32 = new Uint32Array(this.#words)
+  readonly #f32 = new Float32Array(this.#words)
+  readonly #uniforms: GPUBuffer
+  #slots = 0
+  #encoder: GPUCommandEncoder | undefined
+  #pass: GPUComputePassEncoder | undefined
+  #reads: (() => void)[] = []
+  #dispatches = 0
+  #submits = 0
+
+  constructor(gpu: GpuContext) {
+    this.#gpu = gpu
+    let uniforms = uniformBuffers.get(gpu.device)
+    if (!uniforms) {
+      uniforms = gpu.device.createBuffer({ label: 'uniforms', size: SLOT * SLOTS, usage: UNIFORM_COPY_DST })
+      uniformBuffers.set(gpu.device, uniforms)
+    }
+    this.#uniforms = uniforms
+  }
+
+  /** Dispatches recorded since the recorder was made. */
+  get dispatches(): number {
+    return this.#dispatches
+  }
+
+  get submits(): number {
+    return this.#submits
+  }
+
+  /**
+   * Runs `kernel` over `grid` workgroups. `uniforms` fills binding 0 word by word, `buffers` bindings 1, 2, …
+   * One dispatch must not bind one buffer both to be read and to be written.
+   */
+  dispatch(kernel: Kernel, uniforms: readonly UniformWord[], buffers: readonly BufferView[], grid: Grid): void {
+    if (buffers.length + 1 !== kernel.bindings.length) {
+      throw new RangeError(`${kernel.label} takes ${kernel.bindings.length - 1} buffers, not ${buffers.length}.`)
+    }
+    if (uniforms.length * 4 > SLOT) throw new RangeError(`${kernel.label} has too many uniforms.`)
+    const [x, y = 1, z = 1] = grid
+    if (x * y * z === 0) return
+    if (this.#slots === SLOTS) this.submit()
+    const word = (this.#slots * SLOT) / 4
+    uniforms.forEach((value, i) => {
+      if (typeof value === 'number') this.#u32[word + i] = value
+      else this.#f32[word + i] = value.f32
+    })
+    const { device } = this.#gpu
+    const entries: GPUBindGroupEntry[] = [{ binding: 0, resource: { buffer: this.#uniforms, size: SLOT } }]
+    buffers.forEach((view, i) => {
+      // Whole vec4s: every view has room up to its next 256-byte border.
+      const size = Math.ceil(view.size / 16) * 16
+      entries.push({ binding: i + 1, resource: { buffer: view.buffer, offset: view.offset, size } })
+    })
+    this.#pass ??= this.#encoding().beginComputePass()
+    this.#pass.setPipeline(kernel.pipeline)
+    this.#pass.setBindGroup(0, device.createBindGroup({ layout: kernel.layout, entries }), [this.#slots * SLOT])
+    this.#pass.dispatchWorkgroups(x, y, z)
+    this.#slots++
+    this.#dispatches++
+  }
+
+  /** Copies the first `bytes` (a multiple of 4; all by default) of `from` to the start of `to`. */
+  copy(from: BufferView, to: BufferView, bytes = from.size): void {
+    this.#encodingOutsidePass().copyBufferToBuffer(from.buffer, from.offset, to.buffer, to.offset, bytes)
+  }
+
+  /** Fills `view` with zero bytes. */
+  clear(view: BufferView): void {
+    this.#encodingOutsidePass().clearBuffer(view.buffer, view.offset, Math.ceil(view.size / 4) * 4)
+  }
+
+  /** The bytes of `view` as they are at this point of the recording. Resolves some time after `submit`. */
+  read(view: BufferView): Promise<ArrayBuffer> {
+    const { readback } = this.#gpu
+    const staging = readback.take(view.size)
+    const bytes = Math.ceil(view.size / 4) * 4
+    this.#encodingOutsidePass().copyBufferToBuffer(view.buffer, view.offset, staging, 0, bytes)
+    return new Promise((resolve, reject) => {
+      this.#reads.push(() => readback.finish(staging, view.size).then(resolve, reject))
+    })
+  }
+
+  async readF32(view: BufferView): Promise<Float32Array<ArrayBuffer>> {
+    return new Float32Array(await this.read(view))
+  }
+
+  async readU32(view: BufferView): Promise<Uint32Array<ArrayBuffer>> {
+    return new Uint32Array(await this.read(view))
+  }
+
+  /** Hands everything recorded to the queue; the recorder can be used again. */
+  submit(): void {
+    if (!this.#encoder) return
+    this.#endPass()
+    const { queue } = this.#gpu.device
+    if (this.#slots > 0) queue.writeBuffer(this.#uniforms, 0, this.#words, 0, this.#slots * SLOT)
+    queue.submit([this.#encoder.finish()])
+    this.#encoder = undefined
+    this.#slots = 0
+    this.#submits++
+    const reads = this.#reads
+    this.#reads = []
+    for (const read of reads) read()
+  }
+
+  #encoding(): GPUCommandEncoder {
+    this.#encoder ??= this.#gpu.device.createCommandEncoder()
+    return this.#encoder
+  }
+
+  #encodingOutsidePass(): GPUCommandEncoder {
+    this.#endPass()
+    return this.#encoding()
+  }
+
+  #endPass(): void {
+    this.#pass?.end()
+    this.#pass = undefined
+  }
+}
