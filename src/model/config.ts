@@ -1,0 +1,146 @@
+/** Owns the checks of a run's configuration that go beyond its schema: what cannot be trained, and what to do about it. */
+import { fail } from '../protocol/errors.ts'
+import { MAX_FRAME_PAYLOAD_BYTES } from '../protocol/frame.ts'
+import { shardsOf } from '../protocol/routing.ts'
+import type { RunConfig } from '../protocol/runConfig.ts'
+import { stageLayouts } from './layout.ts'
+import { estimateStageMemory, microbatchRows } from './memory.ts'
+
+/** The most that a stage may ask of a device. */
+export const MAX_STAGE_BYTES = 4 * 1024 ** 3
+
+/** The longest storage binding that every WebGPU device grants; no tensor and no activation may be longer. */
+export const MAX_BINDING_BYTES = 128 * 1024 ** 2
+
+/** The longest head the attention kernels hold in registers. */
+export const MAX_HEAD_DIM = 128
+
+const mib = (bytes: number) => `${Math.ceil(bytes / 2 ** 20).toLocaleString('en')} MiB`
+
+/**
+ * Throws the first reason why `config` cannot be trained (on `dataset`, where one is given): `run.heads_do_not_divide`,
+ * `run.kv_heads`, `run.head_dim`, `run.stages_exceed_layers`, `run.tied_stages`, `run.microbatch_does_not_divide`,
+ * `run.memory`, `run.vocabulary`, `run.block_exceeds_dataset`.
+ */
+export function validateRunConfig(config: RunConfig, dataset?: { tokens: number; trainTokens: number }): void {
+  checkShape(config)
+  checkBatch(config)
+  checkMemory(config)
+  if (dataset) checkDataset(config, dataset)
+}
+
+function checkShape({ model, stages }: RunConfig): void {
+  const { dModel, heads, kvHeads, layers } = model
+  if (dModel % heads !== 0) {
+    const near = divisors(dModel).filter((n) => n <= 2 * heads)
+    fail(
+      'run.heads_do_not_divide',
+      `dModel ${dModel} cannot be split into ${heads} heads.`,
+      `Choose a number of heads that divides dModel: ${near.slice(-4).join(', ')}.`,
+    )
+  }
+  if (heads % kvHeads !== 0) {
+    fail(
+      'run.kv_heads',
+      `${heads} heads cannot share ${kvHeads} key and value heads evenly.`,
+      `Choose kvHeads among ${divisors(heads).join(', ')}.`,
+    )
+  }
+  const headDim = dModel / heads
+  if (headDim % 2 !== 0 || headDim > MAX_HEAD_DIM) {
+    fail(
+      'run.head_dim',
+      `dModel / heads gives heads of ${headDim}; rotary positions need an even number, the kernels at most ${MAX_HEAD_DIM}.`,
+      'Change dModel or heads so that dModel / heads is even and within the limit, such as 32 or 64.',
+    )
+  }
+  if (stages > layers) {
+    fail(
+      'run.stages_exceed_layers',
+      `${stages} stages cannot each hold one of ${layers} layers.`,
+      `Use at most ${layers} stages, or more layers.`,
+    )
+  }
+  if (model.tieEmbeddings && stages > 1) {
+    fail(
+      'run.tied_stages',
+      'Tied embeddings put embedding and head into one matrix, which one stage must hold.',
+      'Use one stage, or set tieEmbeddings to false.',
+    )
+  }
+}
+
+function checkBatch({ batch, microbatch }: RunConfig): void {
+  if (batch % microbatch !== 0) {
+    fail(
+      'run.microbatch_does_not_divide',
+      `A batch of ${batch} sequences cannot be cut into microbatches of ${microbatch}.`,
+      `Choose a microbatch among ${divisors(batch).join(', ')}.`,
+    )
+  }
+}
+
+function checkMemory(config: RunConfig): void {
+  const { model, stages, replicas } = config
+  const layouts = stageLayouts(model, stages)
+  for (const layout of layouts) {
+    for (const tensor of layout.tensors) {
+      if (tensor.length * 4 <= MAX_BINDING_BYTES) continue
+      fail(
+        'run.memory',
+        `${tensor.name} takes ${mib(tensor.length * 4)}; a device binds at most ${mib(MAX_BINDING_BYTES)} at once.`,
+        'Use a smaller vocabSize, dModel or ffn.',
+      )
+    }
+  }
+  const activation = microbatchRows(config) * Math.max(model.dModel, model.ffn) * 4
+  if (activation > MAX_BINDING_BYTES) {
+    fail(
+      'run.memory',
+      `An activation of one microbatch takes ${mib(activation)}; a device binds at most ${mib(MAX_BINDING_BYTES)} at once.`,
+      'Use a smaller microbatch or blockSize.',
+    )
+  }
+  for (const layout of layouts) {
+    const shard = shardsOf(layout.length, replicas)[0]!.length * 4
+    if (replicas > 1 && shard > MAX_FRAME_PAYLOAD_BYTES) {
+      fail(
+        'run.memory',
+        `A replica of stage ${layout.stage} would exchange shards of ${mib(shard)}; ${mib(MAX_FRAME_PAYLOAD_BYTES)} is the most.`,
+        'Use more stages or more replicas.',
+      )
+    }
+    const { total } = estimateStageMemory(config, layout.stage)
+    if (total <= MAX_STAGE_BYTES) continue
+    fail(
+      'run.memory',
+      `Stage ${layout.stage} needs about ${mib(total)} on each device; ${mib(MAX_STAGE_BYTES)} is the most.`,
+      stages < model.layers
+        ? 'Use more stages or a smaller microbatch.'
+        : 'Use a smaller microbatch or a smaller model.',
+    )
+  }
+}
+
+function checkDataset({ model }: RunConfig, dataset: { tokens: number; trainTokens: number }): void {
+  if (model.vocabSize < 256) {
+    fail(
+      'run.vocabulary',
+      `A vocabulary of ${model.vocabSize} cannot hold the 256 bytes that datasets are made of.`,
+      'Set vocabSize to 256 or more.',
+    )
+  }
+  const heldOut = dataset.tokens - dataset.trainTokens
+  const least = Math.min(dataset.trainTokens, heldOut)
+  if (least <= model.blockSize) {
+    fail(
+      'run.block_exceeds_dataset',
+      `The dataset has ${dataset.trainTokens} tokens to train on and ${heldOut} held out; a sequence takes ${model.blockSize + 1}.`,
+      'Upload a longer text or use a smaller blockSize.',
+    )
+  }
+}
+
+function divisors(n: number): number[] {
+  return Array.from({ length: n }, (_, i) => i + 1).filter((i) => n % i === 0)
+}
