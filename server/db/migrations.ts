@@ -1,0 +1,127 @@
+/** Owns the schema of the embedded database: the tables as Kysely sees them and the migrations that made them. */
+import { sql } from 'kysely'
+import type { Generated, Kysely } from 'kysely'
+import type { Migration, MigrationProvider } from 'kysely/migration'
+
+export interface Tables {
+  datasets: {
+    id: string
+    name: string
+    bytes: number
+    tokens: number
+    train_tokens: number
+    tokens_hash: string
+    created_at: number
+  }
+  runs: {
+    id: string
+    name: string
+    dataset_id: string
+    /** JSON of a `RunConfig`. */
+    config: string
+    state: string
+    detail: string
+    step: number
+    generation: number
+    val_loss: number | null
+    rollbacks: number
+    boundary_bytes_per_token: number | null
+    created_at: number
+    started_at: number | null
+    finished_at: number | null
+  }
+  metrics: {
+    run_id: string
+    step: number
+    loss: number
+    grad_norm: number
+    lr: number
+    tokens: number
+    duration_ms: number
+    at: number
+  }
+  checkpoints: {
+    run_id: string
+    step: number
+    /** JSON of `StageCheckpoint[]`. */
+    stages: string
+    bytes: number
+    created_at: number
+  }
+  events: {
+    /** Given by the database; grows with every event. */
+    id: Generated<number>
+    run_id: string
+    at: number
+    step: number
+    text: string
+  }
+}
+
+const first: Migration = {
+  async up(db: Kysely<unknown>) {
+    await db.schema
+      .createTable('datasets')
+      .addColumn('id', 'text', (c) => c.primaryKey())
+      .addColumn('name', 'text', (c) => c.notNull())
+      .addColumn('bytes', 'integer', (c) => c.notNull())
+      .addColumn('tokens', 'integer', (c) => c.notNull())
+      .addColumn('train_tokens', 'integer', (c) => c.notNull())
+      .addColumn('tokens_hash', 'text', (c) => c.notNull())
+      .addColumn('created_at', 'integer', (c) => c.notNull())
+      .execute()
+    await db.schema
+      .createTable('runs')
+      .addColumn('id', 'text', (c) => c.primaryKey())
+      .addColumn('name', 'text', (c) => c.notNull())
+      .addColumn('dataset_id', 'text', (c) => c.notNull().references('datasets.id'))
+      .addColumn('config', 'text', (c) => c.notNull().check(sql`json_valid(config)`))
+      .addColumn('state', 'text', (c) => c.notNull())
+      .addColumn('detail', 'text', (c) => c.notNull())
+      .addColumn('step', 'integer', (c) => c.notNull())
+      .addColumn('generation', 'integer', (c) => c.notNull())
+      .addColumn('val_loss', 'real')
+      .addColumn('rollbacks', 'integer', (c) => c.notNull())
+      .addColumn('boundary_bytes_per_token', 'real')
+      .addColumn('created_at', 'integer', (c) => c.notNull())
+      .addColumn('started_at', 'integer')
+      .addColumn('finished_at', 'integer')
+      .execute()
+    await db.schema.createIndex('runs_by_age').on('runs').column('created_at').execute()
+    await db.schema
+      .createTable('metrics')
+      .addColumn('run_id', 'text', (c) => c.notNull().references('runs.id').onDelete('cascade'))
+      .addColumn('step', 'integer', (c) => c.notNull())
+      .addColumn('loss', 'real', (c) => c.notNull())
+      .addColumn('grad_norm', 'real', (c) => c.notNull())
+      .addColumn('lr', 'real', (c) => c.notNull())
+      .addColumn('tokens', 'integer', (c) => c.notNull())
+      .addColumn('duration_ms', 'real', (c) => c.notNull())
+      .addColumn('at', 'integer', (c) => c.notNull())
+      .addPrimaryKeyConstraint('metrics_key', ['run_id', 'step'])
+      .execute()
+    await db.schema
+      .createTable('checkpoints')
+      .addColumn('run_id', 'text', (c) => c.notNull().references('runs.id').onDelete('cascade'))
+      .addColumn('step', 'integer', (c) => c.notNull())
+      .addColumn('stages', 'text', (c) => c.notNull().check(sql`json_valid(stages)`))
+      .addColumn('bytes', 'integer', (c) => c.notNull())
+      .addColumn('created_at', 'integer', (c) => c.notNull())
+      .addPrimaryKeyConstraint('checkpoints_key', ['run_id', 'step'])
+      .execute()
+    await db.schema
+      .createTable('events')
+      .addColumn('id', 'integer', (c) => c.primaryKey().autoIncrement())
+      .addColumn('run_id', 'text', (c) => c.notNull().references('runs.id').onDelete('cascade'))
+      .addColumn('at', 'integer', (c) => c.notNull())
+      .addColumn('step', 'integer', (c) => c.notNull())
+      .addColumn('text', 'text', (c) => c.notNull())
+      .execute()
+    await db.schema.createIndex('events_by_run').on('events').columns(['run_id', 'id']).execute()
+  },
+}
+
+/** Migrations by name, applied in the names' order; a published one is never edited. */
+export const migrations: MigrationProvider = {
+  getMigrations: () => Promise.resolve({ '0001_runs': first }),
+}

@@ -1,0 +1,187 @@
+/** Owns the SQLite store: one file, write-ahead log, every commit synced to disk before it returns. */
+import Database from 'better-sqlite3'
+import { Kysely, SqliteDialect } from 'kysely'
+import type { Insertable } from 'kysely'
+import { Migrator } from 'kysely/migration'
+import type { DatasetView } from '../../src/protocol/api.ts'
+import { fail, SkeinError } from '../../src/protocol/errors.ts'
+import { migrations } from './migrations.ts'
+import type { Tables } from './migrations.ts'
+import { checkpointOf, checkpointRow, datasetOf, metricOf, runOf, runRow } from './rows.ts'
+import type { CheckpointRecord, RunRecord, Store } from './store.ts'
+
+/** Milliseconds a statement waits for another process that holds the file. */
+const BUSY_MS = 5000
+
+const unknownRun = (id: string) =>
+  fail('run.unknown', `There is no run ${id}.`, 'Look the run up in the console or with GET /api/v1/runs.')
+
+class SqliteStore implements Store {
+  private readonly db: Kysely<Tables>
+
+  constructor(db: Kysely<Tables>) {
+    this.db = db
+  }
+
+  async insertDataset(dataset: DatasetView & { tokensHash: string }): Promise<void> {
+    const { trainTokens, tokensHash, createdAt, ...same } = dataset
+    const row = { ...same, train_tokens: trainTokens, tokens_hash: tokensHash, created_at: createdAt }
+    await this.db.insertInto('datasets').values(row).execute()
+  }
+
+  async dataset(id: string): Promise<(DatasetView & { tokensHash: string }) | null> {
+    const row = await this.db.selectFrom('datasets').selectAll().where('id', '=', id).executeTakeFirst()
+    return row ? datasetOf(row) : null
+  }
+
+  async datasets(): Promise<DatasetView[]> {
+    const rows = await this.db.selectFrom('datasets').selectAll().orderBy('created_at', 'desc').orderBy('id').execute()
+    return rows.map((row) => {
+      const { tokensHash: _, ...view } = datasetOf(row)
+      return view
+    })
+  }
+
+  async insertRun(run: RunRecord, initial: CheckpointRecord): Promise<void> {
+    await this.db.transaction().execute(async (tx) => {
+      await tx
+        .insertInto('runs')
+        .values(runRow(run) as Insertable<Tables['runs']>)
+        .execute()
+      await tx.insertInto('checkpoints').values(checkpointRow(initial)).execute()
+    })
+  }
+
+  async run(id: string): Promise<RunRecord | null> {
+    const row = await this.db.selectFrom('runs').selectAll().where('id', '=', id).executeTakeFirst()
+    return row ? runOf(row) : null
+  }
+
+  async runs(): Promise<RunRecord[]> {
+    const rows = await this.db.selectFrom('runs').selectAll().orderBy('created_at', 'desc').orderBy('id').execute()
+    return rows.map(runOf)
+  }
+
+  async updateRun(id: string, change: Partial<Omit<RunRecord, 'id'>>): Promise<void> {
+    const row = runRow(change)
+    if (Object.keys(row).length === 0) return
+    const result = await this.db.updateTable('runs').set(row).where('id', '=', id).executeTakeFirst()
+    if (result.numUpdatedRows === 0n) unknownRun(id)
+  }
+
+  async commitStep(runId: string, metric: Parameters<Store['commitStep']>[1]): Promise<void> {
+    const { gradNorm, durationMs, ...same } = metric
+    await this.db.transaction().execute(async (tx) => {
+      const result = await tx
+        .updateTable('runs')
+        .set({ step: metric.step })
+        .where('id', '=', runId)
+        .where('step', '=', metric.step - 1)
+        .executeTakeFirst()
+      if (result.numUpdatedRows === 0n) {
+        const run = await tx.selectFrom('runs').select('step').where('id', '=', runId).executeTakeFirst()
+        if (!run) unknownRun(runId)
+        fail(
+          'store.step_order',
+          `Step ${metric.step} cannot be committed after step ${run!.step}: each step counts exactly once.`,
+          'Restart the server; the run goes on from its last checkpoint.',
+        )
+      }
+      const row = { ...same, run_id: runId, grad_norm: gradNorm, duration_ms: durationMs }
+      await tx.insertInto('metrics').values(row).execute()
+    })
+  }
+
+  async metrics(runId: string): ReturnType<Store['metrics']> {
+    const rows = await this.db.selectFrom('metrics').selectAll().where('run_id', '=', runId).orderBy('step').execute()
+    return rows.map(metricOf)
+  }
+
+  async insertCheckpoint(checkpoint: CheckpointRecord): Promise<void> {
+    const row = checkpointRow(checkpoint)
+    await this.db
+      .insertInto('checkpoints')
+      .values(row)
+      // A step saved again after a rollback replaces what the voided one left.
+      .onConflict((conflict) => conflict.columns(['run_id', 'step']).doUpdateSet(row))
+      .execute()
+  }
+
+  async latestCheckpoint(runId: string): Promise<CheckpointRecord | null> {
+    const row = await this.db
+      .selectFrom('checkpoints')
+      .selectAll()
+      .where('run_id', '=', runId)
+      .orderBy('step', 'desc')
+      .limit(1)
+      .executeTakeFirst()
+    return row ? checkpointOf(row) : null
+  }
+
+  async checkpoints(runId: string): Promise<CheckpointRecord[]> {
+    const query = this.db.selectFrom('checkpoints').selectAll().where('run_id', '=', runId).orderBy('step')
+    return (await query.execute()).map(checkpointOf)
+  }
+
+  async rollBack(runId: string, toStep: number): Promise<void> {
+    await this.db.transaction().execute(async (tx) => {
+      const result = await tx
+        .updateTable('runs')
+        .set((eb) => ({ step: toStep, rollbacks: eb('rollbacks', '+', 1) }))
+        .where('id', '=', runId)
+        .executeTakeFirst()
+      if (result.numUpdatedRows === 0n) unknownRun(runId)
+      await tx.deleteFrom('metrics').where('run_id', '=', runId).where('step', '>', toStep).execute()
+      await tx.deleteFrom('checkpoints').where('run_id', '=', runId).where('step', '>', toStep).execute()
+    })
+  }
+
+  async appendEvent(runId: string, event: Parameters<Store['appendEvent']>[1]): Promise<void> {
+    const { at, step, text } = event
+    await this.db.insertInto('events').values({ run_id: runId, at, step, text }).execute()
+  }
+
+  async events(runId: string, limit: number): ReturnType<Store['events']> {
+    const rows = await this.db
+      .selectFrom('events')
+      .select(['at', 'step', 'text'])
+      .where('run_id', '=', runId)
+      .orderBy('id', 'desc')
+      .limit(limit)
+      .execute()
+    return rows.reverse()
+  }
+
+  async close(): Promise<void> {
+    await this.db.destroy()
+  }
+}
+
+/**
+ * Opens the file, creating and migrating it as needed; `:memory:` gives a store that ends with the process.
+ * @throws SkeinError `store.open` when the file cannot be opened, is no database or comes from a newer version
+ */
+export async function openSqliteStore(path: string): Promise<Store> {
+  let database: Database.Database | undefined
+  try {
+    database = new Database(path, { timeout: BUSY_MS })
+    database.pragma('journal_mode = WAL')
+    database.pragma('synchronous = FULL')
+    database.pragma('foreign_keys = ON')
+    const db = new Kysely<Tables>({ dialect: new SqliteDialect({ database }) })
+    const { error } = await new Migrator({ db, provider: migrations }).migrateToLatest()
+    if (error) throw error
+    return new SqliteStore(db)
+  } catch (caught) {
+    database?.close()
+    const why = caught instanceof Error ? caught.message : String(caught)
+    throw new SkeinError(
+      {
+        code: 'store.open',
+        message: `The database ${path} cannot be opened: ${why}`,
+        remedy: 'Check that the data folder is writable and belongs to this version of Skein, or choose another one.',
+      },
+      { cause: caught },
+    )
+  }
+}

@@ -1,0 +1,68 @@
+/** Owns the proof that the SQLite store complies, survives reopening and refuses what it cannot read. */
+import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import Database from 'better-sqlite3'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { openSqliteStore } from '../../../server/db/sqlite.ts'
+import { checkpoint, dataset, describeStore, run } from './store.compliance.ts'
+
+describeStore('SQLite in memory', async () => ({
+  store: await openSqliteStore(':memory:'),
+  clean: () => Promise.resolve(),
+}))
+
+describeStore('SQLite in a file', async () => {
+  const folder = await mkdtemp(join(tmpdir(), 'skein-store-'))
+  return {
+    store: await openSqliteStore(join(folder, 'skein.db')),
+    clean: () => rm(folder, { recursive: true }),
+  }
+})
+
+describe('SQLite file', () => {
+  let folder: string
+  beforeAll(async () => {
+    folder = await mkdtemp(join(tmpdir(), 'skein-store-'))
+  })
+  afterAll(() => rm(folder, { recursive: true }))
+
+  it('holds after reopening what was written, and was synced at every commit', async () => {
+    const path = join(folder, 'again.db')
+    const store = await openSqliteStore(path)
+    await store.insertDataset(dataset())
+    await store.insertRun(run(), checkpoint())
+    // A second process may look while the first one writes.
+    const other = await openSqliteStore(path)
+    expect(await other.run('r1')).toEqual(run())
+    await other.close()
+    await store.close()
+    const again = await openSqliteStore(path)
+    expect(await again.run('r1')).toEqual(run())
+    await again.close()
+    const raw = new Database(path)
+    expect(raw.pragma('journal_mode', { simple: true })).toBe('wal')
+    raw.close()
+  })
+
+  it('names a JSON column that another hand damaged', async () => {
+    const path = join(folder, 'damaged.db')
+    const store = await openSqliteStore(path)
+    await store.insertDataset(dataset())
+    await store.insertRun(run(), checkpoint())
+    const raw = new Database(path)
+    raw.prepare(`update runs set config = '{"stages":0}'`).run()
+    raw.prepare(`update checkpoints set stages = '[{"stage":0}]'`).run()
+    raw.close()
+    await expect(store.run('r1')).rejects.toMatchObject({ code: 'store.corrupt' })
+    await expect(store.latestCheckpoint('r1')).rejects.toMatchObject({ code: 'store.corrupt' })
+    await store.close()
+  })
+
+  it('refuses a file that is no database', async () => {
+    const path = join(folder, 'text.db')
+    await writeFile(path, 'This is a letter, not a database. '.repeat(100))
+    await expect(openSqliteStore(path)).rejects.toMatchObject({ code: 'store.open', remedy: expect.any(String) })
+    await expect(openSqliteStore(join(folder, 'no', 'folder', 'x.db'))).rejects.toMatchObject({ code: 'store.open' })
+  })
+})
