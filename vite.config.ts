@@ -4,7 +4,7 @@ import { playwright } from '@vitest/browser-playwright'
 import { defineConfig } from 'vitest/config'
 import { browserArgs, dawnEnvironment, findBrowser } from './server/cli/browser.mjs'
 
-const server = process.env.SKEIN_URL ?? 'http://127.0.0.1:8080'
+const server = process.env.SKEIN_URL ?? `http://127.0.0.1:${process.env.SKEIN_PORT ?? 8080}`
 const proxy = Object.fromEntries(
   ['/api', '/control', '/peer', '/metrics'].map((path) => [path, { target: server, ws: true }]),
 )
