@@ -1,0 +1,36 @@
+/** Owns the constants of the network between nodes: sizes, deadlines and caps, in one place. */
+import { FRAME_HEADER_BYTES, MAX_FRAME_PAYLOAD_BYTES } from '../protocol/frame.ts'
+
+/** Largest message every WebRTC stack in use takes. */
+export const MAX_SLICE_BYTES = 256 * 1024
+/** Small frames go in small slices: on a long link the first bytes arrive in half the time. */
+export const SMALL_SLICE_BYTES = 64 * 1024
+export const LARGE_SLICE_BYTES = 224 * 1024
+/** Frames up to this size are small. */
+export const SMALL_FRAME_BYTES = 1024 * 1024
+export const MAX_FRAME_BYTES = FRAME_HEADER_BYTES + MAX_FRAME_PAYLOAD_BYTES
+
+/** Frames of one link that may be half received, and their bytes together. */
+export const MAX_PARTIAL_FRAMES = 8
+export const MAX_PARTIAL_BYTES = MAX_FRAME_BYTES + 64 * 1024 * 1024
+/** A half-received frame that got nothing for this long is given up. */
+export const STALE_PARTIAL_MS = 60_000
+
+/** Bytes waiting in one link before `send` refuses more: the caller ignores back-pressure. */
+export const MAX_QUEUED_BYTES = 2 * MAX_FRAME_BYTES
+/** A channel takes slices until this many bytes wait in it, and asks for more below the lower mark. */
+export const HIGH_WATER_BYTES = 2 * 1024 * 1024
+export const LOW_WATER_BYTES = 512 * 1024
+
+/** From the dial to both ends saying that they listen. */
+export const DIAL_DEADLINE_MS = 15_000
+/** How long ICE may say `disconnected` before the link counts as lost. */
+export const ICE_GRACE_MS = 5_000
+/** From opening the broker's socket to its OPEN. */
+export const BROKER_DEADLINE_MS = 10_000
+/** First and longest pause before a new dial; doubled in between. */
+export const REDIAL_FIRST_MS = 250
+export const REDIAL_LONGEST_MS = 8_000
+/** A link nobody asked for is kept this long: the partner may have heard of the run a moment earlier than we. */
+export const UNASKED_GRACE_MS = 30_000
+export const MAX_UNASKED_LINKS = 64

@@ -1,0 +1,156 @@
+/** Owns one open or opening connection to one partner: its handshake, its queue of frames, its reassembly. */
+import { fail, SkeinError } from '../protocol/errors.ts'
+import type { LinkKind } from '../protocol/control.ts'
+import { PROTOCOL_VERSION } from '../protocol/version.ts'
+import type { Channel, ChannelEvents } from './channel.ts'
+import { HIGH_WATER_BYTES, MAX_QUEUED_BYTES } from './limits.ts'
+import { Reassembler, sliceFrame } from './slicing.ts'
+
+export interface LinkOptions {
+  linkId: string
+  partner: string
+  /** We dialled; the partner's Worker speaks first. */
+  dialled: boolean
+  now: () => number
+  connect: (events: ChannelEvents) => Channel
+  established: (link: Link) => void
+  frame: (link: Link, bytes: Uint8Array<ArrayBuffer>) => void
+  /** Once; `error` says why when this side closed it. */
+  closed: (link: Link, error: SkeinError | null) => void
+}
+
+interface Outgoing {
+  slices: Generator<Uint8Array<ArrayBuffer>>
+  bytes: number
+  resolve: () => void
+  reject: (error: SkeinError) => void
+}
+
+const LISTENING = 'skein-listening '
+
+/**
+ * A transferred channel loses what arrives before its new owner listens. So nothing is sent until both Workers are known to
+ * listen: the one that was dialled says so first, the dialler had its channel before the connection began.
+ */
+export class Link {
+  readonly linkId: string
+  readonly partner: string
+  readonly startedAt: number
+  readonly channel: Channel
+  kind: LinkKind = 'unknown'
+  state: 'opening' | 'established' | 'closed' = 'opening'
+  upBytes = 0
+  downBytes = 0
+  readonly #options: LinkOptions
+  readonly #reassembler = new Reassembler()
+  readonly #queue: Outgoing[] = []
+  #queuedBytes = 0
+  #messageId = 0
+
+  constructor(options: LinkOptions) {
+    this.linkId = options.linkId
+    this.partner = options.partner
+    this.startedAt = options.now()
+    this.#options = options
+    this.channel = options.connect({
+      open: () => this.#open(),
+      message: (data) => this.#message(data),
+      drained: () => this.#pump(),
+      closed: () => this.#end(null),
+    })
+  }
+
+  /**
+   * Resolves when the last slice was handed to the channel; `bytes` must not change until then.
+   * @throws SkeinError `net.link_lost`, `net.frame_size`, `net.queue_full`
+   */
+  send(bytes: Uint8Array): Promise<void> {
+    return new Promise((resolve, reject) => {
+      if (this.state !== 'established') return reject(lost(this.partner))
+      if (this.#queuedBytes + bytes.byteLength > MAX_QUEUED_BYTES) {
+        fail('net.queue_full', `More waits for ${this.partner} than memory allows.`, 'Await each send before the next.')
+      }
+      this.#messageId = (this.#messageId + 1) >>> 0
+      this.#queue.push({ slices: sliceFrame(this.#messageId, bytes), bytes: bytes.byteLength, resolve, reject })
+      this.#queuedBytes += bytes.byteLength
+      this.#pump()
+    })
+  }
+
+  close(error: SkeinError | null = null): void {
+    if (this.state === 'closed') return
+    this.channel.close()
+    this.#end(error)
+  }
+
+  evictStale(): void {
+    this.#reassembler.evict(this.#options.now())
+  }
+
+  #open(): void {
+    if (!this.#options.dialled) this.channel.send(LISTENING + PROTOCOL_VERSION)
+  }
+
+  #message(data: string | ArrayBuffer): void {
+    if (this.state === 'closed') return
+    try {
+      if (typeof data === 'string') return this.#handshake(data)
+      this.downBytes += data.byteLength
+      const frame = this.#reassembler.accept(new Uint8Array(data), this.#options.now())
+      if (frame) this.#options.frame(this, frame)
+    } catch (caught) {
+      if (!(caught instanceof SkeinError)) throw caught
+      this.close(caught)
+    }
+  }
+
+  #handshake(text: string): void {
+    if (!text.startsWith(LISTENING) || this.state !== 'opening') {
+      fail('net.handshake', `${this.partner} said something that is no handshake.`, 'Its link is dialled again.')
+    }
+    const version = text.slice(LISTENING.length, LISTENING.length + 10)
+    if (version !== String(PROTOCOL_VERSION)) {
+      fail('net.version', `${this.partner} speaks protocol ${version}, we ${PROTOCOL_VERSION}.`, 'Reload both pages.')
+    }
+    if (this.#options.dialled) this.channel.send(LISTENING + PROTOCOL_VERSION)
+    this.state = 'established'
+    this.#options.established(this)
+  }
+
+  #pump(): void {
+    while (this.state === 'established' && this.channel.buffered < HIGH_WATER_BYTES) {
+      const first = this.#queue[0]
+      if (!first) return
+      try {
+        const { value, done } = first.slices.next()
+        if (!done) {
+          this.upBytes += value.byteLength
+          this.channel.send(value)
+          continue
+        }
+        first.resolve()
+      } catch (caught) {
+        // The frame cannot be cut: only its sender is told. A channel that refuses to send is lost.
+        if (!(caught instanceof SkeinError)) return this.close(lost(this.partner))
+        first.reject(caught)
+      }
+      this.#queue.shift()
+      this.#queuedBytes -= first.bytes
+    }
+  }
+
+  #end(error: SkeinError | null): void {
+    if (this.state === 'closed') return
+    this.state = 'closed'
+    for (const outgoing of this.#queue.splice(0)) outgoing.reject(lost(this.partner))
+    this.#options.closed(this, error)
+  }
+}
+
+export function lost(partner: string): SkeinError {
+  return new SkeinError({
+    code: 'net.link_lost',
+    message: `The connection to ${partner} is gone.`,
+    remedy: 'It is dialled again by itself while both nodes are in the run.',
+  })
+}

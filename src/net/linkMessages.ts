@@ -1,0 +1,36 @@
+/** Owns what the page's peer session and the Worker's links tell each other over their one MessagePort. */
+import type { z } from 'zod'
+import type { iceServerSchema, LinkKind } from '../protocol/control.ts'
+import type { ErrorBody } from '../protocol/errors.ts'
+
+export type IceServer = z.infer<typeof iceServerSchema>
+
+/** Who this node is to the broker, from the server's `welcome`. */
+export interface PeerIdentity {
+  nodeId: string
+  token: string
+  iceServers: IceServer[]
+}
+
+/** Worker → page. A link id is PeerJS's connection id, the same at both ends. */
+export type LinksMessage =
+  | { type: 'open'; identity: PeerIdentity }
+  | { type: 'dial'; partner: string }
+  /** Both ends listen: the page may measure the route. */
+  | { type: 'established'; linkId: string }
+  | { type: 'drop'; linkId: string }
+  /** One message for a channel that stayed with the page. */
+  | { type: 'forward'; linkId: string; data: string | ArrayBuffer }
+  | { type: 'close' }
+
+/** Page → Worker. */
+export type SessionMessage =
+  /** A channel was made, by our dial or by the partner's; null: it stays with the page, which forwards. */
+  | { type: 'link'; linkId: string; partner: string; dialled: boolean; channel: RTCDataChannel | null }
+  | { type: 'gone'; linkId: string }
+  | { type: 'kind'; linkId: string; kind: LinkKind }
+  | { type: 'broker'; connected: boolean; error: ErrorBody | null }
+  | { type: 'forwardOpen'; linkId: string }
+  | { type: 'forwarded'; linkId: string; data: string | ArrayBuffer }
+  /** `taken` bytes went into the channel, in which `buffered` now wait. */
+  | { type: 'forwardTaken'; linkId: string; taken: number; buffered: number }

@@ -1,0 +1,27 @@
+/** Owns how a connection's route is told from its statistics: directly to the partner, or through a TURN relay. */
+import type { LinkKind } from '../protocol/control.ts'
+
+interface Stat {
+  id: string
+  type: string
+  selectedCandidatePairId?: string
+  state?: string
+  nominated?: boolean
+  localCandidateId?: string
+  remoteCandidateId?: string
+  candidateType?: string
+}
+
+/** Reads the selected candidate pair (W3C webrtc-stats); browsers without a transport report mark it `nominated`. */
+export function routeOf(report: Iterable<unknown>): LinkKind {
+  const stats = new Map<string, Stat>()
+  for (const entry of report as Iterable<Stat>) stats.set(entry.id, entry)
+  const transport = [...stats.values()].find((stat) => stat.type === 'transport' && stat.selectedCandidatePairId)
+  const pair =
+    (transport && stats.get(transport.selectedCandidatePairId!)) ??
+    [...stats.values()].find((s) => s.type === 'candidate-pair' && s.state === 'succeeded' && s.nominated)
+  if (!pair) return 'unknown'
+  const types = [pair.localCandidateId, pair.remoteCandidateId].map((id) => id && stats.get(id)?.candidateType)
+  if (types.includes('relay')) return 'relayed'
+  return types.every(Boolean) ? 'direct' : 'unknown'
+}
