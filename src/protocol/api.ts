@@ -4,7 +4,15 @@ import { adapterSchema, nodePhaseSchema, nodeStatsSchema } from './control.ts'
 import { errorSchema } from './errors.ts'
 import { runConfigSchema } from './runConfig.ts'
 
-export const runStateSchema = z.enum(['waiting', 'preparing', 'training', 'evaluating', 'finished', 'cancelled', 'failed'])
+export const runStateSchema = z.enum([
+  'waiting',
+  'preparing',
+  'training',
+  'evaluating',
+  'finished',
+  'cancelled',
+  'failed',
+])
 export type RunState = z.infer<typeof runStateSchema>
 
 export const datasetSchema = z.object({

@@ -6,7 +6,11 @@ import { runConfigSchema } from './runConfig.ts'
 /** Bytes of one control message; a longer one closes the socket. */
 export const MAX_CONTROL_BYTES = 256 * 1024
 
-const id = z.string().min(1).max(64).regex(/^[A-Za-z0-9_-]+$/)
+const id = z
+  .string()
+  .min(1)
+  .max(64)
+  .regex(/^[A-Za-z0-9_-]+$/)
 const sha256 = z.string().regex(/^[0-9a-f]{64}$/)
 const uint = z.int().min(0).max(0xffff_ffff)
 const finite = z.number()

@@ -40,7 +40,9 @@ export interface Frame extends FrameHeader {
 }
 
 const kindByNumber = new Map<number, FrameKind>(Object.entries(FRAME_KINDS).map(([name, n]) => [n, name as FrameKind]))
-const codecByNumber = new Map<number, FrameCodec>(Object.entries(FRAME_CODECS).map(([name, n]) => [n, name as FrameCodec]))
+const codecByNumber = new Map<number, FrameCodec>(
+  Object.entries(FRAME_CODECS).map(([name, n]) => [n, name as FrameCodec]),
+)
 
 const crcTable = Uint32Array.from({ length: 256 }, (_, n) => {
   let c = n
@@ -63,7 +65,15 @@ export function encodeFrame(header: FrameHeader, payload: Uint8Array): Uint8Arra
   view.setUint16(4, PROTOCOL_VERSION, true)
   view.setUint8(6, FRAME_KINDS[header.kind])
   view.setUint8(7, FRAME_CODECS[header.codec])
-  const fields = [header.generation, header.step, header.index, header.boundary, header.replica, header.rows, header.columns]
+  const fields = [
+    header.generation,
+    header.step,
+    header.index,
+    header.boundary,
+    header.replica,
+    header.rows,
+    header.columns,
+  ]
   fields.forEach((value, i) => view.setUint32(8 + 4 * i, value, true))
   view.setUint32(36, payload.byteLength, true)
   view.setUint32(40, crc32(payload), true)
@@ -78,13 +88,20 @@ export function encodeFrame(header: FrameHeader, payload: Uint8Array): Uint8Arra
  */
 export function decodeFrame(bytes: Uint8Array): Frame {
   const refuse = (code: string, message: string) =>
-    fail(`frame.${code}`, message, 'Reload both pages so that they run the same version; if it persists the link is damaged.')
-  if (bytes.byteLength < FRAME_HEADER_BYTES) refuse('short', `A frame of ${bytes.byteLength} bytes has no whole header.`)
+    fail(
+      `frame.${code}`,
+      message,
+      'Reload both pages so that they run the same version; if it persists the link is damaged.',
+    )
+  if (bytes.byteLength < FRAME_HEADER_BYTES)
+    refuse('short', `A frame of ${bytes.byteLength} bytes has no whole header.`)
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength)
   if (view.getUint32(0, true) !== MAGIC) refuse('magic', 'These bytes are not a Skein frame.')
   const version = view.getUint16(4, true)
-  if (version !== PROTOCOL_VERSION) refuse('version', `Frame of protocol ${version}; this side speaks ${PROTOCOL_VERSION}.`)
-  if (view.getUint32(44, true) !== crc32(bytes.subarray(0, 44))) refuse('header_checksum', 'The frame header is damaged.')
+  if (version !== PROTOCOL_VERSION)
+    refuse('version', `Frame of protocol ${version}; this side speaks ${PROTOCOL_VERSION}.`)
+  if (view.getUint32(44, true) !== crc32(bytes.subarray(0, 44)))
+    refuse('header_checksum', 'The frame header is damaged.')
   const kind = kindByNumber.get(view.getUint8(6)) ?? refuse('kind', `Unknown frame kind ${view.getUint8(6)}.`)
   const codec = codecByNumber.get(view.getUint8(7)) ?? refuse('codec', `Unknown codec ${view.getUint8(7)}.`)
   const field = (i: number) => view.getUint32(8 + 4 * i, true)
