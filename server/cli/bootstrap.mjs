@@ -6,7 +6,7 @@ import { spawn } from 'node:child_process'
 import path from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { BrowserError, dawnEnvironment, ensureBrowser } from './browser.mjs'
-import { ensurePackages, ensurePage, SetupError, skeinNode, withLocalCommands } from './setup.mjs'
+import { ensurePackages, ensurePage, localNode, SetupError, withLocalCommands } from './setup.mjs'
 import { runSuites } from './suites.mjs'
 
 const root = path.resolve(path.dirname(fileURLToPath(import.meta.url)), '..', '..')
@@ -56,7 +56,7 @@ async function main() {
     )
   }
   ensurePackages(root, say)
-  const node = skeinNode(root)
+  const node = localNode(root)
   /** @type {NodeJS.ProcessEnv} */
   const env = withLocalCommands(root, process.env)
   if (command !== 'start') {

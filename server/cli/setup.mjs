@@ -33,12 +33,21 @@ export function withLocalCommands(root, env) {
 }
 
 /**
+ * The Node 24 that comes with the packages and runs everything else.
+ * @param {string} root
+ */
+export const localNode = (root) =>
+  path.join(root, 'node_modules', 'node', 'bin', process.platform === 'win32' ? 'node.exe' : 'node')
+
+/**
  * True when `npm ci` has never finished here, or the lockfile changed since.
  * @param {string} root
  */
 export function needsInstall(root) {
   const installed = path.join(root, 'node_modules', '.package-lock.json')
   if (!existsSync(installed)) return true
+  // npm writes the list before the scripts run: an install cut short in between has the list and no Node.
+  if (!existsSync(localNode(root))) return true
   return statSync(path.join(root, 'package-lock.json')).mtimeMs > statSync(installed).mtimeMs
 }
 
@@ -54,34 +63,24 @@ export function ensurePackages(root, say) {
   // npm must not run on the Node that it is about to delete.
   const local = path.join(root, 'node_modules', '.bin')
   const PATH = (process.env.PATH ?? '').split(path.delimiter).filter((folder) => path.resolve(folder) !== local)
-  const result = spawnSync('npm', ['ci', '--include=dev', '--no-audit', '--no-fund', '--loglevel=error'], {
-    cwd: root,
-    stdio: ['ignore', 'inherit', 'inherit'],
-    env: { ...process.env, PATH: PATH.join(path.delimiter) },
-    shell: process.platform === 'win32',
-  })
-  if (result.status !== 0 || needsInstall(root)) {
+  /** @param {string[]} args */
+  const npm = (...args) =>
+    spawnSync('npm', [...args, '--no-audit', '--no-fund', '--loglevel=error'], {
+      cwd: root,
+      stdio: ['ignore', 'inherit', 'inherit'],
+      env: { ...process.env, PATH: PATH.join(path.delimiter) },
+      shell: process.platform === 'win32',
+    }).status === 0
+  // Install scripts run only where one is needed: npm would start a compiler for better-sqlite3, which brings its
+  // binaries along, and fail on a machine that has none.
+  const done =
+    npm('ci', '--include=dev', '--ignore-scripts') && npm('rebuild', '--ignore-scripts=false', 'node', 'webgpu')
+  if (!done || needsInstall(root)) {
     throw new SetupError(
-      'npm ci failed.',
-      'Read its message above; a registry that cannot be reached is the usual cause.',
+      'Installing packages failed.',
+      'Read npm’s message above; a registry out of reach is the usual cause.',
     )
   }
-}
-
-/**
- * The Node that runs Skein: the one among the packages, else the running one when it is new enough.
- * @param {string} root
- * @returns {string}
- * @throws {SetupError}
- */
-export function skeinNode(root) {
-  const local = path.join(root, 'node_modules', 'node', 'bin', process.platform === 'win32' ? 'node.exe' : 'node')
-  if (existsSync(local)) return local
-  if (Number(process.versions.node.split('.')[0]) >= 24) return process.execPath
-  throw new SetupError(
-    'Node 24 is missing from node_modules: its install script did not run.',
-    'Delete node_modules and try again without `ignore-scripts`, or install Node 24 and run with that.',
-  )
 }
 
 /**
