@@ -46,6 +46,7 @@ export class Link {
   readonly #queue: Outgoing[] = []
   #queuedBytes = 0
   #messageId = 0
+  #announced = false
 
   constructor(options: LinkOptions) {
     this.linkId = options.linkId
@@ -88,7 +89,10 @@ export class Link {
   }
 
   #open(): void {
-    if (!this.#options.dialled) this.channel.send(LISTENING + PROTOCOL_VERSION)
+    // A channel may be open on arrival and still fire `open`.
+    if (this.#options.dialled || this.#announced) return
+    this.#announced = true
+    this.channel.send(LISTENING + PROTOCOL_VERSION)
   }
 
   #message(data: string | ArrayBuffer): void {

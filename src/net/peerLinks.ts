@@ -3,13 +3,7 @@ import { SkeinError } from '../protocol/errors.ts'
 import type { LinkKind } from '../protocol/control.ts'
 import { backoffMs } from './backoff.ts'
 import { ForwardedChannel, ownedChannel } from './channel.ts'
-import {
-  DIAL_DEADLINE_MS,
-  MAX_UNASKED_LINKS,
-  REDIAL_FIRST_MS,
-  REDIAL_LONGEST_MS,
-  UNASKED_GRACE_MS,
-} from './limits.ts'
+import { DIAL_DEADLINE_MS, MAX_UNASKED_LINKS, REDIAL_FIRST_MS, REDIAL_LONGEST_MS, UNASKED_GRACE_MS } from './limits.ts'
 import { Link, lost } from './link.ts'
 import type { LinksMessage, PeerIdentity, SessionMessage } from './linkMessages.ts'
 
@@ -69,7 +63,8 @@ export class PeerLinks {
 
   /** Joins the broker as this node; called again with each `welcome`. Another node id closes every link. */
   openPeer(identity: PeerIdentity): void {
-    if (this.#self !== null && this.#self !== identity.nodeId) for (const link of [...this.#links.values()]) link.close()
+    if (this.#self !== null && this.#self !== identity.nodeId)
+      for (const link of [...this.#links.values()]) link.close()
     this.#self = identity.nodeId
     this.#post({ type: 'open', identity })
   }

@@ -116,8 +116,14 @@ export class PeerSession {
     const current = (listener: () => void) => () => {
       if (this.#peer === peer) listener()
     }
-    peer.on('open', current(() => this.#brokerOpen()))
-    peer.on('disconnected', current(() => this.#brokerGone()))
+    peer.on(
+      'open',
+      current(() => this.#brokerOpen()),
+    )
+    peer.on(
+      'disconnected',
+      current(() => this.#brokerGone()),
+    )
     peer.on('connection', (connection) => {
       setTimeout(() => {
         if (!this.#connections.has(connection.connectionId)) connection.close()

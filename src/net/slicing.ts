@@ -113,7 +113,8 @@ export class Reassembler {
     if (Math.ceil(total / length) !== count) refuse('slice', `${total} bytes do not make ${count} slices.`)
     const offset = index * length
     const expected = Math.min(length, total - offset)
-    if (slice.byteLength - SLICE_HEADER_BYTES !== expected) refuse('slice', `Slice ${index} is not ${expected} bytes long.`)
+    if (slice.byteLength - SLICE_HEADER_BYTES !== expected)
+      refuse('slice', `Slice ${index} is not ${expected} bytes long.`)
 
     if (this.#finished.has(id)) return null
     const partial = this.#partials.get(id) ?? this.#begin(id, total, count, now)

@@ -89,8 +89,10 @@ describe('slicing', () => {
       const reassembler = new Reassembler(caps)
       const honest = [...sliceFrame(seed, randomBytes(random, 5000), 700)]
       for (let round = 0; round < 40; round++) {
-        const bytes = random() < 0.5 ? randomBytes(random, Math.floor(random() * 64)) : honest[round % honest.length]!.slice()
-        if (random() < 0.7 && bytes.length > 0) bytes[Math.floor(random() * Math.min(16, bytes.length))] = random() * 256
+        const bytes =
+          random() < 0.5 ? randomBytes(random, Math.floor(random() * 64)) : honest[round % honest.length]!.slice()
+        if (random() < 0.7 && bytes.length > 0)
+          bytes[Math.floor(random() * Math.min(16, bytes.length))] = random() * 256
         const answer = code(() => reassembler.accept(bytes, round))
         if (answer !== null) refused += 1
         expect([null, 'net.slice', 'net.partials'], `seed ${seed}`).toContain(answer)

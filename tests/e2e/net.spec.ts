@@ -1,0 +1,142 @@
+/** Proves in real browsers that Workers exchange frames intact, by transferred and by forwarded channels, and redial. */
+import { createServer, type Server } from 'node:http'
+import { mkdtemp, readFile, rm } from 'node:fs/promises'
+import type { AddressInfo } from 'node:net'
+import { tmpdir } from 'node:os'
+import path from 'node:path'
+import { expect, test, type Page } from '@playwright/test'
+import { build } from 'vite'
+import { createTokens } from '../../server/control/tokens.ts'
+import { attachBroker, type Broker } from '../../server/signalling/broker.ts'
+
+const tokens = createTokens(new Uint8Array(32).fill(3))
+const contentTypes: Record<string, string> = { '.html': 'text/html', '.js': 'text/javascript' }
+/** 20 MB in frames that are small, odd and large. */
+const sizes = [1, 57, 100_000, 1_048_577, 6_000_000, 12_851_365]
+let folder: string
+let server: Server
+let broker: Broker
+let origin: string
+
+test.beforeAll(async () => {
+  folder = await mkdtemp(path.join(tmpdir(), 'skein-net-'))
+  await build({
+    configFile: false,
+    logLevel: 'error',
+    root: path.join(import.meta.dirname, 'net'),
+    worker: { format: 'es' },
+    build: { outDir: folder, emptyOutDir: true, target: 'es2023', minify: false },
+  })
+  server = createServer((request, response) => {
+    const name = request.url === '/' ? '/index.html' : request.url!
+    readFile(path.join(folder, path.normalize(name))).then(
+      (bytes) => response.setHeader('content-type', contentTypes[path.extname(name)] ?? 'text/plain').end(bytes),
+      () => response.writeHead(404).end(),
+    )
+  })
+  broker = attachBroker(server, tokens)
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+  origin = `http://127.0.0.1:${(server.address() as AddressInfo).port}`
+})
+
+test.afterAll(async () => {
+  broker.close()
+  server.closeAllConnections()
+  server.close()
+  await rm(folder, { recursive: true, force: true })
+})
+
+async function join(page: Page, nodeId: string, forward: boolean) {
+  await page.goto(origin)
+  const identity = { nodeId, token: tokens.issue(nodeId), iceServers: [] }
+  await page.evaluate(([id, f]) => window.begin(id, f), [identity, forward] as const)
+}
+
+const setPartners = (page: Page, ids: string[]) => page.evaluate((p) => window.probe.setPartners(p), ids)
+const opened = (page: Page, deadlineMs = 20_000) => page.evaluate((ms) => window.probe.opened(ms), deadlineMs)
+const arrived = (page: Page) => page.evaluate(() => window.probe.arrived())
+
+for (const [name, forwardA, forwardB] of [
+  ['transferred channels', false, false],
+  ['a channel the page forwards, at both ends', true, true],
+  ['one end transferred, the other forwarded', false, true],
+] as const) {
+  test(`20 MB go both ways between Workers: ${name}`, async ({ browser }) => {
+    const [a, b] = [await (await browser.newContext()).newPage(), await (await browser.newContext()).newPage()]
+    await Promise.all([join(a, 'node-a', forwardA), join(b, 'node-b', forwardB)])
+    await Promise.all([setPartners(a, ['node-b']), setPartners(b, ['node-a'])])
+    expect(await Promise.all([opened(a), opened(b)])).toEqual([null, null])
+
+    const [fromA, fromB] = await Promise.all([
+      a.evaluate((s) => window.probe.sendRandom('node-b', s), sizes),
+      b.evaluate((s) => window.probe.sendRandom('node-a', s), sizes),
+    ])
+    await expect.poll(async () => (await arrived(a)).length).toBe(sizes.length)
+    await expect.poll(async () => (await arrived(b)).length).toBe(sizes.length)
+    // In order, whole and unbent.
+    expect(await arrived(b)).toEqual(sizes.map((bytes, i) => ({ from: 'node-a', bytes, hash: fromA[i] })))
+    expect(await arrived(a)).toEqual(sizes.map((bytes, i) => ({ from: 'node-b', bytes, hash: fromB[i] })))
+
+    const total = sizes.reduce((sum, n) => sum + n, 0)
+    for (const page of [a, b]) {
+      await expect.poll(() => page.evaluate(() => window.probe.totals().then((t) => t.link))).toBe('direct')
+      const totals = await page.evaluate(() => window.probe.totals())
+      expect(totals.upBytes).toBeGreaterThan(total)
+      expect(totals.upBytes).toBeLessThan(total * 1.001)
+      expect(totals.downBytes).toBe(totals.upBytes)
+      await page.context().close()
+    }
+  })
+}
+
+test('a lost link is told, and dialled again when the partner comes back', async ({ browser }) => {
+  const [a, b] = [await (await browser.newContext()).newPage(), await (await browser.newContext()).newPage()]
+  await Promise.all([join(a, 'node-a', false), join(b, 'node-b', false)])
+  await Promise.all([setPartners(a, ['node-b']), setPartners(b, ['node-a'])])
+  expect(await Promise.all([opened(a), opened(b)])).toEqual([null, null])
+
+  await b.close()
+  await expect.poll(() => a.evaluate(() => window.probe.lost()), { timeout: 20_000 }).toEqual(['node-b'])
+  expect(await a.evaluate(() => window.probe.isOpen('node-b'))).toBe(false)
+
+  const again = await (await browser.newContext()).newPage()
+  await join(again, 'node-b', false)
+  await setPartners(again, ['node-a'])
+  expect(await Promise.all([opened(a), opened(again)])).toEqual([null, null])
+  const [hash] = await a.evaluate(() => window.probe.sendRandom('node-b', [300_000]))
+  await expect.poll(() => arrived(again)).toEqual([{ from: 'node-a', bytes: 300_000, hash }])
+  for (const page of [a, again]) await page.context().close()
+})
+
+test('links outlive the broker, and its return lets new ones be made', async ({ browser }) => {
+  const [a, b] = [await (await browser.newContext()).newPage(), await (await browser.newContext()).newPage()]
+  await Promise.all([join(a, 'node-a', false), join(b, 'node-b', false)])
+  await Promise.all([setPartners(a, ['node-b']), setPartners(b, ['node-a'])])
+  expect(await Promise.all([opened(a), opened(b)])).toEqual([null, null])
+  broker.close()
+  const [hash] = await b.evaluate(() => window.probe.sendRandom('node-a', [300_000]))
+  await expect.poll(() => arrived(a)).toEqual([{ from: 'node-b', bytes: 300_000, hash }])
+  expect(await a.evaluate(() => window.probe.lost())).toEqual([])
+
+  broker = attachBroker(server, tokens)
+  const c = await (await browser.newContext()).newPage()
+  await join(c, 'node-c', false)
+  await Promise.all([setPartners(a, ['node-b', 'node-c']), setPartners(c, ['node-a'])])
+  expect(await Promise.all([opened(a, 30_000), opened(c, 30_000)])).toEqual([null, null])
+  for (const page of [a, b, c]) await page.context().close()
+})
+
+test('a partner that never comes ends in net.no_route, a broker that refuses in net.broker_unreachable', async ({
+  browser,
+}) => {
+  const a = await (await browser.newContext()).newPage()
+  await join(a, 'node-a', false)
+  await setPartners(a, ['node-z'])
+  expect(await opened(a, 2_000)).toBe('net.no_route')
+
+  await a.goto(origin)
+  await a.evaluate((id) => window.begin(id, false), { nodeId: 'node-a', token: 'node-a.1.forged', iceServers: [] })
+  await setPartners(a, ['node-b'])
+  expect(await opened(a, 1_000)).toBe('net.broker_unreachable')
+  await a.context().close()
+})
