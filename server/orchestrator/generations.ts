@@ -28,6 +28,7 @@ export function submit(
     lastSeats: new Map(),
   }
   state.runs.set(run.id, run)
+  state.lastGeneration = Math.max(state.lastGeneration, run.generation)
   if (run.step > run.checkpoint.step) rollBack(run, commands)
   commands.push({ type: 'runChanged', runId: run.id })
 }
@@ -55,7 +56,8 @@ function startGeneration(
   now: number,
   commands: OrchestratorCommand[],
 ): void {
-  run.generation += 1
+  state.lastGeneration += 1
+  run.generation = state.lastGeneration
   run.members = members
   run.state = 'preparing'
   run.detail = 'Volunteers load weights and connect to each other.'

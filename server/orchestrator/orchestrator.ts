@@ -21,7 +21,7 @@ const NO_STATS: NodeStats = {
 }
 
 export function initialState(timing: Partial<Timing> = {}): OrchestratorState {
-  return { timing: { ...DEFAULT_TIMING, ...timing }, nodes: new Map(), runs: new Map() }
+  return { timing: { ...DEFAULT_TIMING, ...timing }, lastGeneration: 0, nodes: new Map(), runs: new Map() }
 }
 
 export function decide(state: OrchestratorState, event: OrchestratorEvent): OrchestratorCommand[] {

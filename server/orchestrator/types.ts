@@ -126,6 +126,8 @@ export interface Run {
 
 export interface OrchestratorState {
   readonly timing: Timing
+  /** Generations are numbered across all runs, so that a stale frame of one run can never pass for another's. */
+  lastGeneration: number
   readonly nodes: Map<string, FleetNode>
   readonly runs: Map<string, Run>
 }
