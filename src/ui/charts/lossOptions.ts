@@ -1,0 +1,88 @@
+/** Owns the look of the loss chart in uPlot's terms. */
+import type uPlot from 'uplot'
+import type { XAxis } from './series.ts'
+import { count, duration, loss } from '../words/quantities.ts'
+
+export interface ChartColours {
+  readonly ink: string
+  readonly line: string
+  readonly accent: string
+}
+
+const axisNames: Record<XAxis, string> = { step: 'step', tokens: 'tokens', time: 'time since the first step' }
+
+export function xLabel(axis: XAxis, value: number): string {
+  if (axis === 'time') return duration(value * 1000).replace('.0', '')
+  if (axis === 'tokens') return `${count(value)}`
+  return count(value)
+}
+
+/** Everything but the size. With smoothing the raw losses stay visible, thin, behind the smoothed curve. */
+export function lossOptions(
+  colours: ChartColours,
+  fontFamily: string,
+  axis: XAxis,
+  logarithmic: boolean,
+  smoothed: boolean,
+): Omit<uPlot.Options, 'width' | 'height'> {
+  const font = `12px ${fontFamily}`
+  const shared = { stroke: colours.ink, font, ticks: { show: false } }
+  return {
+    scales: { x: { time: false }, y: logarithmic ? { distr: 3 } : {} },
+    padding: [8, 8, 0, 0],
+    legend: { show: false },
+    cursor: { points: { size: 7 }, drag: { x: true, y: false } },
+    plugins: [readout(axis)],
+    axes: [
+      {
+        ...shared,
+        grid: { show: false },
+        border: { show: true, stroke: colours.line, width: 1 },
+        label: axisNames[axis],
+        labelFont: font,
+        labelSize: 20,
+        values: (_, ticks) => ticks.map((tick) => (axis === 'step' && tick % 1 !== 0 ? '' : xLabel(axis, tick))),
+      },
+      {
+        ...shared,
+        size: 52,
+        label: 'loss, nats',
+        labelFont: font,
+        labelSize: 20,
+        grid: { stroke: colours.line, width: 1 },
+        values: (_, ticks) => ticks.map((tick) => (tick === null ? '' : String(Number(tick.toPrecision(4))))),
+      },
+    ],
+    series: [
+      {},
+      {
+        stroke: colours.accent,
+        width: smoothed ? 1 : 2,
+        alpha: smoothed ? 0.4 : 1,
+        points: { show: (_, __, from, to) => to - from < 2 },
+      },
+      { stroke: colours.accent, width: 2.25, points: { show: false } },
+    ],
+  }
+}
+
+/** The point beneath the pointer, in words, in the chart's corner. */
+function readout(axis: XAxis): uPlot.Plugin {
+  const element = document.createElement('div')
+  element.className = 'readout'
+  element.hidden = true
+  return {
+    hooks: {
+      ready: (plot) => plot.over.append(element),
+      setCursor: (plot) => {
+        const at = plot.cursor.idx
+        const x = at == null ? undefined : plot.data[0][at]
+        const y = at == null ? undefined : plot.data[1]?.[at]
+        element.hidden = x === undefined || y == null
+        if (x === undefined || y == null) return
+        const place = axis === 'step' ? `step ${count(x)}` : axis === 'tokens' ? `${count(x)} tokens` : xLabel(axis, x)
+        element.textContent = `${place}: ${loss(y)} nats`
+      },
+    },
+  }
+}

@@ -1,0 +1,147 @@
+/** Owns the launch form's fields: one for every leaf of the run configuration, with its words and its unit. */
+
+export type FieldGroup = 'Shape' | 'Work' | 'Model' | 'Batch' | 'Optimizer' | 'Keeping'
+
+interface FieldWords {
+  /** Where the value sits in RunConfig, such as `model.dModel`. */
+  readonly path: string
+  readonly label: string
+  readonly hint?: string
+  readonly unit?: string
+  readonly group: FieldGroup
+}
+
+export type RunField =
+  | (FieldWords & { readonly kind: 'integer' | 'number' | 'boolean' })
+  | (FieldWords & { readonly kind: 'choice'; readonly choices: readonly (readonly [value: string, label: string])[] })
+
+/** Fields that everyone sets. */
+export const mainFields: readonly RunField[] = [
+  { path: 'stages', label: 'Stages', hint: 'Slices of layers, one a device', kind: 'integer', group: 'Shape' },
+  { path: 'replicas', label: 'Replicas', hint: 'Devices holding each stage', kind: 'integer', group: 'Shape' },
+  { path: 'steps', label: 'Steps', hint: 'Optimizer updates', kind: 'integer', group: 'Work' },
+  {
+    path: 'codec',
+    label: 'Boundary codec',
+    hint: 'How tensors travel between stages',
+    kind: 'choice',
+    choices: [
+      ['f32', 'f32 · exact'],
+      ['f16', 'f16 · half the bytes'],
+      ['int8', 'int8 · a quarter'],
+    ],
+    group: 'Work',
+  },
+  { path: 'seed', label: 'Seed', hint: 'First weights and data order', kind: 'integer', group: 'Work' },
+]
+
+/** The rest, under Advanced. */
+export const advancedFields: readonly RunField[] = [
+  { path: 'model.layers', label: 'Layers', kind: 'integer', group: 'Model' },
+  { path: 'model.dModel', label: 'Width', hint: 'dModel', kind: 'integer', group: 'Model' },
+  { path: 'model.heads', label: 'Heads', hint: 'Must divide the width', kind: 'integer', group: 'Model' },
+  { path: 'model.kvHeads', label: 'KV heads', hint: 'Must divide the heads', kind: 'integer', group: 'Model' },
+  { path: 'model.ffn', label: 'Hidden width', hint: 'Of the SwiGLU block', kind: 'integer', group: 'Model' },
+  {
+    path: 'model.blockSize',
+    label: 'Block size',
+    unit: 'tokens',
+    hint: 'One sequence',
+    kind: 'integer',
+    group: 'Model',
+  },
+  { path: 'model.vocabSize', label: 'Vocabulary', hint: '256 holds every byte', kind: 'integer', group: 'Model' },
+  { path: 'model.ropeTheta', label: 'RoPE theta', kind: 'number', group: 'Model' },
+  { path: 'model.normEps', label: 'Norm epsilon', kind: 'number', group: 'Model' },
+  {
+    path: 'model.tieEmbeddings',
+    label: 'Tie embeddings',
+    hint: 'One matrix for embedding and head; needs one stage',
+    kind: 'boolean',
+    group: 'Model',
+  },
+  { path: 'batch', label: 'Batch', unit: 'sequences', hint: 'In one step', kind: 'integer', group: 'Batch' },
+  {
+    path: 'microbatch',
+    label: 'Microbatch',
+    unit: 'sequences',
+    hint: 'Must divide the batch',
+    kind: 'integer',
+    group: 'Batch',
+  },
+  {
+    path: 'sync',
+    label: 'Synchronisation',
+    hint: 'When replicas merge',
+    kind: 'choice',
+    choices: [['exact', 'exact · every step']],
+    group: 'Batch',
+  },
+  {
+    path: 'optimizer.kind',
+    label: 'Optimizer',
+    kind: 'choice',
+    choices: [['adamw', 'AdamW']],
+    group: 'Optimizer',
+  },
+  { path: 'optimizer.lr', label: 'Learning rate', hint: 'At its peak', kind: 'number', group: 'Optimizer' },
+  {
+    path: 'optimizer.minLr',
+    label: 'Last learning rate',
+    hint: 'End of the cosine',
+    kind: 'number',
+    group: 'Optimizer',
+  },
+  { path: 'optimizer.warmupSteps', label: 'Warm-up', unit: 'steps', kind: 'integer', group: 'Optimizer' },
+  { path: 'optimizer.weightDecay', label: 'Weight decay', hint: 'Matrices only', kind: 'number', group: 'Optimizer' },
+  { path: 'optimizer.gradClip', label: 'Gradient clip', hint: '0 turns it off', kind: 'number', group: 'Optimizer' },
+  { path: 'optimizer.beta1', label: 'Beta 1', kind: 'number', group: 'Optimizer' },
+  { path: 'optimizer.beta2', label: 'Beta 2', kind: 'number', group: 'Optimizer' },
+  { path: 'optimizer.eps', label: 'Epsilon', kind: 'number', group: 'Optimizer' },
+  { path: 'checkpointEvery', label: 'Checkpoint every', unit: 'steps', kind: 'integer', group: 'Keeping' },
+  {
+    path: 'evalTokens',
+    label: 'Evaluation',
+    unit: 'tokens',
+    hint: 'Held out, scored at the end',
+    kind: 'integer',
+    group: 'Keeping',
+  },
+  {
+    path: 'requireHardware',
+    label: 'Hardware only',
+    hint: 'Refuse devices that compute in software',
+    kind: 'boolean',
+    group: 'Keeping',
+  },
+]
+
+export const advancedGroups: readonly FieldGroup[] = ['Model', 'Batch', 'Optimizer', 'Keeping']
+
+export const runFields: readonly RunField[] = [...mainFields, ...advancedFields]
+
+/** A model size to start from: the values it sets. */
+export interface ModelPreset {
+  readonly name: string
+  readonly values: Readonly<Record<string, number>>
+}
+
+export const modelPresets: readonly ModelPreset[] = [
+  preset('Tiny', 4, 128, 4, 4, 384, 64),
+  preset('Small', 6, 384, 6, 6, 1024, 256),
+  preset('Medium', 12, 512, 8, 4, 1408, 256),
+  preset('Large', 14, 1024, 16, 4, 2816, 512),
+]
+
+function preset(
+  name: string,
+  layers: number,
+  dModel: number,
+  heads: number,
+  kvHeads: number,
+  ffn: number,
+  blockSize: number,
+): ModelPreset {
+  const shape = { layers, dModel, heads, kvHeads, ffn, blockSize }
+  return { name, values: Object.fromEntries(Object.entries(shape).map(([key, value]) => [`model.${key}`, value])) }
+}

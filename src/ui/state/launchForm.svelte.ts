@@ -1,0 +1,115 @@
+/** Owns the launch form: its values, the dataset (chosen or uploaded), what is wrong, and the launch itself. */
+import type { DatasetView, RunSummary } from '../../protocol/api.ts'
+import { toErrorBody, type ErrorBody } from '../../protocol/errors.ts'
+import type { ApiClient } from '../api/client.ts'
+import {
+  configFigures,
+  defaultValues,
+  fieldOfError,
+  readConfig,
+  type ConfigFigures,
+  type FormErrors,
+  type FormValues,
+} from '../console/configForm.ts'
+import { modelPresets, type ModelPreset } from '../console/runFields.ts'
+
+export interface Upload {
+  readonly name: string
+  readonly bytes: number
+  /** Share sent, from 0 to 1. */
+  progress: number
+}
+
+export class LaunchForm {
+  name = $state('')
+  values = $state<FormValues>(defaultValues())
+  datasets = $state.raw<DatasetView[] | null>(null)
+  datasetId = $state('')
+  upload = $state<Upload | null>(null)
+  uploadError = $state.raw<ErrorBody | null>(null)
+  busy = $state(false)
+  serverError = $state.raw<ErrorBody | null>(null)
+  /** Before the first attempt only whole-configuration errors are shown; an empty field is not yet a mistake. */
+  attempted = $state(false)
+
+  readonly #api: Pick<ApiClient, 'datasets' | 'launch' | 'uploadDataset'>
+  readonly #notice: (caught: unknown) => void
+
+  dataset = $derived(this.datasets?.find((d) => d.id === this.datasetId) ?? null)
+  #read = $derived(readConfig(this.values, this.dataset ?? undefined))
+  figures = $derived<ConfigFigures | null>(this.#read.config ? configFigures(this.#read.config) : null)
+  preset = $derived(
+    modelPresets.find((p) => Object.entries(p.values).every(([path, v]) => Number(this.values[path]) === v)) ?? null,
+  )
+  errors = $derived.by<FormErrors>(() => {
+    const errors: FormErrors = { ...this.#read.errors }
+    if (this.attempted && this.name.trim() === '') errors.name = 'Give the run a name.'
+    if (this.name.trim().length > 120) errors.name = 'Use at most 120 characters.'
+    if (this.attempted && !this.dataset) errors.datasetId = 'Choose a dataset, or upload a text file.'
+    if (this.serverError) {
+      const path = fieldOfError(this.serverError.code)
+      if (path) errors[path] ??= `${this.serverError.message} ${this.serverError.remedy}`
+    }
+    return errors
+  })
+
+  constructor(api: Pick<ApiClient, 'datasets' | 'launch' | 'uploadDataset'>, notice: (caught: unknown) => void) {
+    this.#api = api
+    this.#notice = notice
+  }
+
+  async loadDatasets(): Promise<void> {
+    try {
+      this.datasets = (await this.#api.datasets()).toSorted((a, b) => b.createdAt - a.createdAt)
+      if (!this.dataset) this.datasetId = this.datasets[0]?.id ?? ''
+    } catch (caught) {
+      this.serverError = toErrorBody(caught)
+    }
+  }
+
+  set(path: string, value: string | boolean): void {
+    this.values[path] = value
+    this.serverError = null
+  }
+
+  choosePreset(preset: ModelPreset): void {
+    for (const [path, value] of Object.entries(preset.values)) this.set(path, String(value))
+  }
+
+  /** Uploads at once, so that a bad file is known before anything else is filled in. */
+  async uploadFile(file: File): Promise<void> {
+    const name = file.name.replace(/\.[^.]*$/, '') || file.name
+    this.upload = { name, bytes: file.size, progress: 0 }
+    this.uploadError = null
+    try {
+      const dataset = await this.#api.uploadDataset(name, file, (share) => {
+        if (this.upload) this.upload.progress = share
+      })
+      this.datasets = [dataset, ...(this.datasets ?? []).filter((d) => d.id !== dataset.id)]
+      this.datasetId = dataset.id
+    } catch (caught) {
+      this.#notice(caught)
+      this.uploadError = toErrorBody(caught)
+    } finally {
+      this.upload = null
+    }
+  }
+
+  /** Launches, and returns the new run; null when something is wrong, which the form then says. */
+  async launch(): Promise<RunSummary | null> {
+    this.attempted = true
+    this.serverError = null
+    const { config } = this.#read
+    if (!config || !this.dataset || Object.keys(this.errors).length > 0) return null
+    this.busy = true
+    try {
+      return await this.#api.launch({ name: this.name.trim(), datasetId: this.dataset.id, config })
+    } catch (caught) {
+      this.#notice(caught)
+      this.serverError = toErrorBody(caught)
+      return null
+    } finally {
+      this.busy = false
+    }
+  }
+}

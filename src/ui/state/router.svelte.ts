@@ -1,0 +1,45 @@
+/** Owns which page is shown: four addresses, the browser's history, and where the focus goes after a change. */
+import { tick } from 'svelte'
+import { readRoute, type Route } from './route.ts'
+
+class Router {
+  route = $state.raw<Route>({ page: 'contribute' })
+
+  /** Starts listening to the history and to clicks on plain links of this site. Returns the undo. */
+  listen(): () => void {
+    this.route = readRoute(location.pathname)
+    const stop = new AbortController()
+    const { signal } = stop
+    addEventListener('popstate', () => void this.#show(location.pathname, false), { signal })
+    document.addEventListener('click', (event) => this.#intercept(event), { signal })
+    return () => stop.abort()
+  }
+
+  /** Goes to an address of this site. */
+  async go(path: string): Promise<void> {
+    if (path !== location.pathname + location.search) history.pushState(null, '', path)
+    await this.#show(new URL(path, location.href).pathname, true)
+  }
+
+  #intercept(event: MouseEvent): void {
+    if (event.defaultPrevented || event.button !== 0) return
+    if (event.metaKey || event.ctrlKey || event.shiftKey || event.altKey) return
+    const link = (event.target as Element | null)?.closest?.('a')
+    if (!link || link.target || link.hasAttribute('download') || link.origin !== location.origin) return
+    if (link.hash && link.pathname === location.pathname) return
+    // The API's links (exports) are the server's, not ours.
+    if (link.pathname.startsWith('/api/')) return
+    event.preventDefault()
+    void this.go(link.pathname + link.search)
+  }
+
+  async #show(path: string, scrollUp: boolean): Promise<void> {
+    this.route = readRoute(path)
+    await tick()
+    if (scrollUp) scrollTo(0, 0)
+    // A screen reader hears the new page's heading, and Tab goes on from there.
+    document.querySelector<HTMLElement>('main h1')?.focus({ preventScroll: true })
+  }
+}
+
+export const router = new Router()

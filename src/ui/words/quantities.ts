@@ -1,0 +1,95 @@
+/** Owns how numbers, sizes and times are written on the pages: always a unit, never a false digit. */
+
+const NBSP = '\u00a0'
+const LOCALE = 'en'
+
+const whole = new Intl.NumberFormat(LOCALE, { maximumFractionDigits: 0 })
+
+/** Three significant digits below a thousand of a unit, so that a figure keeps its width while it counts. */
+function digits(value: number): string {
+  const places = value >= 100 || Number.isInteger(value) ? 0 : value >= 10 ? 1 : 2
+  return value.toFixed(places)
+}
+
+function scaled(value: number, base: number, units: readonly string[]): [string, string] {
+  let unit = 0
+  // 999.5 would print as 1000 of this unit: carry it into the next.
+  while (value >= base - 0.5 && unit < units.length - 1) {
+    value /= base
+    unit++
+  }
+  return [digits(value), units[unit]!]
+}
+
+/** Binary multiples: `1.50 MiB`. */
+export function bytes(value: number): string {
+  if (!Number.isFinite(value)) return '–'
+  const [number, unit] = scaled(Math.max(0, value), 1024, ['B', 'KiB', 'MiB', 'GiB', 'TiB', 'PiB'])
+  return `${unit === 'B' ? Math.round(value) : number}${NBSP}${unit}`
+}
+
+/** `1,234` below ten thousand, then `12.3 k`, `1.20 M`, `4.56 G`. */
+export function count(value: number): string {
+  if (!Number.isFinite(value)) return '–'
+  if (Math.abs(value) < 10_000) return whole.format(value)
+  const [number, unit] = scaled(value, 1000, ['', 'k', 'M', 'G', 'T'])
+  return `${number}${NBSP}${unit}`
+}
+
+/** Every digit, grouped: `1,234,567`. */
+export function exact(value: number): string {
+  return whole.format(value)
+}
+
+/** `1,230 tokens/s`, or a dash while nothing is known. */
+export function rate(value: number | null, unit: string): string {
+  if (value === null || !Number.isFinite(value)) return '–'
+  const number = value < 100 ? digits(value) : count(value)
+  return `${number}${NBSP}${unit}`
+}
+
+export function plural(value: number, one: string, many = `${one}s`): string {
+  return `${count(value)}${NBSP}${value === 1 ? one : many}`
+}
+
+/** Nats, to four decimals: the precision at which two runs are compared. */
+export function loss(value: number | null): string {
+  return value === null || !Number.isFinite(value) ? '–' : value.toFixed(4)
+}
+
+export function percent(share: number): string {
+  return `${Math.floor(Math.min(1, Math.max(0, share)) * 100)}${NBSP}%`
+}
+
+/** A length of time in at most two units: `850 ms`, `12.4 s`, `3 min 05 s`, `2 h 07 min`, `3 d 4 h`. */
+export function duration(ms: number): string {
+  if (!Number.isFinite(ms)) return '–'
+  ms = Math.max(0, ms)
+  if (ms < 1000) return `${Math.round(ms)}${NBSP}ms`
+  if (ms < 59_950) return `${(ms / 1000).toFixed(1)}${NBSP}s`
+  const seconds = Math.round(ms / 1000)
+  const two = (n: number) => String(n).padStart(2, '0')
+  if (seconds < 3600) return `${Math.floor(seconds / 60)}${NBSP}min ${two(seconds % 60)}${NBSP}s`
+  const minutes = Math.floor(seconds / 60)
+  if (minutes < 1440) return `${Math.floor(minutes / 60)}${NBSP}h ${two(minutes % 60)}${NBSP}min`
+  const hours = Math.floor(minutes / 60)
+  return `${Math.floor(hours / 24)}${NBSP}d ${hours % 24}${NBSP}h`
+}
+
+/** How long ago in one unit: `just now`, `40 s ago`, `5 min ago`, `3 h ago`, `2 d ago`. */
+export function age(at: number, now: number): string {
+  const seconds = Math.max(0, Math.floor((now - at) / 1000))
+  if (seconds < 5) return 'just now'
+  if (seconds < 60) return `${seconds}${NBSP}s ago`
+  if (seconds < 3600) return `${Math.floor(seconds / 60)}${NBSP}min ago`
+  if (seconds < 86_400) return `${Math.floor(seconds / 3600)}${NBSP}h ago`
+  return `${Math.floor(seconds / 86_400)}${NBSP}d ago`
+}
+
+/** The clock time of an event, with the day where it is not today: `14:03:09`, `3 May, 14:03:09`. */
+export function clock(at: number, now: number): string {
+  const then = new Date(at)
+  const time = then.toLocaleTimeString('en-GB')
+  if (then.toDateString() === new Date(now).toDateString()) return time
+  return `${then.toLocaleDateString('en-GB', { day: 'numeric', month: 'short' })}, ${time}`
+}
