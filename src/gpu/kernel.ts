@@ -1,8 +1,8 @@
 /** Owns the recording of GPU work: kernels, dispatches with their uniforms, copies, readbacks, one submit. */
 import type { BufferView } from './buffers.ts'
 import type { GpuContext } from './device.ts'
-import { template } from './pipelines.ts'
 import type { CompiledPipeline } from './pipelines.ts'
+import { template } from './template.ts'
 
 /**
  * A compiled WGSL entry point. By convention binding 0 is `var<uniform>` (a struct of u32 and f32 words) and the storage
@@ -12,7 +12,7 @@ export interface Kernel extends CompiledPipeline {
   readonly label: string
 }
 
-/** Compiles `source` with its `{{NAME}}` marks filled in. Throws `gpu.shader`. */
+/** Compiles `source` with its `{{NAME}}` marks filled in and its `//:for` loops unrolled. Throws `gpu.shader`. */
 export async function createKernel(
   gpu: GpuContext,
   label: string,

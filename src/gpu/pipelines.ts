@@ -23,18 +23,6 @@ export function bindingsOf(source: string): BindingKind[] {
   return kinds
 }
 
-/**
- * Puts values for `{{NAME}}` marks into a WGSL text. Text and not override constants: a workgroup array sized by an
- * override constant is broken in Safari.
- */
-export function template(source: string, constants: Readonly<Record<string, string | number>>): string {
-  return source.replace(/\{\{(\w+)\}\}/g, (_, name: string) => {
-    const value = constants[name]
-    if (value === undefined) throw new RangeError(`The shader needs a value for ${name}.`)
-    return String(value)
-  })
-}
-
 /** The key is the finished text itself (a Map hashes it) and the entry point, so equal templates share a pipeline. */
 export class PipelineCache {
   readonly #device: GPUDevice

@@ -80,12 +80,7 @@ export async function attentionKernels(gpu: GpuContext, dims: AttentionDims): Pr
   return {
     forward(recorder, { q, k, v, out, logSumExp }, { batch, sequence }) {
       const rows = batch * heads * sequence
-      recorder.dispatch(
-        forward,
-        [batch, sequence, scale],
-        [q, k, v, out, logSumExp],
-        spread(Math.ceil(rows / GROUP)),
-      )
+      recorder.dispatch(forward, [batch, sequence, scale], [q, k, v, out, logSumExp], spread(Math.ceil(rows / GROUP)))
     },
     backward(recorder, { q, k, v, out, logSumExp, dOut, rowDots, dq, dk, dv }, { batch, sequence }) {
       const uniforms = [batch, sequence, scale]

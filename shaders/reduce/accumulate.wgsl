@@ -1,0 +1,17 @@
+// total += addend, element by element.
+struct Params {
+  length: u32,
+}
+
+@group(0) @binding(0) var<uniform> p: Params;
+@group(0) @binding(1) var<storage, read> addend: array<f32>;
+@group(0) @binding(2) var<storage, read_write> total: array<f32>;
+
+@compute @workgroup_size(64)
+fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
+        @builtin(local_invocation_index) lane: u32) {
+  let i = (group.x + group.y * count.x) * 64u + lane;
+  if (i < p.length) {
+    total[i] += addend[i];
+  }
+}

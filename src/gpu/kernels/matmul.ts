@@ -1,0 +1,127 @@
+/** Owns the typed call of matrix multiplication and the variants of it that the autotuner chooses among. */
+import nnRegisters from '../../../shaders/matmul/nn_registers.wgsl?raw'
+import ntRegisters from '../../../shaders/matmul/nt_registers.wgsl?raw'
+import stridedRegisters from '../../../shaders/matmul/strided_registers.wgsl?raw'
+import tiled from '../../../shaders/matmul/tiled.wgsl?raw'
+import tnRegisters from '../../../shaders/matmul/tn_registers.wgsl?raw'
+import type { BufferView } from '../buffers.ts'
+import type { GpuContext } from '../device.ts'
+import { createKernel } from '../kernel.ts'
+import type { Recorder, UniformWord } from '../kernel.ts'
+
+/**
+ * How A and B lie in memory, row-major, for C [m,n] summed over k:
+ * `nt` A [m,k] · B [n,k]ᵀ (y = x·Wᵀ), `nn` A [m,k] · B [k,n] (dx = dy·W), `tn` A [k,m]ᵀ · B [k,n] (dW = dyᵀ·x).
+ */
+export type MatmulForm = 'nt' | 'nn' | 'tn'
+
+export interface MatmulShape {
+  readonly form: MatmulForm
+  readonly m: number
+  readonly n: number
+  readonly k: number
+}
+
+export interface MatmulTensors {
+  readonly a: BufferView
+  readonly b: BufferView
+  /** f32 [m,n], neither `a` nor `b`. */
+  readonly c: BufferView
+}
+
+/** One compiled kernel, good for every size of the form it was made for, within `accepts`. */
+export interface MatmulVariant {
+  readonly name: string
+  /** c = a·b, or c += a·b with `accumulate`. Sums in f32, in the order of k. */
+  record(recorder: Recorder, shape: MatmulShape, tensors: MatmulTensors, accumulate: boolean): void
+}
+
+interface VariantSpec {
+  readonly name: string
+  accepts(shape: MatmulShape): boolean
+  create(gpu: GpuContext, form: MatmulForm): Promise<MatmulVariant>
+}
+
+const registerSources = { nt: ntRegisters, nn: nnRegisters, tn: tnRegisters }
+
+/** `tm` × `tn` sums an invocation, vec4 loads; `wx` × `wy` invocations a workgroup. */
+function registers(tm: number, tn: number, wx: number, wy: number): VariantSpec {
+  const name = `registers ${tm}x${tn}`
+  return {
+    name,
+    accepts: ({ form, m, n, k }) => {
+      if (form === 'nt') return k % 4 === 0
+      if (form === 'nn') return k % 4 === 0 && n % 4 === 0
+      return m % 4 === 0 && n % 4 === 0
+    },
+    async create(gpu, form) {
+      const constants = { TM: tm, TN: tn, TU: tm / 4, TV: tn / 4, WX: wx, WY: wy }
+      const kernel = await createKernel(gpu, `matmul ${form} ${name}`, registerSources[form], constants)
+      return {
+        name,
+        record(recorder, { m, n, k }, { a, b, c }, accumulate) {
+          const grid = [Math.ceil(n / (tn * wx)), Math.ceil(m / (tm * wy))] as const
+          recorder.dispatch(kernel, [m, n, k, accumulate ? 1 : 0], [a, b, c], grid)
+        },
+      }
+    },
+  }
+}
+
+function strideWords({ form, m, n, k }: MatmulShape, accumulate: boolean): UniformWord[] {
+  const [aRow, aStep] = form === 'tn' ? [1, m] : [k, 1]
+  const [bColumn, bStep] = form === 'nt' ? [k, 1] : [1, n]
+  return [m, n, k, accumulate ? 1 : 0, aRow, aStep, bColumn, bStep]
+}
+
+const strided: VariantSpec = {
+  name: 'strided 4x4',
+  accepts: () => true,
+  async create(gpu) {
+    const constants = { TM: 4, TN: 4, WX: 8, WY: 8 }
+    const kernel = await createKernel(gpu, 'matmul strided 4x4', stridedRegisters, constants)
+    return {
+      name: 'strided 4x4',
+      record(recorder, shape, { a, b, c }, accumulate) {
+        const grid = [Math.ceil(shape.n / 32), Math.ceil(shape.m / 32)] as const
+        recorder.dispatch(kernel, strideWords(shape, accumulate), [a, b, c], grid)
+      },
+    }
+  },
+}
+
+/** `tm` × `tn` sums for each of 16 × 16 invocations, `depth` columns of k at a time in workgroup memory. */
+function workgroupTiled(tm: number, tn: number, depth: number): VariantSpec {
+  const [bm, bn] = [tm * 16, tn * 16]
+  const name = `tiled ${bm}x${bn}`
+  return {
+    name,
+    accepts: () => true,
+    async create(gpu, form) {
+      const constants = {
+        ...{ TM: tm, TN: tn, BM: bm, BN: bn, BK: depth },
+        ...{ A_ALONG_K: String(form !== 'tn'), B_ALONG_K: String(form === 'nt') },
+      }
+      const kernel = await createKernel(gpu, `matmul ${form} ${name}`, tiled, constants)
+      return {
+        name,
+        record(recorder, shape, { a, b, c }, accumulate) {
+          const grid = [Math.ceil(shape.n / bn), Math.ceil(shape.m / bm)] as const
+          recorder.dispatch(kernel, strideWords(shape, accumulate), [a, b, c], grid)
+        },
+      }
+    },
+  }
+}
+
+/** Every variant there is, the safe choice for an unmeasured adapter first. */
+export const MATMUL_VARIANTS: readonly VariantSpec[] = [
+  registers(8, 8, 8, 2),
+  registers(4, 4, 8, 8),
+  registers(16, 8, 8, 2),
+  workgroupTiled(4, 4, 16),
+  workgroupTiled(8, 8, 8),
+  strided,
+]
+
+export type { VariantSpec as MatmulVariantSpec }

@@ -1,0 +1,74 @@
+/** Owns the typed calls of RMSNorm: forward, backward to the input, backward to the weight. */
+import backwardSource from '../../../shaders/rmsnorm/backward.wgsl?raw'
+import forwardSource from '../../../shaders/rmsnorm/forward.wgsl?raw'
+import partialSource from '../../../shaders/rmsnorm/weight_partial.wgsl?raw'
+import rowsAddSource from '../../../shaders/reduce/rows_add.wgsl?raw'
+import type { BufferView } from '../buffers.ts'
+import type { GpuContext } from '../device.ts'
+import { createKernel, f32 } from '../kernel.ts'
+import type { Recorder } from '../kernel.ts'
+import { rowConstants, rowGrid } from '../rows.ts'
+
+export interface RowShape {
+  readonly rows: number
+  readonly columns: number
+}
+
+export interface RmsNormKernels {
+  /** `x`, `y` f32 [rows, columns], `weight` [columns]; `inverse` [rows] receives 1/sqrt(mean(x²)+eps), for backward. */
+  forward(
+    recorder: Recorder,
+    tensors: { x: BufferView; weight: BufferView; y: BufferView; inverse: BufferView },
+    shape: RowShape,
+    eps: number,
+  ): void
+  /** `dx` = the gradient of `x`, plus `residual` (the gradient that went round the norm) where one is given. */
+  backward(
+    recorder: Recorder,
+    tensors: {
+      x: BufferView
+      weight: BufferView
+      inverse: BufferView
+      dy: BufferView
+      residual?: BufferView | undefined
+      dx: BufferView
+    },
+    shape: RowShape,
+  ): void
+  /** Adds the gradient of the weight to `dWeight` [columns], in an order that depends on nothing but the shape. */
+  backwardWeight(
+    recorder: Recorder,
+    tensors: { x: BufferView; inverse: BufferView; dy: BufferView; dWeight: BufferView },
+    shape: RowShape,
+  ): void
+}
+
+const CHUNK_ROWS = 32
+
+export async function rmsNormKernels(gpu: GpuContext): Promise<RmsNormKernels> {
+  const constants = rowConstants(gpu)
+  const [forward, backward, partial, rowsAdd] = await Promise.all([
+    createKernel(gpu, 'rmsnorm forward', forwardSource, constants),
+    createKernel(gpu, 'rmsnorm backward', backwardSource, constants),
+    createKernel(gpu, 'rmsnorm weight partial', partialSource),
+    createKernel(gpu, 'reduce rows', rowsAddSource),
+  ])
+  return {
+    forward(recorder, { x, weight, y, inverse }, { rows, columns }, eps) {
+      recorder.dispatch(forward, [rows, columns, f32(eps)], [x, weight, y, inverse], rowGrid(constants, rows))
+    },
+    backward(recorder, { x, weight, inverse, dy, residual, dx }, { rows, columns }) {
+      const buffers = [x, weight, inverse, dy, residual ?? dy, dx]
+      recorder.dispatch(backward, [rows, columns, residual ? 1 : 0], buffers, rowGrid(constants, rows))
+    },
+    backwardWeight(recorder, { x, inverse, dy, dWeight }, { rows, columns }) {
+      const chunks = Math.ceil(rows / CHUNK_ROWS)
+      const partials = gpu.pool.allocate(chunks * columns * 4, 'rmsnorm partials')
+      const across = Math.ceil(columns / 64)
+      recorder.dispatch(partial, [rows, columns, CHUNK_ROWS], [x, inverse, dy, partials], [across, chunks])
+      recorder.dispatch(rowsAdd, [chunks, columns], [partials, dWeight], [across])
+      // Later users of the buffer run after these dispatches.
+      gpu.pool.release(partials)
+    },
+  }
+}

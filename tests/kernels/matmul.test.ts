@@ -1,0 +1,108 @@
+/** Proves every matmul variant against f64 sums, on ragged, long and tiny shapes, and that tuning chooses among them. */
+import { afterAll, describe, expect, it } from 'vitest'
+import { tuneMatmul } from '../../src/gpu/autotune.ts'
+import { Recorder } from '../../src/gpu/kernel.ts'
+import { MATMUL_VARIANTS } from '../../src/gpu/kernels/matmul.ts'
+import type { MatmulForm, MatmulShape, MatmulVariant } from '../../src/gpu/kernels/matmul.ts'
+import { noise, relativeError, testGpu } from './gpu.ts'
+
+const gpu = await testGpu()
+afterAll(() => gpu.check())
+
+function reference(
+  { form, m, n, k }: MatmulShape,
+  a: Float32Array,
+  b: Float32Array,
+  start?: Float32Array,
+): Float64Array {
+  const c = Float64Array.from({ length: m * n }, (_, i) => start?.[i] ?? 0)
+  for (let i = 0; i < m; i++) {
+    for (let j = 0; j < n; j++) {
+      for (let l = 0; l < k; l++) {
+        c[i * n + j]! +=
+          (form === 'tn' ? a[l * m + i]! : a[i * k + l]!) * (form === 'nt' ? b[j * k + l]! : b[l * n + j]!)
+      }
+    }
+  }
+  return c
+}
+
+async function run(variant: MatmulVariant, shape: MatmulShape, a: Float32Array, b: Float32Array, start?: Float32Array) {
+  const { m, n } = shape
+  const c = gpu.pool.upload(start ?? new Float32Array(m * n).fill(7))
+  const [bufferA, bufferB] = [gpu.pool.upload(a), gpu.pool.upload(b)]
+  const recorder = new Recorder(gpu)
+  variant.record(recorder, shape, { a: bufferA, b: bufferB, c }, start !== undefined)
+  const result = recorder.readF32({ ...c, size: m * n * 4 })
+  recorder.submit()
+  const values = await result
+  for (const lent of [c, bufferA, bufferB]) gpu.pool.release(lent)
+  return values
+}
+
+const sizes = [
+  [1, 4, 4],
+  [1, 1, 1],
+  [4, 4, 1],
+  [5, 7, 3],
+  [24, 36, 20],
+  [60, 132, 52],
+  [65, 130, 129],
+  [192, 256, 128],
+]
+
+describe.each(MATMUL_VARIANTS)('matmul $name', (spec) => {
+  describe.each<MatmulForm>(['nt', 'nn', 'tn'])('%s', (form) => {
+    const shapes = sizes.map(([m, n, k]) => ({ form, m: m!, n: n!, k: k! })).filter((shape) => spec.accepts(shape))
+
+    it.each(shapes)('[$m,$n] over $k', async (shape) => {
+      const { m, n, k } = shape
+      const variant = await spec.create(gpu, form)
+      const [a, b] = [noise(m * k, 1), noise(k * n, 2)]
+      expect(relativeError(await run(variant, shape, a, b), reference(shape, a, b))).toBeLessThan(2e-6)
+      const start = noise(m * n, 3, 5)
+      const sum = await run(variant, shape, a, b, start)
+      expect(relativeError(sum, reference(shape, a, b, start))).toBeLessThan(2e-6)
+    })
+
+    it('keeps large and small magnitudes', async () => {
+      const shape = { form, m: 12, n: 16, k: 64 }
+      const variant = await spec.create(gpu, form)
+      for (const scale of [1e15, 1e-15]) {
+        const [a, b] = [noise(12 * 64, 4, scale), noise(64 * 16, 5, scale)]
+        expect(relativeError(await run(variant, shape, a, b), reference(shape, a, b))).toBeLessThan(2e-6)
+      }
+    })
+  })
+})
+
+describe('tuneMatmul', () => {
+  it('measures every variant asked for, takes the fastest and computes with it', async () => {
+    const shape: MatmulShape = { form: 'nn', m: 96, n: 64, k: 64 }
+    const names = MATMUL_VARIANTS.map((variant) => variant.name)
+    const matmul = await tuneMatmul(gpu, [shape], { variants: names, budgetMs: 60_000 })
+    expect(matmul.measurements.map((one) => one.variant).sort()).toEqual([...names].sort())
+    const best = matmul.measurements.reduce((a, b) => (a.milliseconds <= b.milliseconds ? a : b))
+    expect(matmul.chosen(shape)).toBe(best.variant)
+    const [a, b] = [noise(96 * 64, 6), noise(64 * 64, 7)]
+    const chosen = { name: 'tuned', record: matmul.record.bind(matmul) } as MatmulVariant
+    expect(relativeError(await run(chosen, shape, a, b), reference(shape, a, b))).toBeLessThan(2e-6)
+  })
+
+  it('finds a kernel for ragged sides, and refuses a shape it never saw', async () => {
+    const ragged: MatmulShape = { form: 'tn', m: 5, n: 7, k: 3 }
+    const matmul = await tuneMatmul(gpu, [ragged])
+    const [a, b] = [noise(15, 8), noise(21, 9)]
+    const chosen = { name: 'tuned', record: matmul.record.bind(matmul) } as MatmulVariant
+    expect(relativeError(await run(chosen, ragged, a, b), reference(ragged, a, b))).toBeLessThan(2e-6)
+    expect(() => matmul.chosen({ ...ragged, form: 'nt', m: 4096 })).toThrow(RangeError)
+  })
+
+  it('stops measuring when its time is up', async () => {
+    const shape: MatmulShape = { form: 'nt', m: 40, n: 40, k: 40 }
+    const names = ['registers 8x8', 'registers 4x4']
+    const matmul = await tuneMatmul(gpu, [shape], { variants: names, budgetMs: 0 })
+    expect(matmul.measurements).toHaveLength(1)
+    expect(matmul.chosen(shape)).toBe('registers 8x8')
+  })
+})
