@@ -128,6 +128,7 @@ export const iceServerSchema = z.object({
   username: z.string().max(300).optional(),
   credential: z.string().max(300).optional(),
 })
+export type IceServers = z.infer<typeof iceServerSchema>[]
 
 /** Who holds what: `members[stage][replica]` is a node id, which is its PeerJS id as well. */
 export const membersSchema = z.array(z.array(id).min(1).max(64)).min(1).max(64)
