@@ -27,7 +27,7 @@ describe.each(GOLDEN_NAMES)('the reference on the %s model', (name) => {
     }
   })
 
-  it("follows PyTorch through ten clipped AdamW steps", () => {
+  it('follows PyTorch through ten clipped AdamW steps', () => {
     const model = referenceModel(golden.config, copy(golden.parameters))
     const state = zeroState(model.parameters)
     for (const { rate, tokens, targets, loss, gradNorm } of golden.steps) {

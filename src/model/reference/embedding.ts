@@ -8,7 +8,12 @@ export function embed(table: Float64Array, tokens: Uint32Array, d: number): Floa
 }
 
 /** Adds `gradient` [n, d] to the rows of `tableGradient` [vocab, d] that the tokens named. */
-export function embedBackward(tableGradient: Float64Array, tokens: Uint32Array, gradient: Float64Array, d: number): void {
+export function embedBackward(
+  tableGradient: Float64Array,
+  tokens: Uint32Array,
+  gradient: Float64Array,
+  d: number,
+): void {
   for (let i = 0; i < tokens.length; i++) {
     for (let c = 0; c < d; c++) tableGradient[tokens[i]! * d + c]! += gradient[i * d + c]!
   }
