@@ -1,6 +1,9 @@
 /** Owns what the page knows about its volunteer at one moment: the phase in plain words, the run, and the totals. */
 import type { AdapterDescription, LinkKind } from '../protocol/control.ts'
 import type { ErrorBody } from '../protocol/errors.ts'
+import type { Contribution } from '../store/device.ts'
+
+export type { Contribution }
 
 /** What this device is doing; `progress` goes from 0 to 1, or is null while it is unknown. */
 export type VolunteerPhase =
@@ -32,14 +35,6 @@ export type VolunteerPhase =
   | { name: 'stopped' }
 
 export type VolunteerPhaseName = VolunteerPhase['name']
-
-/** Sums over every session of this browser profile. */
-export interface Contribution {
-  tokens: number
-  steps: number
-  upBytes: number
-  downBytes: number
-}
 
 export interface VolunteerSnapshot {
   phase: VolunteerPhase
