@@ -63,7 +63,6 @@ export class Coordinator implements RunControl {
     this.#state = initialState(options.timing)
     this.#feed = new LiveFeed((runId) => this.detail(runId))
     this.#ticker = setInterval(() => this.#dispatch({ type: 'tick' }), 500)
-    options.metrics.watchFleet(() => this.fleet())
   }
 
   /** Takes up every run that had not ended when the server last stopped, from its last checkpoint. */
@@ -77,6 +76,7 @@ export class Coordinator implements RunControl {
       this.#stats.restore(run.id, await this.#options.store.metrics(run.id))
       this.#dispatch({ type: 'runSubmitted', run: submission(run, dataset, checkpoint) })
     }
+    await this.#outbox
   }
 
   nodeJoined(nodeId: string, hello: Extract<ClientMessage, { type: 'hello' }>): void {
