@@ -1,5 +1,4 @@
 /** Owns what is checked before a device is asked to work: what the browser can do, and what it may be asked to hold. */
-import type { AdapterDescription } from '../protocol/control.ts'
 import type { ErrorBody } from '../protocol/errors.ts'
 
 const GIB = 1024 ** 3
@@ -51,16 +50,6 @@ export function checkFacts(facts: PreflightFacts): ErrorBody | null {
     }
   }
   return null
-}
-
-/** Refuses an adapter that computes on the CPU, unless the person said that slow is fine. */
-export function checkAdapter(adapter: AdapterDescription, allowSoftware: boolean): ErrorBody | null {
-  if (!adapter.software || allowSoftware) return null
-  return {
-    code: 'gpu.software_adapter',
-    message: `This browser computes WebGPU on the CPU (${adapter.description || adapter.vendor || 'software adapter'}).`,
-    remedy: 'Switch on hardware acceleration in the browser’s settings and restart it — or contribute anyway, slowly.',
-  }
 }
 
 /**

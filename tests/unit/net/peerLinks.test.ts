@@ -159,6 +159,7 @@ describe('peer links', () => {
   it('keeps at most the high-water mark and one slice in the channel, and goes on when it drains', async () => {
     links.setPartners(['z'])
     page.connect('1', 'z')
+    page.tell({ type: 'forwardTaken', linkId: '1', taken: LISTENING.length, buffered: 0 })
     const sending = links.send('z', new Uint8Array(10_000_000))
     const sent = () =>
       page.of('forward').reduce((sum, m) => sum + (typeof m.data === 'string' ? 0 : m.data.byteLength), 0)

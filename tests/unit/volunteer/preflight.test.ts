@@ -1,23 +1,8 @@
 /** Proves what stops a device before it is asked to work, and what memory it is asked for. */
 import { describe, expect, it } from 'vitest'
-import {
-  checkAdapter,
-  checkFacts,
-  forwardingAskedBy,
-  memoryOffered,
-  softwareAllowedBy,
-} from '../../../src/volunteer/preflight.ts'
+import { checkFacts, forwardingAskedBy, memoryOffered, softwareAllowedBy } from '../../../src/volunteer/preflight.ts'
 
 const fine = { secureContext: true, webgpu: true, webrtc: true, locks: true, deviceMemoryGiB: 8 }
-const adapter = {
-  vendor: 'google',
-  architecture: 'swiftshader',
-  description: 'SwiftShader',
-  software: true,
-  maxBufferSize: 1,
-  maxStorageBufferBindingSize: 1,
-}
-
 describe('preflight', () => {
   it('names the first obstacle and a remedy', () => {
     expect(checkFacts(fine)).toBeNull()
@@ -28,13 +13,7 @@ describe('preflight', () => {
     expect(checkFacts({ ...fine, webrtc: false })?.remedy).not.toBe('')
   })
 
-  it('takes a software adapter only by a person’s word', () => {
-    expect(checkAdapter(adapter, false)).toMatchObject({
-      code: 'gpu.software_adapter',
-      message: expect.stringContaining('SwiftShader'),
-    })
-    expect(checkAdapter(adapter, true)).toBeNull()
-    expect(checkAdapter({ ...adapter, software: false }, false)).toBeNull()
+  it('reads what the address allows', () => {
     expect(softwareAllowedBy('?adapter=software')).toBe(true)
     expect(softwareAllowedBy('?adapter=hardware')).toBe(false)
     expect(forwardingAskedBy('?start=1&channels=forward')).toBe(true)
