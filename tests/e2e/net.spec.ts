@@ -1,53 +1,28 @@
 /** Proves in real browsers that Workers exchange frames intact, by transferred and by forwarded channels, and redial. */
-import { createServer, type Server } from 'node:http'
-import { mkdtemp, readFile, rm } from 'node:fs/promises'
-import type { AddressInfo } from 'node:net'
-import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { expect, test, type Page } from '@playwright/test'
-import { build } from 'vite'
 import { createTokens } from '../../server/control/tokens.ts'
 import { attachBroker, type Broker } from '../../server/signalling/broker.ts'
+import { servePage, type ServedPage } from './servePage.ts'
 
 const tokens = createTokens(new Uint8Array(32).fill(3))
-const contentTypes: Record<string, string> = { '.html': 'text/html', '.js': 'text/javascript' }
 /** 20 MB in frames that are small, odd and large. */
 const sizes = [1, 57, 100_000, 1_048_577, 6_000_000, 12_851_365]
-let folder: string
-let server: Server
+let served: ServedPage
 let broker: Broker
-let origin: string
 
 test.beforeAll(async () => {
-  folder = await mkdtemp(path.join(tmpdir(), 'skein-net-'))
-  await build({
-    configFile: false,
-    logLevel: 'error',
-    root: path.join(import.meta.dirname, 'net'),
-    worker: { format: 'es' },
-    build: { outDir: folder, emptyOutDir: true, target: 'es2023', minify: false },
-  })
-  server = createServer((request, response) => {
-    const name = request.url === '/' ? '/index.html' : request.url!
-    readFile(path.join(folder, path.normalize(name))).then(
-      (bytes) => response.setHeader('content-type', contentTypes[path.extname(name)] ?? 'text/plain').end(bytes),
-      () => response.writeHead(404).end(),
-    )
-  })
-  broker = attachBroker(server, tokens)
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
-  origin = `http://127.0.0.1:${(server.address() as AddressInfo).port}`
+  served = await servePage(path.join(import.meta.dirname, 'net'))
+  broker = attachBroker(served.server, tokens)
 })
 
 test.afterAll(async () => {
   broker.close()
-  server.closeAllConnections()
-  server.close()
-  await rm(folder, { recursive: true, force: true })
+  await served.close()
 })
 
 async function join(page: Page, nodeId: string, forward: boolean) {
-  await page.goto(origin)
+  await page.goto(served.origin)
   const identity = { nodeId, token: tokens.issue(nodeId), iceServers: [] }
   await page.evaluate(([id, f]) => window.begin(id, f), [identity, forward] as const)
 }
@@ -118,7 +93,7 @@ test('links outlive the broker, and its return lets new ones be made', async ({ 
   await expect.poll(() => arrived(a)).toEqual([{ from: 'node-b', bytes: 300_000, hash }])
   expect(await a.evaluate(() => window.probe.lost())).toEqual([])
 
-  broker = attachBroker(server, tokens)
+  broker = attachBroker(served.server, tokens)
   const c = await (await browser.newContext()).newPage()
   await join(c, 'node-c', false)
   await Promise.all([setPartners(a, ['node-b', 'node-c']), setPartners(c, ['node-a'])])
@@ -134,7 +109,7 @@ test('a partner that never comes ends in net.no_route, a broker that refuses in 
   await setPartners(a, ['node-z'])
   expect(await opened(a, 2_000)).toBe('net.no_route')
 
-  await a.goto(origin)
+  await a.goto(served.origin)
   await a.evaluate((id) => window.begin(id, false), { nodeId: 'node-a', token: 'node-a.1.forged', iceServers: [] })
   await setPartners(a, ['node-b'])
   expect(await opened(a, 1_000)).toBe('net.broker_unreachable')
