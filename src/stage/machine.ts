@@ -22,6 +22,8 @@ export interface StepState<T> {
   /** Microbatches whose input was taken up, so that a repeated activation is known as such. */
   readonly started: Set<number>
   readonly forwarded: Set<number>
+  /** Microbatches whose gradient was taken up, so that a repeated one is not summed twice. */
+  readonly returned: Set<number>
   readonly finished: Set<number>
   computing: boolean
   merging: boolean
@@ -136,6 +138,7 @@ function beginStep<T>(
     gradients: new Map(),
     started: new Set(),
     forwarded: new Set(),
+    returned: new Set(),
     finished: new Set(),
     computing: false,
     merging: false,
@@ -163,43 +166,62 @@ function onFrame<T>(
   const { assignment, current } = state
   const refuse = () => void state.refusedFrames++
   if (!assignment || address.generation !== assignment.generation) return refuse()
-  if (!current || address.step > current.step) {
-    if (state.early.length >= MAX_EARLY_FRAMES) return refuse()
+  if (from !== senderOf(assignment, address)) return refuse()
+  const next = current ? current.step + 1 : assignment.checkpoint.step + 1
+  if (address.step > next) return refuse()
+  if (address.step === next) {
+    const repeated = state.early.some((frame) => sameAddress(frame.address, address))
+    if (repeated || state.early.length >= MAX_EARLY_FRAMES) return refuse()
     state.early.push({ from, address, tensor })
     return
   }
-  if (address.step < current.step) return refuse()
+  if (!current || address.step < current.step) return refuse()
 
-  const { members, stage, replica } = assignment
   const { kind, index } = address
+  const training = current.mode === 'train'
   switch (kind) {
-    case 'activation': {
-      const known = current.activations.has(index) || current.started.has(index)
-      if (stage === 0 || address.boundary !== stage - 1 || !current.owned.includes(index) || known) return refuse()
-      if (from !== ownerOf(members, index, stage - 1)) return refuse()
+    case 'activation':
+      if (!current.owned.includes(index)) return refuse()
+      if (current.activations.has(index) || current.started.has(index)) return refuse()
       current.activations.set(index, tensor)
       break
-    }
-    case 'gradient': {
-      const known = current.gradients.has(index) || current.finished.has(index)
-      if (stage === members.length - 1 || address.boundary !== stage || known) return refuse()
-      if (!current.forwarded.has(index) || from !== ownerOf(members, index, stage + 1)) return refuse()
+    case 'gradient':
+      if (!current.forwarded.has(index)) return refuse()
+      if (current.gradients.has(index) || current.returned.has(index)) return refuse()
       current.gradients.set(index, tensor)
       break
-    }
     case 'gradientShard':
-      if (address.boundary !== stage || index !== replica || from !== members[stage]![address.replica]) return refuse()
-      if (current.contributions.has(address.replica) || current.reducing || current.mode !== 'train') return refuse()
+      if (!training || current.reducing || current.contributions.has(address.replica)) return refuse()
       current.contributions.set(address.replica, tensor)
       break
     case 'parameterShard':
-      if (address.boundary !== stage || index === replica || from !== members[stage]![index]) return refuse()
-      if (current.received.has(index) || current.mode !== 'train') return refuse()
+      if (!training || current.received.has(index)) return refuse()
       current.received.add(index)
       actions.push({ type: 'writeParameters', shard: index, tensor })
       return
   }
   proceed(state, actions)
+}
+
+/** Whose work a tensor with this address is, if it is meant for this stage at all. */
+function senderOf({ members, stage, replica }: Assignment, address: TensorAddress): string | undefined {
+  const { kind, index, boundary } = address
+  switch (kind) {
+    case 'activation':
+      return stage > 0 && boundary === stage - 1 ? ownerOf(members, index, boundary) : undefined
+    case 'gradient':
+      return stage < members.length - 1 && boundary === stage ? ownerOf(members, index, stage + 1) : undefined
+    case 'gradientShard':
+      return boundary === stage && index === replica ? members[stage]![address.replica] : undefined
+    case 'parameterShard':
+      return boundary === stage && index !== replica ? members[stage]![index] : undefined
+  }
+}
+
+/** Of two addresses that passed {@link senderOf}: only shards of a gradient come from several nodes for one index. */
+function sameAddress(a: TensorAddress, b: TensorAddress): boolean {
+  const oneSender = a.kind !== 'gradientShard' || a.replica === b.replica
+  return a.kind === b.kind && a.step === b.step && a.index === b.index && oneSender
 }
 
 type OwnProgress<T> = Exclude<StageEvent<T>, { type: 'server' } | { type: 'frame' }>

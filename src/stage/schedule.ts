@@ -23,6 +23,7 @@ export function nextCompute<T>(current: StepState<T>, stage: number, stages: num
     const gradient = current.gradients.get(m)
     if (gradient === undefined) continue
     current.gradients.delete(m)
+    current.returned.add(m)
     return { op: 'backward', microbatch: m, input: gradient }
   }
   const training = current.mode === 'train'
