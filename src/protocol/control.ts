@@ -14,6 +14,11 @@ const id = z
 const sha256 = z.string().regex(/^[0-9a-f]{64}$/)
 const uint = z.int().min(0).max(0xffff_ffff)
 const finite = z.number()
+/** A result that may have diverged: JSON writes NaN and infinities as null, which reads back as NaN. */
+const measured = z
+  .number()
+  .nullable()
+  .transform((value) => value ?? NaN)
 
 export const adapterSchema = z.object({
   vendor: z.string().max(80),
@@ -99,11 +104,11 @@ export const clientMessageSchema = z.discriminatedUnion('type', [
     generation: uint,
     step: uint,
     microbatch: uint,
-    lossSum: finite,
+    lossSum: measured,
     tokens: uint,
   }),
   /** The owner of a shard holds the gradient sum of all replicas; `squaredNorm` is over that shard. */
-  z.object({ type: z.literal('shardReduced'), generation: uint, step: uint, shard: uint, squaredNorm: finite }),
+  z.object({ type: z.literal('shardReduced'), generation: uint, step: uint, shard: uint, squaredNorm: measured }),
   /** Every shard's new parameters are in place here. */
   z.object({ type: z.literal('stepApplied'), generation: uint, step: uint }),
   /** The chunks of this node's shard are uploaded; `parametersHash` covers the whole stage's parameters. */
