@@ -2,59 +2,85 @@
 import type { Members } from '../../src/protocol/control.ts'
 import type { FleetNode, OrchestratorState, Run } from './types.ts'
 
-/** Nodes that may be given a stage of this run now, survivors of its last generation first. */
-export function candidates(state: OrchestratorState, run: Run, now: number): FleetNode[] {
-  const free = [...state.nodes.values()].filter(
-    (node) =>
-      (node.runId === null || node.runId === run.id) &&
-      !node.paused &&
-      !node.suspect &&
-      !(run.config.requireHardware && node.adapter.software),
+/** Failed generations in a row after which a member loses its claim to its seat: one link may be what fails. */
+const TROUBLES_THAT_UNSEAT = 2
+
+export interface Seating {
+  /** Node ids by stage; a stage may be empty, and then the run has to wait. */
+  readonly seats: string[][]
+  /** The nodes that were up for a seat. */
+  readonly pool: readonly FleetNode[]
+  /** Nodes passed over for being software where the run wants hardware. */
+  readonly software: number
+}
+
+/** Seats the nodes that are free for this run now; a penalised one only where the others cannot fill every stage. */
+export function proposeSeats(state: OrchestratorState, run: Run, now: number): Seating {
+  const present = [...state.nodes.values()].filter(
+    (node) => (node.runId === null || node.runId === run.id) && !node.paused && !node.suspect,
   )
+  const free = present.filter((node) => !(run.config.requireHardware && node.adapter.software))
+  const software = present.length - free.length
   const untroubled = free.filter((node) => node.penaltyUntil <= now)
-  // A troubled node is better than none: it is passed over only while others can do its work.
-  const chosen = untroubled.length >= run.config.stages ? untroubled : free
-  return chosen.sort((a, b) => Number(run.lastSeats.has(b.id)) - Number(run.lastSeats.has(a.id)))
+  const seats = seat(run, untroubled)
+  if (untroubled.length === free.length || isRunnable(seats)) return { seats, pool: untroubled, software }
+  return { seats: seat(run, free), pool: free, software }
 }
 
 /**
- * Seats candidates: everybody stays at their stage where possible, the rest fill the emptiest stage first.
+ * Seats nodes: everybody stays at their stage where possible, the rest fill the emptiest stage first. A stage that stays
+ * empty takes a node from where it can be spared, over several moves if need be, so every stage gets one whenever the
+ * memory of the nodes allows it at all (augmenting paths, Kuhn 1955).
  * @returns seats by stage; a stage may be empty, and then the run has to wait.
  */
 export function seat(run: Run, pool: readonly FleetNode[]): string[][] {
   const { stages, replicas } = run.config
-  const seats: string[][] = Array.from({ length: stages }, () => [])
+  const seats: FleetNode[][] = Array.from({ length: stages }, () => [])
+  const stageOf = new Map<FleetNode, number>()
   const fits = (node: FleetNode, stage: number) => node.memoryBytes >= run.stageBytes[stage]!
-  const unseated: FleetNode[] = []
+  const place = (node: FleetNode, stage: number) => {
+    const from = stageOf.get(node)
+    if (from !== undefined) seats[from] = seats[from]!.filter((other) => other !== node)
+    seats[stage]!.push(node)
+    stageOf.set(node, stage)
+  }
+
   for (const node of pool) {
     const stage = run.lastSeats.get(node.id)
-    if (stage !== undefined && stage < stages && seats[stage]!.length < replicas && fits(node, stage))
-      seats[stage]!.push(node.id)
-    else unseated.push(node)
+    if (stage === undefined || stage >= stages || node.troubles >= TROUBLES_THAT_UNSEAT) continue
+    if (seats[stage]!.length < replicas && fits(node, stage)) place(node, stage)
   }
+  // Small nodes choose before large ones, which can go anywhere.
+  const unseated = pool.filter((node) => !stageOf.has(node))
+  unseated.sort((a, b) => a.troubles - b.troubles || a.memoryBytes - b.memoryBytes)
   for (const node of unseated) {
     const order = seats.map((_, stage) => stage).sort((a, b) => seats[a]!.length - seats[b]!.length || a - b)
     const stage = order.find((s) => seats[s]!.length < replicas && fits(node, s))
-    if (stage !== undefined) seats[stage]!.push(node.id)
+    if (stage !== undefined) place(node, stage)
   }
-  const byId = new Map(pool.map((node) => [node.id, node]))
-  for (let stage = 0; stage < stages; stage++) {
-    if (seats[stage]!.length > 0) continue
-    // Nobody is left for this stage: take a node from the fullest one rather than wait.
-    const donors = seats.map((_, s) => s).sort((a, b) => seats[b]!.length - seats[a]!.length || a - b)
-    for (const donor of donors) {
-      if (seats[donor]!.length < 2) break
-      const moved = seats[donor]!.findLast((id) => fits(byId.get(id)!, stage))
-      if (moved === undefined) continue
-      seats[donor] = seats[donor]!.filter((id) => id !== moved)
-      seats[stage]!.push(moved)
-      break
+
+  const claim = (stage: number, tried: Set<FleetNode>): boolean => {
+    const room = (node: FleetNode) => {
+      const at = stageOf.get(node)
+      return at === undefined ? Infinity : seats[at]!.length
     }
+    const options = pool.filter((node) => fits(node, stage) && stageOf.get(node) !== stage).reverse()
+    options.sort((a, b) => (room(a) === room(b) ? 0 : room(b) - room(a)))
+    for (const node of options) {
+      if (tried.has(node)) continue
+      tried.add(node)
+      const from = stageOf.get(node)
+      if (from !== undefined && seats[from]!.length < 2 && !claim(from, tried)) continue
+      place(node, stage)
+      return true
+    }
+    return false
   }
-  return seats
+  for (let stage = 0; stage < stages; stage++) if (seats[stage]!.length === 0) claim(stage, new Set())
+  return seats.map((nodes) => nodes.map((node) => node.id))
 }
 
-export function isComplete(run: Run, seats: readonly string[][]): boolean {
+export function isComplete(run: Run, seats: readonly (readonly string[])[]): boolean {
   return seats.every((stage) => stage.length === run.config.replicas)
 }
 
@@ -63,16 +89,17 @@ export function isRunnable(seats: readonly string[][]): seats is Members {
 }
 
 /** Says which stages lack volunteers, for people. */
-export function describeShortage(run: Run, seats: readonly string[][], pool: readonly FleetNode[]): string {
+export function describeShortage(run: Run, { seats, pool, software }: Seating): string {
   const { stages, replicas } = run.config
   const seated = seats.reduce((n, s) => n + s.length, 0)
+  const here = `${seated} of ${stages * replicas}`
   const missing = seats.map((s, stage) => (s.length === 0 ? stage + 1 : 0)).filter((n) => n > 0)
-  const tooSmall = pool.length > seated && missing.length > 0
-  const memory = tooSmall
-    ? ` ${pool.length - seated} more cannot hold it: a stage takes up to ${Math.ceil(Math.max(...run.stageBytes) / 2 ** 20)} MiB.`
-    : ''
-  if (missing.length === 0) return `${seated} of ${stages * replicas} volunteers are here; starting soon.`
+  if (missing.length === 0) return `${here} volunteers are here; starting soon.`
   const names =
     missing.length === 1 ? `Stage ${missing[0]} of ${stages} waits` : `Stages ${missing.join(', ')} of ${stages} wait`
-  return `${names} for a volunteer (${seated} of ${stages * replicas} are here).${memory}`
+  const mebibytes = Math.ceil(Math.max(...missing.map((n) => run.stageBytes[n - 1]!)) / 2 ** 20)
+  const small = pool.length - seated
+  const memory = small > 0 ? ` ${small} more cannot hold it: it takes ${mebibytes} MiB.` : ''
+  const adapters = software > 0 ? ` ${software} more have no hardware GPU, which this run asks for.` : ''
+  return `${names} for a volunteer (${here} are here).${memory}${adapters}`
 }

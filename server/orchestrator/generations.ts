@@ -1,10 +1,16 @@
 /** Owns the life of a generation: a run is submitted, seated, broken by a loss, seated again, and ends. */
 import type { Members } from '../../src/protocol/control.ts'
-import { candidates, describeShortage, isComplete, isRunnable, seat } from './formation.ts'
+import { describeShortage, isComplete, isRunnable, proposeSeats } from './formation.ts'
 import type { OrchestratorCommand, OrchestratorState, Run, RunSubmission } from './types.ts'
 
-/** Generations in a row that may break without a commit before the run is called failed. */
+/** Generations in a row that may fail without a commit before the run is called failed. */
 const MAX_BROKEN_IN_A_ROW = 20
+/** The pause between attempts stops growing at this many times `retryMs`. */
+const LONGEST_RETRY = 60
+/** Characters of a reason that the protocol lets through. */
+const REASON_LENGTH = 300
+
+export const PREPARING = 'Volunteers load weights and connect to each other.'
 
 export function submit(
   state: OrchestratorState,
@@ -23,6 +29,8 @@ export function submit(
     evaluation: null,
     saving: null,
     waitingSince: now,
+    runnableSince: null,
+    retryAt: now,
     lastProgress: now,
     brokenInARow: 0,
     lastSeats: new Map(),
@@ -30,23 +38,28 @@ export function submit(
   state.runs.set(run.id, run)
   state.lastGeneration = Math.max(state.lastGeneration, run.generation)
   if (run.step > run.checkpoint.step) rollBack(run, commands)
+  // A checkpoint that was published while the server went down: its weights are the truth.
+  else run.step = run.checkpoint.step
   commands.push({ type: 'runChanged', runId: run.id })
 }
 
-/** Starts a generation when its seats are full, or when every stage has somebody and the wait is over. */
+/** Starts a generation when its seats are full, or when every stage has had somebody for long enough. */
 export function form(state: OrchestratorState, run: Run, now: number, commands: OrchestratorCommand[]): void {
-  const pool = candidates(state, run, now)
-  const seats = seat(run, pool)
-  const waited = now - run.waitingSince >= state.timing.formationMs
-  if (!isRunnable(seats) || !(isComplete(run, seats) || waited)) {
-    const detail = describeShortage(run, seats, pool)
-    if (detail !== run.detail) {
-      run.detail = detail
-      commands.push({ type: 'runChanged', runId: run.id })
+  // A checkpoint that the store is reading back decides where the next generation begins.
+  if (run.saving || now < run.retryAt) return
+  const seating = proposeSeats(state, run, now)
+  const { seats } = seating
+  if (isRunnable(seats)) {
+    run.runnableSince ??= now
+    if (isComplete(run, seats) || now - run.runnableSince >= state.timing.formationMs) {
+      startGeneration(state, run, seats, now, commands)
+      return
     }
-    return
-  }
-  startGeneration(state, run, seats, now, commands)
+  } else run.runnableSince = null
+  const detail = describeShortage(run, seating)
+  if (detail === run.detail) return
+  run.detail = detail
+  commands.push({ type: 'runChanged', runId: run.id })
 }
 
 function startGeneration(
@@ -56,13 +69,15 @@ function startGeneration(
   now: number,
   commands: OrchestratorCommand[],
 ): void {
+  // Counted over all runs: a frame or a report of another run never passes for one of this generation.
   state.lastGeneration += 1
   run.generation = state.lastGeneration
   run.members = members
   run.state = 'preparing'
-  run.detail = 'Volunteers load weights and connect to each other.'
+  run.detail = PREPARING
   run.ready.clear()
   run.lastProgress = now
+  run.runnableSince = null
   run.lastSeats = new Map(members.flatMap((ids, stage) => ids.map((id) => [id, stage] as const)))
   const { id: runId, name: runName, generation, config, dataset, checkpoint } = run
   members.forEach((ids, stage) =>
@@ -90,13 +105,14 @@ function startGeneration(
   )
   const count = members.flat().length
   const from = checkpoint.step > 0 ? ` from the checkpoint of step ${checkpoint.step}` : ''
+  const who = count === 1 ? '1 volunteer takes its place' : `${count} volunteers take their places`
   commands.push({ type: 'runChanged', runId })
-  commands.push({ type: 'tell', runId, step: run.step, text: `${count} volunteers take their places${from}.` })
+  commands.push({ type: 'tell', runId, step: run.step, text: `${who}${from}.` })
 }
 
 /**
- * Ends the generation: everything since the last checkpoint is void, the members are freed and seated anew.
- * A run that keeps breaking without a commit is called failed instead of trying for ever.
+ * Ends the generation because somebody is gone: what follows the last checkpoint is void, the members are freed and
+ * seated anew. A checkpoint that is already with the store still counts if the store keeps it.
  */
 export function breakGeneration(
   state: OrchestratorState,
@@ -106,25 +122,60 @@ export function breakGeneration(
   commands: OrchestratorCommand[],
 ): void {
   if (run.members.length === 0) return
+  const { saving } = run
   free(state, run, reason, commands)
   run.state = 'waiting'
   run.detail = reason
   run.waitingSince = now
-  run.brokenInARow += 1
   commands.push({ type: 'tell', runId: run.id, step: run.step, text: reason })
-  if (run.step > run.checkpoint.step) rollBack(run, commands)
-  if (run.brokenInARow > MAX_BROKEN_IN_A_ROW) {
-    end(state, run, 'failed', null, `${MAX_BROKEN_IN_A_ROW} attempts in a row broke off; the last: ${reason}`, commands)
-    return
-  }
+  if (saving?.publishing) run.saving = saving
+  else if (run.step > run.checkpoint.step) rollBack(run, commands)
   commands.push({ type: 'runChanged', runId: run.id })
 }
 
-/** Frees the members at a checkpoint, where nothing is lost, so that a standby can be seated. */
+/**
+ * Ends the generation because it cannot go on with everybody still there. Every attempt that fails makes the pause before
+ * the next one longer, and a run that keeps failing without a commit is called failed instead of trying for ever.
+ */
+export function failGeneration(
+  state: OrchestratorState,
+  run: Run,
+  reason: string,
+  now: number,
+  commands: OrchestratorCommand[],
+): void {
+  if (run.members.length === 0) return
+  for (const nodeId of run.members.flat()) {
+    const node = state.nodes.get(nodeId)
+    if (node) node.troubles += 1
+  }
+  run.retryAt = now + state.timing.retryMs * Math.min(LONGEST_RETRY, 2 ** run.brokenInARow)
+  run.brokenInARow += 1
+  breakGeneration(state, run, reason, now, commands)
+  if (run.brokenInARow <= MAX_BROKEN_IN_A_ROW) return
+  end(state, run, 'failed', null, `${run.brokenInARow} attempts in a row broke off; the last: ${reason}`, commands)
+}
+
+/** The store has kept the checkpoint of a generation that is over already. */
+export function keepCheckpoint(run: Run, checkpoint: Run['checkpoint']): void {
+  run.checkpoint = checkpoint
+  run.saving = null
+}
+
+/** The store would not keep the checkpoint of a generation that is over already. */
+export function giveUpCheckpoint(run: Run, reason: string, commands: OrchestratorCommand[]): void {
+  run.saving = null
+  commands.push({ type: 'tell', runId: run.id, step: run.step, text: reason })
+  if (run.step > run.checkpoint.step) rollBack(run, commands)
+  commands.push({ type: 'runChanged', runId: run.id })
+}
+
+/** Frees the members at a checkpoint, where nothing is lost, so that a standby can be seated at once. */
 export function reseat(state: OrchestratorState, run: Run, now: number, commands: OrchestratorCommand[]): void {
   free(state, run, 'a volunteer joins at this checkpoint', commands)
   run.state = 'waiting'
   run.waitingSince = now
+  run.runnableSince = now - state.timing.formationMs
 }
 
 export function cancel(state: OrchestratorState, runId: string, commands: OrchestratorCommand[]): void {
@@ -149,11 +200,13 @@ export function end(
 }
 
 function free(state: OrchestratorState, run: Run, reason: string, commands: OrchestratorCommand[]): void {
+  const { generation } = run
+  const message = { type: 'release', generation, reason: reason.slice(0, REASON_LENGTH) } as const
   for (const nodeId of run.members.flat()) {
     const node = state.nodes.get(nodeId)
     if (node?.runId !== run.id) continue
     node.runId = null
-    commands.push({ type: 'send', nodeId, message: { type: 'release', generation: run.generation, reason } })
+    commands.push({ type: 'send', nodeId, message })
   }
   run.members = []
   run.ready.clear()

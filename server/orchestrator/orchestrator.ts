@@ -5,8 +5,8 @@
  * follow; the coordinator carries them out on sockets and the store, the simulation on a virtual clock.
  */
 import type { NodeStats } from '../../src/protocol/control.ts'
-import { breakGeneration, cancel, form, submit } from './generations.ts'
-import { onCheckpointPublished, onCheckpointRefused, onRunMessage } from './steps.ts'
+import { breakGeneration, cancel, failGeneration, form, PREPARING, submit } from './generations.ts'
+import { describeScoring, onCheckpointPublished, onCheckpointRefused, onRunMessage } from './steps.ts'
 import { DEFAULT_TIMING } from './types.ts'
 import type { FleetNode, OrchestratorCommand, OrchestratorEvent, OrchestratorState, Run, Timing } from './types.ts'
 
@@ -53,6 +53,8 @@ export function decide(state: OrchestratorState, event: OrchestratorEvent): Orch
       onTick(state, now, commands)
       break
   }
+  // Thousands of standbys beat every few seconds: what led to nothing frees or brings nobody, and ticks catch the rest.
+  if (event.type === 'message' && commands.length === 0) return commands
   for (const run of state.runs.values()) if (run.state === 'waiting') form(state, run, now, commands)
   return commands
 }
@@ -63,9 +65,10 @@ function join(
   now: number,
   commands: OrchestratorCommand[],
 ): void {
-  for (const other of state.nodes.values()) {
-    if (other.deviceId !== node.deviceId || other.id === node.id) continue
+  for (const other of [...state.nodes.values()]) {
+    if (other.deviceId !== node.deviceId && other.id !== node.id) continue
     leave(state, other.id, 'its device connected again', now, commands)
+    if (other.id === node.id) continue
     commands.push({
       type: 'disconnect',
       nodeId: other.id,
@@ -86,6 +89,7 @@ function join(
     paused: false,
     suspect: false,
     penaltyUntil: 0,
+    troubles: 0,
     runId: null,
   })
   commands.push({ type: 'send', nodeId: node.id, message: { type: 'standby', reason: standbyReason(state) } })
@@ -161,6 +165,8 @@ function onMessage(
       }
       return
     case 'resume':
+      // `standby` takes the assignment away: a node that never paused must not get it.
+      if (!node.paused) return
       node.paused = false
       node.phase = 'standby'
       commands.push({ type: 'send', nodeId, message: { type: 'standby', reason: standbyReason(state) } })
@@ -199,19 +205,27 @@ function onTick(state: OrchestratorState, now: number, commands: OrchestratorCom
   for (const run of state.runs.values()) {
     if (run.state === 'preparing') {
       const late = run.members.flat().filter((id) => {
-        const node = state.nodes.get(id)
-        return node && !run.ready.has(id) && now - Math.max(node.lastProgress, run.lastProgress) >= prepareMs
+        const node = state.nodes.get(id)!
+        return !run.ready.has(id) && now - Math.max(node.lastProgress, run.lastProgress) >= prepareMs
       })
       for (const id of late) state.nodes.get(id)!.penaltyUntil = now + failurePenaltyMs
       if (late.length > 0) {
         const seconds = Math.round(prepareMs / 1000)
-        const text = `${late.length} volunteer(s) made no headway in preparing for ${seconds} s.`
-        breakGeneration(state, run, text, now, commands)
+        const who = late.length === 1 ? 'A volunteer' : `${late.length} volunteers`
+        failGeneration(state, run, `${who} made no headway in preparing for ${seconds} s.`, now, commands)
       }
-    } else if (run.state === 'training' || run.state === 'evaluating') {
-      if (now - run.lastProgress >= stallMs) {
-        const text = `Step ${run.step + 1} made no progress for ${Math.round(stallMs / 1000)} s.`
-        breakGeneration(state, run, text, now, commands)
+    } else if (now - run.lastProgress >= stallMs) {
+      const seconds = Math.round(stallMs / 1000)
+      if (run.saving?.publishing) {
+        const error = {
+          code: 'checkpoint.slow',
+          message: `the store took over ${seconds} s.`,
+          remedy: 'Check its disk.',
+        }
+        onCheckpointRefused(state, run.id, run.saving.step, error, now, commands)
+      } else if (run.state !== 'waiting') {
+        const what = run.saving ? `Saving step ${run.step}` : run.progress ? `Step ${run.progress.step}` : 'Scoring'
+        failGeneration(state, run, `${what} made no progress for ${seconds} s.`, now, commands)
       }
     }
   }
@@ -222,6 +236,7 @@ function describe(state: OrchestratorState, run: Run, commands: OrchestratorComm
   const silent = run.members.flatMap((members, stage) =>
     members.some((id) => state.nodes.get(id)?.suspect) ? [stage + 1] : [],
   )
-  run.detail = silent.length > 0 ? `Stage ${silent.join(', ')} waits: a volunteer there has fallen silent.` : ''
+  if (silent.length > 0) run.detail = `Stage ${silent.join(', ')} waits: a volunteer there has fallen silent.`
+  else run.detail = run.state === 'preparing' ? PREPARING : describeScoring(run)
   commands.push({ type: 'runChanged', runId: run.id })
 }

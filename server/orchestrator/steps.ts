@@ -3,8 +3,8 @@ import type { ClientMessage, StageCheckpoint } from '../../src/protocol/control.
 import type { ErrorBody } from '../../src/protocol/errors.ts'
 import { ownerOf } from '../../src/protocol/routing.ts'
 import { learningRate } from '../../src/model/learningRate.ts'
-import { candidates, isComplete, seat } from './formation.ts'
-import { breakGeneration, end, reseat } from './generations.ts'
+import { isComplete, proposeSeats } from './formation.ts'
+import { end, failGeneration, giveUpCheckpoint, keepCheckpoint, reseat } from './generations.ts'
 import type { FleetNode, OrchestratorCommand, OrchestratorState, Run } from './types.ts'
 
 /** Microbatches of one evaluation round: bounds what can queue up at a stage, at the price of one drained pipeline each. */
@@ -26,12 +26,13 @@ export function onRunMessage(
       run.ready.add(node.id)
       if (run.state !== 'preparing' || run.ready.size < run.members.flat().length) return
       commands.push({ type: 'tell', runId: run.id, step: run.step, text: 'Every link is open; training goes on.' })
-      resumeAfterCheckpoint(run, now, commands)
+      resumeAfterCheckpoint(state, run, now, commands)
       return
     case 'failed': {
-      node.penaltyUntil = now + state.timing.failurePenaltyMs
+      // A link has two ends, and often the other one is at fault; anything else is this node's own doing.
+      if (!message.error.code.startsWith('net.')) node.penaltyUntil = now + state.timing.failurePenaltyMs
       const stage = run.members.findIndex((ids) => ids.includes(node.id)) + 1
-      breakGeneration(state, run, `A volunteer of stage ${stage} cannot go on: ${message.error.message}`, now, commands)
+      failGeneration(state, run, `A volunteer of stage ${stage} cannot go on: ${message.error.message}`, now, commands)
       return
     }
     case 'loss':
@@ -41,7 +42,7 @@ export function onRunMessage(
       onShardReduced(state, run, node, message, now, commands)
       return
     case 'stepApplied':
-      onStepApplied(run, node, message, now, commands)
+      onStepApplied(state, run, node, message, now, commands)
       return
     case 'shardSaved':
       onShardSaved(state, run, node, message, now, commands)
@@ -49,8 +50,8 @@ export function onRunMessage(
 }
 
 /** Goes on where a generation stands: the next step, or the scoring once all are done. */
-export function resumeAfterCheckpoint(run: Run, now: number, commands: Commands): void {
-  if (run.step >= run.config.steps) startEvaluation(run, now, commands)
+export function resumeAfterCheckpoint(state: OrchestratorState, run: Run, now: number, commands: Commands): void {
+  if (run.step >= run.config.steps) startEvaluation(state, run, now, commands)
   else startStep(run, now, commands)
 }
 
@@ -81,12 +82,14 @@ function onLoss(
   const { step, microbatch, lossSum: sum, tokens } = message
   if (ownerOf(run.members, microbatch, run.members.length - 1) !== node.id) return
   const { progress, evaluation } = run
-  const losses = progress?.step === step ? progress.losses : evaluation?.round === step ? evaluation.losses : null
-  if (!losses || losses.has(microbatch)) return
-  losses.set(microbatch, { sum, tokens })
+  const end = progress ? run.config.batch / run.config.microbatch : (evaluation?.roundEnd ?? 0)
+  const round = progress ?? evaluation
+  if (!round || round.step !== step || microbatch < (evaluation?.done ?? 0) || microbatch >= end) return
+  if (round.losses.has(microbatch)) return
+  round.losses.set(microbatch, { sum, tokens })
   run.lastProgress = now
-  if (progress?.step === step) applyWhenWhole(state, run, now, commands)
-  else if (evaluation) nextRoundWhenWhole(state, run, now, commands)
+  if (progress) applyWhenWhole(state, run, now, commands)
+  else nextRoundWhenWhole(state, run, now, commands)
 }
 
 function onShardReduced(
@@ -130,6 +133,7 @@ function applyWhenWhole(state: OrchestratorState, run: Run, now: number, command
 }
 
 function onStepApplied(
+  state: OrchestratorState,
   run: Run,
   node: FleetNode,
   message: Extract<RunMessage, { type: 'stepApplied' }>,
@@ -145,6 +149,7 @@ function onStepApplied(
   run.step = step
   run.progress = null
   run.brokenInARow = 0
+  for (const id of run.members.flat()) state.nodes.get(id)!.troubles = 0
   commands.push({
     type: 'commitStep',
     runId: run.id,
@@ -159,9 +164,9 @@ function onStepApplied(
     },
   })
   if (step % config.checkpointEvery === 0 || step === config.steps) {
-    run.saving = { step, shards: new Map(), publishing: false }
+    run.saving = { step, shards: new Map(), publishing: null }
     broadcast(run, commands, { type: 'save', generation: run.generation, step })
-  } else resumeAfterCheckpoint(run, now, commands)
+  } else resumeAfterCheckpoint(state, run, now, commands)
 }
 
 function onShardSaved(
@@ -181,7 +186,7 @@ function onShardSaved(
   for (const [s, ids] of run.members.entries()) {
     const hashes = new Set(ids.map((_, shard) => saving.shards.get(`${s}:${shard}`)!.parametersHash))
     if (hashes.size === 1) continue
-    breakGeneration(
+    failGeneration(
       state,
       run,
       `The replicas of stage ${s + 1} hold different weights at step ${saving.step}.`,
@@ -190,11 +195,11 @@ function onShardSaved(
     )
     return
   }
-  saving.publishing = true
   const stages: StageCheckpoint[] = run.members.map((ids, s) => ({
     stage: s,
     chunks: ids.flatMap((_, shard) => saving.shards.get(`${s}:${shard}`)!.chunks),
   }))
+  saving.publishing = stages
   commands.push({ type: 'publishCheckpoint', runId: run.id, step: saving.step, stages })
 }
 
@@ -206,14 +211,27 @@ export function onCheckpointPublished(
   commands: Commands,
 ): void {
   const run = state.runs.get(runId)
-  if (run?.saving?.step !== checkpoint.step) return
-  run.checkpoint = checkpoint
-  run.saving = null
-  run.lastProgress = now
-  const vacant = !isComplete(run, run.members)
-  const better = () => seat(run, candidates(state, run, now)).flat().length > run.members.flat().length
-  if (vacant && run.step < run.config.steps && better()) reseat(state, run, now, commands)
-  else resumeAfterCheckpoint(run, now, commands)
+  const saving = run?.saving
+  if (!saving?.publishing || saving.step !== checkpoint.step) return
+  // The answer to an attempt that was given up may come while the same step is being saved again.
+  if (!sameChunks(saving.publishing, checkpoint.stages)) return
+  keepCheckpoint(run!, checkpoint)
+  run!.lastProgress = now
+  if (run!.members.length > 0) goOnFromCheckpoint(state, run!, now, commands)
+}
+
+/** Seats a standby where a replica is missing, now that nothing is lost by it; else the next step. */
+function goOnFromCheckpoint(state: OrchestratorState, run: Run, now: number, commands: Commands): void {
+  const vacant = run.step < run.config.steps && !isComplete(run, run.members)
+  const better = () => proposeSeats(state, run, now).seats.flat().length > run.members.flat().length
+  if (vacant && better()) reseat(state, run, now, commands)
+  else resumeAfterCheckpoint(state, run, now, commands)
+}
+
+function sameChunks(asked: readonly StageCheckpoint[], kept: readonly StageCheckpoint[]): boolean {
+  const hashes = (stages: readonly StageCheckpoint[]) =>
+    stages.map(({ chunks }) => chunks.map(({ hash }) => hash).join())
+  return hashes(asked).join(';') === hashes(kept).join(';')
 }
 
 export function onCheckpointRefused(
@@ -225,14 +243,21 @@ export function onCheckpointRefused(
   commands: Commands,
 ): void {
   const run = state.runs.get(runId)
-  if (run?.saving?.step !== step) return
-  breakGeneration(state, run, `The checkpoint of step ${step} could not be kept: ${error.message}`, now, commands)
+  if (!run?.saving?.publishing || run.saving.step !== step) return
+  const text = `The checkpoint of step ${step} could not be kept: ${error.message}`
+  if (run.members.length === 0) return giveUpCheckpoint(run, text, commands)
+  run.saving = null
+  failGeneration(state, run, text, now, commands)
 }
 
-function startEvaluation(run: Run, now: number, commands: Commands): void {
+function startEvaluation(state: OrchestratorState, run: Run, now: number, commands: Commands): void {
   const total = Math.ceil(run.evalWindows / run.config.microbatch)
+  if (total === 0) {
+    end(state, run, 'finished', null, `Finished after ${run.step} steps; there is no held-out text to score.`, commands)
+    return
+  }
   setState(run, 'evaluating', commands)
-  run.evaluation = { done: 0, total, round: run.config.steps, roundEnd: 0, losses: new Map(), lossSum: 0, tokens: 0 }
+  run.evaluation = { done: 0, total, step: run.config.steps, roundEnd: 0, losses: new Map(), lossSum: 0, tokens: 0 }
   nextRound(run, now, commands)
 }
 
@@ -240,14 +265,19 @@ function nextRound(run: Run, now: number, commands: Commands): void {
   const evaluation = run.evaluation!
   const { done: first, total } = evaluation
   const microbatches = Math.min(EVALUATION_ROUND, total - first)
-  evaluation.round += 1
+  evaluation.step += 1
   evaluation.roundEnd = first + microbatches
   evaluation.losses.clear()
   run.lastProgress = now
-  run.detail = `Scoring held-out text: ${first} of ${total} microbatches.`
+  run.detail = describeScoring(run)
   commands.push({ type: 'runChanged', runId: run.id })
   const { generation } = run
-  broadcast(run, commands, { type: 'step', generation, step: evaluation.round, mode: 'evaluate', first, microbatches })
+  broadcast(run, commands, { type: 'step', generation, step: evaluation.step, mode: 'evaluate', first, microbatches })
+}
+
+/** How far the scoring is, in words; empty while a run trains. */
+export function describeScoring({ evaluation }: Run): string {
+  return evaluation ? `Scoring held-out text: ${evaluation.done} of ${evaluation.total} microbatches.` : ''
 }
 
 function nextRoundWhenWhole(state: OrchestratorState, run: Run, now: number, commands: Commands): void {

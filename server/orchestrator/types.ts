@@ -27,6 +27,8 @@ export interface Timing {
   stallMs: number
   /** How long a node that failed a generation is passed over while others are there. */
   failurePenaltyMs: number
+  /** Pause after a generation failed, doubled with each further failure in a row, up to 60 times this. */
+  retryMs: number
 }
 
 export const DEFAULT_TIMING: Timing = {
@@ -37,6 +39,7 @@ export const DEFAULT_TIMING: Timing = {
   prepareMs: 90_000,
   stallMs: 120_000,
   failurePenaltyMs: 10_000,
+  retryMs: 500,
 }
 
 export interface FleetNode {
@@ -55,6 +58,8 @@ export interface FleetNode {
   suspect: boolean
   /** Not chosen before this time unless nobody else is there. */
   penaltyUntil: number
+  /** Generations in a row that failed with this node among the members. */
+  troubles: number
   runId: string | null
 }
 
@@ -80,7 +85,7 @@ export interface Evaluation {
   done: number
   readonly total: number
   /** The round under way, numbered on from the last training step. */
-  round: number
+  step: number
   readonly losses: Map<number, { sum: number; tokens: number }>
   lossSum: number
   tokens: number
@@ -90,8 +95,8 @@ export interface Evaluation {
 export interface Saving {
   readonly step: number
   readonly shards: Map<string, Extract<ClientMessage, { type: 'shardSaved' }>>
-  /** Set while the store reads the checkpoint back. */
-  publishing: boolean
+  /** What the store was asked to read back and keep; null while shards are being uploaded. */
+  publishing: readonly StageCheckpoint[] | null
 }
 
 export interface Run {
@@ -117,8 +122,12 @@ export interface Run {
   saving: Saving | null
   /** When the run began to wait for volunteers. */
   waitingSince: number
+  /** Since when every stage could be given somebody; null while that is not so. */
+  runnableSince: number | null
+  /** No generation is formed before this time. */
+  retryAt: number
   lastProgress: number
-  /** Generations that broke since the last commit. */
+  /** Generations that failed since the last commit; those that ended because somebody left do not count. */
   brokenInARow: number
   /** Where each node of the last generation sat, so that it is put there again. */
   lastSeats: Map<string, number>
