@@ -29,23 +29,25 @@ export function lossOptions(
   const shared = { stroke: colours.ink, font, ticks: { show: false } }
   return {
     scales: { x: { time: false }, y: logarithmic ? { distr: 3 } : {} },
-    padding: [8, 8, 0, 0],
+    padding: [10, 16, 0, 0],
     legend: { show: false },
     cursor: { points: { size: 7 }, drag: { x: true, y: false } },
     plugins: [readout(axis)],
     axes: [
       {
         ...shared,
+        size: 26,
+        gap: 6,
         grid: { show: false },
         border: { show: true, stroke: colours.line, width: 1 },
         label: axisNames[axis],
         labelFont: font,
-        labelSize: 20,
+        labelSize: 18,
         values: (_, ticks) => ticks.map((tick) => (axis === 'step' && tick % 1 !== 0 ? '' : xLabel(axis, tick))),
       },
       {
         ...shared,
-        size: 52,
+        size: 36,
         label: 'loss, nats',
         labelFont: font,
         labelSize: 20,
@@ -57,7 +59,7 @@ export function lossOptions(
       {},
       {
         stroke: colours.accent,
-        width: smoothed ? 1 : 2,
+        width: smoothed ? 1 : 1.75,
         alpha: smoothed ? 0.4 : 1,
         points: { show: (_, __, from, to) => to - from < 2 },
       },

@@ -13,37 +13,40 @@ export interface LossSeries {
 
 /** More points than pixels only cost time. */
 export const MAX_POINTS = 3000
-/** Share of the past that a smoothed point keeps: about the last ten steps. */
-const SMOOTHING = 0.9
+/** Steps to either side that a smoothed point averages. */
+const REACH = 5
 
 /**
- * Points in step order. Smoothing is an exponential moving average with the start-up bias divided out (as in Kingma &
- * Ba 2015), taken over every step before thinning; thinning averages neighbouring points.
+ * Points in step order. A smoothed point is the mean over as many steps before it as after it, so that the curve does
+ * not lag; towards the ends the window shrinks. Smoothing sees every step; thinning then averages neighbours.
  */
 export function lossSeries(metrics: readonly StepMetric[], axis: XAxis): LossSeries {
-  const first = metrics[0]
-  const startedAt = first ? first.at - first.durationMs : 0
+  const startedAt = metrics[0] ? metrics[0].at - metrics[0].durationMs : 0
+  const sums = runningSums(metrics)
+  const mean = (from: number, to: number) => (sums[to]! - sums[from]!) / (to - from)
   const perPoint = Math.max(1, Math.ceil(metrics.length / MAX_POINTS))
   const x: number[] = []
   const raw: number[] = []
   const smooth: number[] = []
   let tokens = 0
-  let average = 0
-  let weight = 0
-  let sum = 0
   metrics.forEach((metric, i) => {
     tokens += metric.tokens
-    average = SMOOTHING * average + (1 - SMOOTHING) * metric.loss
-    weight = SMOOTHING * weight + (1 - SMOOTHING)
-    sum += metric.loss
+    const last = i === metrics.length - 1
     const inPoint = (i % perPoint) + 1
-    if (inPoint < perPoint && i < metrics.length - 1) return
+    if (inPoint < perPoint && !last) return
     x.push(axis === 'step' ? metric.step : axis === 'tokens' ? tokens : (metric.at - startedAt) / 1000)
-    raw.push(sum / inPoint)
-    smooth.push(average / weight)
-    sum = 0
+    raw.push(mean(i + 1 - inPoint, i + 1))
+    const reach = Math.min(REACH, i, metrics.length - 1 - i)
+    smooth.push(mean(i - reach, i + reach + 1))
   })
   return { x, raw, smooth }
+}
+
+/** `sums[i]` is the sum of the first i losses. */
+function runningSums(metrics: readonly StepMetric[]): Float64Array {
+  const sums = new Float64Array(metrics.length + 1)
+  metrics.forEach((metric, i) => (sums[i + 1] = sums[i]! + metric.loss))
+  return sums
 }
 
 /** The curve in a sentence, for those who cannot see it. */

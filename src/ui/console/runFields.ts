@@ -17,22 +17,22 @@ export type RunField =
 
 /** Fields that everyone sets. */
 export const mainFields: readonly RunField[] = [
-  { path: 'stages', label: 'Stages', hint: 'Slices of layers, one a device', kind: 'integer', group: 'Shape' },
-  { path: 'replicas', label: 'Replicas', hint: 'Devices holding each stage', kind: 'integer', group: 'Shape' },
+  { path: 'stages', label: 'Stages', hint: 'Slices of the layers', kind: 'integer', group: 'Shape' },
+  { path: 'replicas', label: 'Replicas', hint: 'Devices per stage', kind: 'integer', group: 'Shape' },
   { path: 'steps', label: 'Steps', hint: 'Optimizer updates', kind: 'integer', group: 'Work' },
   {
     path: 'codec',
     label: 'Boundary codec',
-    hint: 'How tensors travel between stages',
+    hint: 'Bytes a value on the wire',
     kind: 'choice',
     choices: [
-      ['f32', 'f32 · exact'],
-      ['f16', 'f16 · half the bytes'],
-      ['int8', 'int8 · a quarter'],
+      ['f32', 'f32 · 4 bytes'],
+      ['f16', 'f16 · 2 bytes'],
+      ['int8', 'int8 · 1 byte'],
     ],
     group: 'Work',
   },
-  { path: 'seed', label: 'Seed', hint: 'First weights and data order', kind: 'integer', group: 'Work' },
+  { path: 'seed', label: 'Seed', hint: 'Weights, data order', kind: 'integer', group: 'Work' },
 ]
 
 /** The rest, under Advanced. */
@@ -46,7 +46,7 @@ export const advancedFields: readonly RunField[] = [
     path: 'model.blockSize',
     label: 'Block size',
     unit: 'tokens',
-    hint: 'One sequence',
+    hint: 'Length of a sequence',
     kind: 'integer',
     group: 'Model',
   },
@@ -72,9 +72,9 @@ export const advancedFields: readonly RunField[] = [
   {
     path: 'sync',
     label: 'Synchronisation',
-    hint: 'When replicas merge',
+    hint: 'Replicas merge every step',
     kind: 'choice',
-    choices: [['exact', 'exact · every step']],
+    choices: [['exact', 'exact']],
     group: 'Batch',
   },
   {

@@ -28,11 +28,9 @@ export function strands(stages: number): Span[] {
     slots.forEach((slot, i) => {
       const y0 = gap === 0 ? looseY(slot) : gatheredY(slot)
       const y1 = gap === stages ? looseY(next[i]!) : gatheredY(next[i]!)
-      const bend = (to - from) / 2
-      spans.push({
-        d: `M${r(from)} ${r(y0)}C${r(from + bend)} ${r(y0)} ${r(to - bend)} ${r(y1)} ${r(to)} ${r(y1)}`,
-        gap,
-      })
+      // Each strand bends at its own place, so that they cross in a twist and not in a point.
+      const bend = r(from + (to - from) * (0.3 + (0.4 * slot) / (STRANDS - 1)))
+      spans.push({ d: `M${r(from)} ${r(y0)}C${bend} ${r(y0)} ${bend} ${r(y1)} ${r(to)} ${r(y1)}`, gap })
     })
     slots = next
   }

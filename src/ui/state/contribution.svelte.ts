@@ -1,6 +1,6 @@
 /** Owns this page's volunteer: loads it, remembers whether the person had it on, and keeps its latest snapshot. */
 import { toErrorBody } from '../../protocol/errors.ts'
-import type { Volunteer, VolunteerSnapshot } from '../../volunteer/snapshot.ts'
+import type { Volunteer, VolunteerPhaseName, VolunteerSnapshot } from '../../volunteer/snapshot.ts'
 import { RateMeter } from '../console/rates.ts'
 import { primaryAction } from '../words/phase.ts'
 
@@ -17,7 +17,12 @@ export interface ContributionOptions {
   load: () => Promise<Volunteer>
   storage: Pick<Storage, 'getItem' | 'setItem'> | null
   clock?: () => number
+  later?: (work: () => void, ms: number) => () => void
 }
+
+/** The phases that a step goes through; each is shown only once it lasts, for words that flicker tell nothing. */
+const partsOfStep: ReadonlySet<VolunteerPhaseName> = new Set(['ready', 'training', 'merging'])
+const LASTING_MS = 800
 
 const nothing = { tokens: 0, steps: 0, upBytes: 0, downBytes: 0 }
 
@@ -38,6 +43,9 @@ export class Contribution {
   snapshot = $state.raw<VolunteerSnapshot>(idle)
   readonly #options: ContributionOptions
   readonly #clock: () => number
+  readonly #later: NonNullable<ContributionOptions['later']>
+  #arrived: VolunteerSnapshot = idle
+  #cancelShow: (() => void) | null = null
   readonly #tokens = new RateMeter()
   #volunteer: Promise<Volunteer> | null = null
   #choice: Choice
@@ -45,6 +53,7 @@ export class Contribution {
   constructor(options: ContributionOptions) {
     this.#options = options
     this.#clock = options.clock ?? Date.now
+    this.#later = options.later ?? laterByTimer
     this.#choice = readChoice(options.storage)
   }
 
@@ -76,6 +85,9 @@ export class Contribution {
       case 'pause':
         this.#remember({ ...this.#choice, on: false })
         return (await this.#load())?.pause()
+      case 'stop':
+        this.#remember({ ...this.#choice, on: false })
+        return (await this.#load())?.stop()
       case 'resume':
         this.#remember({ ...this.#choice, on: true })
         return (await this.#load())?.resume()
@@ -98,7 +110,7 @@ export class Contribution {
       this.#volunteer ??= this.#options.load().then((volunteer) => {
         volunteer.subscribe((snapshot) => {
           this.#tokens.observe(snapshot.tokens, this.#clock())
-          this.snapshot = snapshot
+          this.#show(snapshot)
         })
         return volunteer
       })
@@ -113,6 +125,24 @@ export class Contribution {
     }
   }
 
+  #show(snapshot: VolunteerSnapshot): void {
+    const shown = this.snapshot.phase
+    const phaseChanged = snapshot.phase.name !== this.#arrived.phase.name
+    this.#arrived = snapshot
+    const flickers =
+      shown.name !== snapshot.phase.name && partsOfStep.has(shown.name) && partsOfStep.has(snapshot.phase.name)
+    if (phaseChanged || !flickers) {
+      this.#cancelShow?.()
+      this.#cancelShow = null
+    }
+    if (!flickers) {
+      this.snapshot = snapshot
+      return
+    }
+    this.snapshot = { ...snapshot, phase: shown }
+    this.#cancelShow ??= this.#later(() => (this.snapshot = this.#arrived), LASTING_MS)
+  }
+
   #remember(choice: Choice): void {
     this.#choice = choice
     try {
@@ -121,6 +151,11 @@ export class Contribution {
       // A full or forbidden storage costs the resume after a reload, nothing else.
     }
   }
+}
+
+function laterByTimer(work: () => void, ms: number): () => void {
+  const timer = setTimeout(work, ms)
+  return () => clearTimeout(timer)
 }
 
 function readChoice(storage: ContributionOptions['storage']): Choice {

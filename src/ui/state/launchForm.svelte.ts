@@ -1,6 +1,6 @@
 /** Owns the launch form: its values, the dataset (chosen or uploaded), what is wrong, and the launch itself. */
 import type { DatasetView, RunSummary } from '../../protocol/api.ts'
-import { toErrorBody, type ErrorBody } from '../../protocol/errors.ts'
+import type { ErrorBody } from '../../protocol/errors.ts'
 import type { ApiClient } from '../api/client.ts'
 import {
   configFigures,
@@ -33,7 +33,7 @@ export class LaunchForm {
   attempted = $state(false)
 
   readonly #api: Pick<ApiClient, 'datasets' | 'launch' | 'uploadDataset'>
-  readonly #notice: (caught: unknown) => void
+  readonly #explain: (caught: unknown) => ErrorBody
 
   dataset = $derived(this.datasets?.find((d) => d.id === this.datasetId) ?? null)
   #read = $derived(readConfig(this.values, this.dataset ?? undefined))
@@ -53,9 +53,9 @@ export class LaunchForm {
     return errors
   })
 
-  constructor(api: Pick<ApiClient, 'datasets' | 'launch' | 'uploadDataset'>, notice: (caught: unknown) => void) {
+  constructor(api: Pick<ApiClient, 'datasets' | 'launch' | 'uploadDataset'>, explain: (caught: unknown) => ErrorBody) {
     this.#api = api
-    this.#notice = notice
+    this.#explain = explain
   }
 
   async loadDatasets(): Promise<void> {
@@ -63,7 +63,7 @@ export class LaunchForm {
       this.datasets = (await this.#api.datasets()).toSorted((a, b) => b.createdAt - a.createdAt)
       if (!this.dataset) this.datasetId = this.datasets[0]?.id ?? ''
     } catch (caught) {
-      this.serverError = toErrorBody(caught)
+      this.serverError = this.#explain(caught)
     }
   }
 
@@ -88,8 +88,7 @@ export class LaunchForm {
       this.datasets = [dataset, ...(this.datasets ?? []).filter((d) => d.id !== dataset.id)]
       this.datasetId = dataset.id
     } catch (caught) {
-      this.#notice(caught)
-      this.uploadError = toErrorBody(caught)
+      this.uploadError = this.#explain(caught)
     } finally {
       this.upload = null
     }
@@ -105,8 +104,7 @@ export class LaunchForm {
     try {
       return await this.#api.launch({ name: this.name.trim(), datasetId: this.dataset.id, config })
     } catch (caught) {
-      this.#notice(caught)
-      this.serverError = toErrorBody(caught)
+      this.serverError = this.#explain(caught)
       return null
     } finally {
       this.busy = false

@@ -1,8 +1,10 @@
 /** Owns which page is shown: four addresses, the browser's history, and where the focus goes after a change. */
 import { tick } from 'svelte'
+import type { Attachment } from 'svelte/attachments'
 import { readRoute, type Route } from './route.ts'
 
 class Router {
+  #headingAwaited = false
   route = $state.raw<Route>({ page: 'contribute' })
 
   /** Starts listening to the history and to clicks on plain links of this site. Returns the undo. */
@@ -13,6 +15,16 @@ class Router {
     addEventListener('popstate', () => void this.#show(location.pathname, false), { signal })
     document.addEventListener('click', (event) => this.#intercept(event), { signal })
     return () => stop.abort()
+  }
+
+  /**
+   * For the heading of every page: it takes the focus when the page was navigated to, so that a screen reader reads it
+   * and Tab goes on from there. A page may be loaded late; its heading then takes the focus when it appears.
+   */
+  readonly heading: Attachment<HTMLElement> = (element) => {
+    if (!this.#headingAwaited) return
+    this.#headingAwaited = false
+    element.focus({ preventScroll: true })
   }
 
   /** Goes to an address of this site. */
@@ -35,10 +47,9 @@ class Router {
 
   async #show(path: string, scrollUp: boolean): Promise<void> {
     this.route = readRoute(path)
+    this.#headingAwaited = true
     await tick()
     if (scrollUp) scrollTo(0, 0)
-    // A screen reader hears the new page's heading, and Tab goes on from there.
-    document.querySelector<HTMLElement>('main h1')?.focus({ preventScroll: true })
   }
 }
 

@@ -32,7 +32,7 @@ export function phaseWords(snapshot: VolunteerSnapshot): PhaseWords {
       : `stage ${snapshot.stage + 1} of ${snapshot.stages}`
   switch (phase.name) {
     case 'idle':
-      return words('still', 'Ready when you are')
+      return words('still', 'Ready when you are', 'Nothing runs on your GPU yet.')
     case 'checking':
       return words('busy', 'Checking your GPU', 'Finding the adapter and reaching the server.')
     case 'blocked':
@@ -59,10 +59,9 @@ export function phaseWords(snapshot: VolunteerSnapshot): PhaseWords {
     case 'ready':
       return words('busy', 'Ready for the next step', `Holding ${place} of ${run}; waiting for the others.`)
     case 'training':
-      return words('working', `Training ${place} of ${run}`, 'Computing this step.')
+      return words('working', `Training ${place} of ${run}`, 'Your GPU computes its part of every step.')
     case 'merging':
-      // A part of every step: the headline stays, so that it does not flicker.
-      return words('working', `Training ${place} of ${run}`, 'Merging the gradients of this step.')
+      return words('working', `Training ${place} of ${run}`, 'Merging the gradients with the other replicas.')
     case 'evaluating':
       return words('working', `Evaluating ${place} of ${run}`, 'Scoring text the model has never trained on.')
     case 'checkpointing':
@@ -88,7 +87,7 @@ export function announcement(snapshot: VolunteerSnapshot): string {
   return phaseWords(snapshot).headline
 }
 
-export type PrimaryAction = 'start' | 'pause' | 'resume' | 'retry'
+export type PrimaryAction = 'start' | 'pause' | 'resume' | 'retry' | 'stop'
 
 /** What the one button does in this phase. */
 export function primaryAction(snapshot: VolunteerSnapshot): PrimaryAction {
@@ -100,6 +99,8 @@ export function primaryAction(snapshot: VolunteerSnapshot): PrimaryAction {
       return 'retry'
     case 'paused':
       return 'resume'
+    case 'otherTab':
+      return 'stop'
     default:
       return 'pause'
   }
@@ -110,6 +111,7 @@ export const actionLabel: Record<PrimaryAction, string> = {
   pause: 'Pause',
   resume: 'Resume',
   retry: 'Try again',
+  stop: 'Stop waiting',
 }
 
 export const linkWords: Record<LinkKind, { label: string; hint: string }> = {

@@ -5,10 +5,9 @@ const LOCALE = 'en'
 
 const whole = new Intl.NumberFormat(LOCALE, { maximumFractionDigits: 0 })
 
-/** Three significant digits below a thousand of a unit, so that a figure keeps its width while it counts. */
+/** Three significant digits, so that a figure keeps its width while it counts. */
 function digits(value: number): string {
-  const places = value >= 100 || Number.isInteger(value) ? 0 : value >= 10 ? 1 : 2
-  return value.toFixed(places)
+  return value.toFixed(value >= 99.95 ? 0 : value >= 9.995 ? 1 : 2)
 }
 
 function scaled(value: number, base: number, units: readonly string[]): [string, string] {
@@ -24,7 +23,8 @@ function scaled(value: number, base: number, units: readonly string[]): [string,
 /** Binary multiples: `1.50 MiB`. */
 export function bytes(value: number): string {
   if (!Number.isFinite(value)) return '–'
-  const [number, unit] = scaled(Math.max(0, value), 1024, ['B', 'KiB', 'MiB', 'GiB', 'TiB', 'PiB'])
+  value = Math.max(0, value)
+  const [number, unit] = scaled(value, 1024, ['B', 'KiB', 'MiB', 'GiB', 'TiB', 'PiB'])
   return `${unit === 'B' ? Math.round(value) : number}${NBSP}${unit}`
 }
 
@@ -43,13 +43,12 @@ export function exact(value: number): string {
 
 /** `1,230 tokens/s`, or a dash while nothing is known. */
 export function rate(value: number | null, unit: string): string {
-  if (value === null || !Number.isFinite(value)) return '–'
-  const number = value < 100 ? digits(value) : count(value)
-  return `${number}${NBSP}${unit}`
+  return value === null || !Number.isFinite(value) ? '–' : `${speed(value)}${NBSP}${unit}`
 }
 
-export function plural(value: number, one: string, many = `${one}s`): string {
-  return `${count(value)}${NBSP}${value === 1 ? one : many}`
+/** The number of a rate alone: `1,230`, `4.56`. */
+export function speed(value: number): string {
+  return value < 100 ? digits(value) : count(value)
 }
 
 /** Nats, to four decimals: the precision at which two runs are compared. */
@@ -76,14 +75,18 @@ export function duration(ms: number): string {
   return `${Math.floor(hours / 24)}${NBSP}d ${hours % 24}${NBSP}h`
 }
 
-/** How long ago in one unit: `just now`, `40 s ago`, `5 min ago`, `3 h ago`, `2 d ago`. */
+/** A length of time in one whole unit, rounded down: `40 s`, `5 min`, `3 h`, `2 d`. */
+export function span(ms: number): string {
+  const seconds = Math.max(0, Math.floor(ms / 1000))
+  if (seconds < 60) return `${seconds}${NBSP}s`
+  if (seconds < 3600) return `${Math.floor(seconds / 60)}${NBSP}min`
+  if (seconds < 86_400) return `${Math.floor(seconds / 3600)}${NBSP}h`
+  return `${Math.floor(seconds / 86_400)}${NBSP}d`
+}
+
+/** How long ago: `just now`, `40 s ago`, `5 min ago`. */
 export function age(at: number, now: number): string {
-  const seconds = Math.max(0, Math.floor((now - at) / 1000))
-  if (seconds < 5) return 'just now'
-  if (seconds < 60) return `${seconds}${NBSP}s ago`
-  if (seconds < 3600) return `${Math.floor(seconds / 60)}${NBSP}min ago`
-  if (seconds < 86_400) return `${Math.floor(seconds / 3600)}${NBSP}h ago`
-  return `${Math.floor(seconds / 86_400)}${NBSP}d ago`
+  return now - at < 5000 ? 'just now' : `${span(now - at)} ago`
 }
 
 /** The clock time of an event, with the day where it is not today: `14:03:09`, `3 May, 14:03:09`. */

@@ -1,0 +1,123 @@
+/** Owns the proof that the launch form reads every field, blames the right one, and sends exactly what was typed. */
+import { describe, expect, test } from 'vitest'
+import { z } from 'zod'
+import type { DatasetView, LaunchRequest, RunSummary } from '../../../src/protocol/api.ts'
+import { SkeinError, toErrorBody } from '../../../src/protocol/errors.ts'
+import { modelConfigSchema, optimizerConfigSchema, runConfigSchema } from '../../../src/protocol/runConfig.ts'
+import { configFigures, defaultValues, readConfig } from '../../../src/ui/console/configForm.ts'
+import { modelPresets, runFields } from '../../../src/ui/console/runFields.ts'
+import { LaunchForm } from '../../../src/ui/state/launchForm.svelte.ts'
+import { detailOf } from './fixtures.ts'
+
+const dataset: DatasetView = {
+  id: 'd1',
+  name: 'text',
+  bytes: 100_000,
+  tokens: 100_000,
+  trainTokens: 90_000,
+  createdAt: 0,
+}
+
+function formWith(launch: (request: LaunchRequest) => Promise<RunSummary>) {
+  const api = { datasets: async () => [dataset], launch, uploadDataset: async () => dataset }
+  return new LaunchForm(api, toErrorBody)
+}
+
+describe('fields', () => {
+  test('there is one for every leaf of the configuration', () => {
+    const leaves = (schema: z.ZodObject, prefix: string) => Object.keys(schema.shape).map((key) => prefix + key)
+    const expected = [
+      ...leaves(runConfigSchema, '').filter((path) => path !== 'model' && path !== 'optimizer'),
+      ...leaves(modelConfigSchema, 'model.'),
+      ...leaves(optimizerConfigSchema, 'optimizer.'),
+    ]
+    expect(runFields.map((field) => field.path).sort()).toEqual(expected.sort())
+  })
+
+  test('untouched, they read as the defaults', () => {
+    expect(readConfig(defaultValues()).config).toEqual(runConfigSchema.parse({}))
+  })
+
+  test('every preset is a configuration that can be trained', () => {
+    for (const preset of modelPresets) {
+      const shape = Object.fromEntries(Object.entries(preset.values).map(([path, value]) => [path, String(value)]))
+      const read = readConfig({ ...defaultValues(), ...shape, stages: '4', batch: '4', microbatch: '1' })
+      expect(read.errors, preset.name).toEqual({})
+    }
+  })
+})
+
+describe('errors', () => {
+  const errorsOf = (change: Record<string, string | boolean>) => readConfig({ ...defaultValues(), ...change }).errors
+
+  test.each([
+    ['steps', '', 'Enter a number.'],
+    ['steps', 'many', 'Enter a number.'],
+    ['steps', '1.5', 'Enter a whole number.'],
+    ['steps', '0', 'Enter at least 1.'],
+    ['optimizer.lr', '0', 'Enter more than 0.'],
+    ['optimizer.beta1', '1', 'Enter less than 1.'],
+    ['stages', '65', 'Enter at most 64.'],
+  ])('%s = “%s” says “%s”', (path, value, sentence) =>
+    expect(errorsOf({ [path]: value })).toEqual({ [path]: sentence }),
+  )
+
+  test('what only the whole configuration shows is blamed on a field, with its remedy', () => {
+    expect(errorsOf({ 'model.heads': '5' })['model.heads']).toContain('Choose a number of heads')
+    expect(errorsOf({ stages: '5', replicas: '1' })).toHaveProperty('stages')
+    expect(errorsOf({ microbatch: '5' })).toHaveProperty('microbatch')
+    expect(errorsOf({ 'model.tieEmbeddings': true })).toHaveProperty(['model.tieEmbeddings'])
+  })
+})
+
+test('figures count what the layout holds', () => {
+  const config = runConfigSchema.parse({})
+  const figures = configFigures(config)
+  const d = 128
+  const layer = 4 * d * d + 3 * d * 384 + 2 * d
+  expect(figures.parameters).toBe(2 * 256 * d + 4 * layer + d)
+  expect(figures.tokensPerStep).toBe(768)
+  expect(figures.stageBytes).toHaveLength(2)
+})
+
+describe('launching', () => {
+  test('asks for a name and a dataset before it asks the server', async () => {
+    let asked = 0
+    const form = formWith(async () => {
+      asked++
+      return detailOf()
+    })
+    expect(await form.launch()).toBeNull()
+    expect(form.errors).toMatchObject({ name: expect.any(String), datasetId: expect.any(String) })
+    expect(asked).toBe(0)
+  })
+
+  test('sends what was typed', async () => {
+    const sent: LaunchRequest[] = []
+    const form = formWith(async (request) => {
+      sent.push(request)
+      return detailOf()
+    })
+    await form.loadDatasets()
+    form.name = '  first light '
+    form.set('steps', '42')
+    form.set('codec', 'int8')
+    expect(await form.launch()).not.toBeNull()
+    expect(sent).toEqual([
+      { name: 'first light', datasetId: 'd1', config: runConfigSchema.parse({ steps: 42, codec: 'int8' }) },
+    ])
+  })
+
+  test('shows the server’s error, at its field where it has one', async () => {
+    const body = { code: 'run.stages_exceed_layers', message: 'Too many stages.', remedy: 'Use fewer.' }
+    const form = formWith(() => Promise.reject<RunSummary>(new SkeinError(body)))
+    await form.loadDatasets()
+    form.name = 'x'
+    expect(await form.launch()).toBeNull()
+    expect(form.serverError).toEqual(body)
+    expect(form.errors.stages).toBe('Too many stages. Use fewer.')
+    form.set('stages', '1')
+    expect(form.errors.stages).toBeUndefined()
+    expect(form.busy).toBe(false)
+  })
+})
