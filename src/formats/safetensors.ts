@@ -58,7 +58,8 @@ export function floatBytes(values: Float32Array): Uint8Array {
 
 /** f32 values of little-endian bytes, in memory of their own. */
 export function floatsOf(bytes: Uint8Array): Float32Array<ArrayBuffer> {
-  const copy = bytes.slice(0, bytes.byteLength - (bytes.byteLength % 4))
+  // Not slice(): that of Node's Buffer does not copy.
+  const copy = new Uint8Array(bytes.subarray(0, bytes.byteLength - (bytes.byteLength % 4)))
   if (littleEndian) return new Float32Array(copy.buffer)
   const view = new DataView(copy.buffer)
   return Float32Array.from({ length: copy.byteLength / 4 }, (_, i) => view.getFloat32(4 * i, true))

@@ -46,6 +46,9 @@ describe('safetensors', () => {
     const read = readSafetensors(shifted.subarray(3))
     expect([...read.tensors.values()]).toEqual(tensors)
     expect(read.metadata).toEqual({ format: 'pt' })
+    const pooled = readSafetensors(Buffer.from(shifted).subarray(3)).tensors.get('norm')!.data
+    expect(pooled).toEqual(tensors[1]!.data)
+    expect(pooled.buffer.byteLength).toBe(12)
   })
 
   it('refuses values that do not fill their shape', () => {

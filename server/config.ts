@@ -1,0 +1,126 @@
+/** Owns the server's settings: read from the environment, checked, with defaults that suit one machine. */
+import { randomBytes } from 'node:crypto'
+import { mkdir, readFile, writeFile } from 'node:fs/promises'
+import { join, resolve } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { z } from 'zod'
+import { iceServerSchema } from '../src/protocol/control.ts'
+import { fail } from '../src/protocol/errors.ts'
+
+const list = z
+  .string()
+  .transform((text) => text.split(',').map((part) => part.trim()))
+  .transform((parts) => parts.filter((part) => part !== ''))
+const flag = z.enum(['0', '1', 'true', 'false']).transform((text) => text === '1' || text === 'true')
+const iceUrl = z.string().regex(/^(stun|stuns|turn|turns):\S+$/, 'must begin with stun:, stuns:, turn: or turns:')
+
+const environmentSchema = z.object({
+  SKEIN_HOST: z.string().min(1).max(255).default('127.0.0.1'),
+  /** 0 takes any free port. */
+  SKEIN_PORT: z.coerce.number().int().min(0).max(65_535).default(8080),
+  SKEIN_DATA: z.string().min(1).default('./data'),
+  SKEIN_STATIC: z
+    .string()
+    .min(1)
+    .default(fileURLToPath(new URL('../dist', import.meta.url))),
+  SKEIN_ADMIN_TOKEN: z.string().min(16, 'must have at least 16 characters').max(300).optional(),
+  SKEIN_SECRET: z.string().min(32, 'must have at least 32 characters').max(300).optional(),
+  SKEIN_STUN_URLS: list.pipe(z.array(iceUrl).max(8)).default([]),
+  SKEIN_TURN_URLS: list.pipe(z.array(iceUrl).max(8)).default([]),
+  SKEIN_TURN_USERNAME: z.string().max(300).optional(),
+  SKEIN_TURN_CREDENTIAL: z.string().max(300).optional(),
+  SKEIN_HEARTBEAT_MS: z.coerce.number().int().min(200).max(60_000).default(2000),
+  SKEIN_MAX_DATASET_BYTES: z.coerce
+    .number()
+    .int()
+    .min(2048)
+    .max(1_073_741_824)
+    .default(64 * 1024 * 1024),
+  SKEIN_RATE_PER_MINUTE: z.coerce.number().int().min(1).max(10_000_000).default(3000),
+  /** Believe X-Forwarded-For: only behind a proxy that sets it. */
+  SKEIN_TRUST_PROXY: flag.default(false),
+  SKEIN_LOG: z.enum(['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent']).default('info'),
+})
+
+export interface ServerConfig {
+  host: string
+  port: number
+  /** Folder of the database, the blobs and the secret. */
+  dataFolder: string
+  /** Folder of the built page. */
+  staticFolder: string
+  /** Bearer token of researchers; null leaves launching to the machine itself. */
+  adminToken: string | null
+  /** Key of the node tokens' HMAC; null stands for one that is made once and kept in the data folder. */
+  secret: string | null
+  iceServers: z.infer<typeof iceServerSchema>[]
+  heartbeatMs: number
+  maxDatasetBytes: number
+  /** API requests a minute from one address; blobs and dataset ranges count apart. */
+  ratePerMinute: number
+  trustProxy: boolean
+  logLevel: z.infer<typeof environmentSchema>['SKEIN_LOG']
+}
+
+/**
+ * Reads `SKEIN_*` variables; empty ones count as unset.
+ * @throws SkeinError `config.invalid` naming every variable that is wrong
+ */
+export function configFromEnvironment(environment: Record<string, string | undefined>): ServerConfig {
+  const given = Object.fromEntries(
+    Object.entries(environment).filter(([, value]) => value !== undefined && value !== ''),
+  )
+  const parsed = environmentSchema.safeParse(given)
+  if (!parsed.success) {
+    const faults = parsed.error.issues.map((issue) => `${issue.path.join('.')}: ${issue.message}`)
+    return fail(
+      'config.invalid',
+      `The environment is not valid: ${faults.join('; ')}.`,
+      'Correct or unset these variables.',
+    )
+  }
+  const env = parsed.data
+  const turn = { urls: env.SKEIN_TURN_URLS, username: env.SKEIN_TURN_USERNAME, credential: env.SKEIN_TURN_CREDENTIAL }
+  return {
+    host: env.SKEIN_HOST,
+    port: env.SKEIN_PORT,
+    dataFolder: resolve(env.SKEIN_DATA),
+    staticFolder: resolve(env.SKEIN_STATIC),
+    adminToken: env.SKEIN_ADMIN_TOKEN ?? null,
+    secret: env.SKEIN_SECRET ?? null,
+    iceServers: [{ urls: env.SKEIN_STUN_URLS }, turn].filter((server) => server.urls.length > 0),
+    heartbeatMs: env.SKEIN_HEARTBEAT_MS,
+    maxDatasetBytes: env.SKEIN_MAX_DATASET_BYTES,
+    ratePerMinute: env.SKEIN_RATE_PER_MINUTE,
+    trustProxy: env.SKEIN_TRUST_PROXY,
+    logLevel: env.SKEIN_LOG,
+  }
+}
+
+/**
+ * The HMAC key: the configured one, else a random one that outlives restarts in the data folder, readable by its owner
+ * only. At least 32 bytes.
+ */
+export async function loadSecret(config: Pick<ServerConfig, 'secret' | 'dataFolder'>): Promise<Uint8Array> {
+  if (config.secret !== null) return new TextEncoder().encode(config.secret)
+  await mkdir(config.dataFolder, { recursive: true })
+  const path = join(config.dataFolder, 'secret')
+  try {
+    await writeFile(path, randomBytes(32), { flag: 'wx', mode: 0o600, flush: true })
+  } catch (caught) {
+    if ((caught as NodeJS.ErrnoException).code !== 'EEXIST') throw caught
+  }
+  const secret = new Uint8Array(await readFile(path))
+  if (secret.byteLength >= 32) return secret
+  return fail(
+    'config.secret',
+    `The secret in ${path} is too short.`,
+    'Remove the file; the next start makes a new one.',
+  )
+}
+
+/** Whether a socket address or a host name without its port means this machine and no other. */
+export function isLoopback(address: string): boolean {
+  const plain = address.replace(/^\[|\]$/g, '').replace(/^::ffff:/i, '')
+  return plain === 'localhost' || plain === '::1' || /^127\.\d{1,3}\.\d{1,3}\.\d{1,3}$/.test(plain)
+}

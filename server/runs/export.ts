@@ -1,0 +1,137 @@
+/** Owns a run's weights as others load them: the Hugging Face folder of a `LlamaForCausalLM`, built from a checkpoint. */
+import { tokenizerFiles } from '../../src/formats/byteTokenizer.ts'
+import { safetensorsHeader } from '../../src/formats/safetensors.ts'
+import { stageLayouts } from '../../src/model/layout.ts'
+import type { TensorSpec } from '../../src/model/layout.ts'
+import type { Chunk, StageCheckpoint } from '../../src/protocol/control.ts'
+import { fail } from '../../src/protocol/errors.ts'
+import type { ModelConfig, RunConfig } from '../../src/protocol/runConfig.ts'
+import type { BlobStore, Store } from '../db/store.ts'
+
+export interface ExportFile {
+  readonly name: string
+  /** Exactly what `content` yields. */
+  readonly bytes: number
+  readonly contentType: string
+  /** Reads chunk by chunk; each is checked against its hash on the way. */
+  content(): AsyncIterable<Uint8Array>
+}
+
+/** Fields as transformers' `LlamaConfig` names them. */
+export function llamaConfig(model: ModelConfig): Record<string, unknown> {
+  return {
+    architectures: ['LlamaForCausalLM'],
+    model_type: 'llama',
+    vocab_size: model.vocabSize,
+    hidden_size: model.dModel,
+    intermediate_size: model.ffn,
+    num_hidden_layers: model.layers,
+    num_attention_heads: model.heads,
+    num_key_value_heads: model.kvHeads,
+    head_dim: model.dModel / model.heads,
+    hidden_act: 'silu',
+    max_position_embeddings: model.blockSize,
+    initializer_range: 0.02,
+    rms_norm_eps: model.normEps,
+    rope_theta: model.ropeTheta,
+    rope_scaling: null,
+    attention_bias: false,
+    attention_dropout: 0,
+    mlp_bias: false,
+    tie_word_embeddings: model.tieEmbeddings,
+    pretraining_tp: 1,
+    use_cache: true,
+    bos_token_id: null,
+    eos_token_id: null,
+    pad_token_id: null,
+    torch_dtype: 'float32',
+  }
+}
+
+/** Bytes of one tensor, chunk by chunk; `last` keeps the chunk that the next tensor begins in. */
+async function* tensorBytes(
+  blobs: BlobStore,
+  chunks: readonly Chunk[],
+  tensor: TensorSpec,
+  last: { hash: string; bytes: Uint8Array },
+): AsyncGenerator<Uint8Array> {
+  let position = tensor.offset
+  const end = tensor.offset + tensor.length
+  while (position < end) {
+    const chunk = chunks.find((c) => c.offset <= position && position < c.offset + c.length)
+    if (!chunk)
+      return fail(
+        'checkpoint.incomplete',
+        `The checkpoint lacks element ${position} of ${tensor.name}.`,
+        'Export an older checkpoint of the run.',
+      )
+    if (last.hash !== chunk.hash) Object.assign(last, { hash: chunk.hash, bytes: await blobs.get(chunk.hash) })
+    const until = Math.min(end, chunk.offset + chunk.length)
+    yield last.bytes.subarray(4 * (position - chunk.offset), 4 * (until - chunk.offset))
+    position = until
+  }
+}
+
+function safetensorsFile(blobs: BlobStore, config: RunConfig, stages: readonly StageCheckpoint[]): ExportFile {
+  const layouts = stageLayouts(config.model, config.stages)
+  const header = safetensorsHeader(layouts.flatMap((layout) => layout.tensors))
+  const elements = layouts.flatMap((layout) => layout.tensors).reduce((sum, tensor) => sum + tensor.length, 0)
+  return {
+    name: 'model.safetensors',
+    bytes: header.byteLength + 4 * elements,
+    contentType: 'application/octet-stream',
+    async *content() {
+      yield header
+      const last = { hash: '', bytes: new Uint8Array(0) }
+      for (const layout of layouts) {
+        const chunks = stages.find((entry) => entry.stage === layout.stage)?.chunks ?? []
+        const parameters = chunks.filter((chunk) => chunk.kind === 'parameters')
+        for (const tensor of layout.tensors) yield* tensorBytes(blobs, parameters, tensor, last)
+      }
+    },
+  }
+}
+
+function jsonFile(name: string, text: string): ExportFile {
+  const bytes = new TextEncoder().encode(text)
+  return {
+    name,
+    bytes: bytes.byteLength,
+    contentType: 'application/json; charset=utf-8',
+    async *content() {
+      yield bytes
+    },
+  }
+}
+
+/**
+ * The files of a run at `step`, or at its latest checkpoint.
+ * @throws SkeinError `run.unknown`, `run.no_step`
+ */
+export async function exportFiles(
+  { store, blobs }: { store: Store; blobs: BlobStore },
+  runId: string,
+  step?: number,
+): Promise<{ step: number; files: ExportFile[] }> {
+  const run = await store.run(runId)
+  if (!run) return fail('run.unknown', `There is no run ${runId}.`, 'Look the run up with GET /api/v1/runs.')
+  const checkpoint =
+    step === undefined
+      ? await store.latestCheckpoint(runId)
+      : (await store.checkpoints(runId)).find((entry) => entry.step === step)
+  if (!checkpoint)
+    return fail('run.no_step', `Run ${runId} has no such checkpoint.`, `GET /api/v1/runs/${runId} lists those it has.`)
+  const json = (value: unknown) => `${JSON.stringify(value, null, 2)}\n`
+  const tokenizer = tokenizerFiles(run.config.model.blockSize)
+  const generation = { bos_token_id: null, eos_token_id: null, max_length: run.config.model.blockSize }
+  return {
+    step: checkpoint.step,
+    files: [
+      jsonFile('config.json', json(llamaConfig(run.config.model))),
+      safetensorsFile(blobs, run.config, checkpoint.stages),
+      jsonFile('tokenizer.json', tokenizer['tokenizer.json']),
+      jsonFile('tokenizer_config.json', tokenizer['tokenizer_config.json']),
+      jsonFile('generation_config.json', json(generation)),
+    ],
+  }
+}

@@ -1,0 +1,49 @@
+/** Owns an application over an in-memory store and a folder that is removed afterwards. */
+import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { buildApp } from '../../../server/app.ts'
+import type { ApiApp } from '../../../server/appDeps.ts'
+import { openFolderBlobs } from '../../../server/checkpoints/folderBlobs.ts'
+import { configFromEnvironment } from '../../../server/config.ts'
+import type { ServerConfig } from '../../../server/config.ts'
+import { openSqliteStore } from '../../../server/db/sqlite.ts'
+import type { BlobStore, Store } from '../../../server/db/store.ts'
+import { createMetrics } from '../../../server/metrics.ts'
+import { FakeRuns } from './fakeRuns.ts'
+
+export interface Fixture {
+  app: ApiApp
+  store: Store
+  blobs: BlobStore
+  runs: FakeRuns
+  close(): Promise<void>
+}
+
+export async function openFixture(change: Partial<ServerConfig> = {}): Promise<Fixture> {
+  const folder = await mkdtemp(join(tmpdir(), 'skein-app-'))
+  const staticFolder = join(folder, 'dist')
+  await mkdir(join(staticFolder, 'assets'), { recursive: true })
+  await writeFile(join(staticFolder, 'index.html'), '<!doctype html><title>Skein</title>')
+  await writeFile(join(staticFolder, 'assets', 'index-abc123.js'), 'export {}')
+  await writeFile(join(staticFolder, 'robots.txt'), 'User-agent: *')
+  const config = { ...configFromEnvironment({ SKEIN_LOG: 'silent' }), dataFolder: folder, staticFolder, ...change }
+  const store = await openSqliteStore(':memory:')
+  const blobs = await openFolderBlobs(join(folder, 'blobs'))
+  const runs = new FakeRuns(store)
+  const tokens = { nodeOf: (token: string) => (token === 'node-token' ? 'n1' : null) }
+  const app = await buildApp({ config, store, blobs, runs, tokens, metrics: createMetrics({ process: false }) })
+  return {
+    app,
+    store,
+    blobs,
+    runs,
+    async close() {
+      await app.close()
+      await store.close()
+      await rm(folder, { recursive: true })
+    },
+  }
+}
+
+export const local = { host: '127.0.0.1:8080' }
