@@ -63,8 +63,10 @@ export class PeerLinks {
 
   /** Joins the broker as this node; called again with each `welcome`. Another node id closes every link. */
   openPeer(identity: PeerIdentity): void {
-    if (this.#self !== null && this.#self !== identity.nodeId)
+    if (this.#self !== identity.nodeId) {
+      this.#brokerConnected = false
       for (const link of [...this.#links.values()]) link.close()
+    }
     this.#self = identity.nodeId
     this.#post({ type: 'open', identity })
   }

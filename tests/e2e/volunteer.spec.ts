@@ -119,3 +119,14 @@ test('a lost control socket is said and redialled', async ({ browser }) => {
   expect(hellos()).toHaveLength(2)
   await page.context().close()
 })
+
+test('a stage Worker that fails is said, and started again', async ({ browser }) => {
+  const page = await (await browser.newContext()).newPage()
+  await page.goto(`${served.origin}/?adapter=software`)
+  await page.context().route('**/assets/worker*', (route) => route.abort())
+  await page.evaluate(() => window.volunteer.start())
+  await expect.poll(() => phase(page)).toMatchObject({ name: 'lostDevice', error: { code: 'stage.crashed' } })
+  await page.context().unroute('**/assets/worker*')
+  await expect.poll(() => phase(page).then((p) => p.name), { timeout: 20_000 }).toBe('waiting')
+  await page.context().close()
+})
