@@ -138,9 +138,9 @@ export async function startServer(options: Partial<ServerConfig> = {}): Promise<
 
 async function main(): Promise<void> {
   const server = await startServer()
-  console.log(`Skein is at ${server.url} (console: ${server.url}/console)`)
+  process.stdout.write(`Skein is at ${server.url} (console: ${server.url}/console)\n`)
   const stop = (signal: string) => {
-    console.log(`${signal}: closing.`)
+    process.stdout.write(`${signal}: closing.\n`)
     server.close().then(
       () => process.exit(0),
       (caught) => {
