@@ -31,7 +31,7 @@ async function onGpu(shape: Case, inputs: Record<'q' | 'k' | 'v' | 'dOut', Float
       ? gpu.pool.upload(inputs[name as keyof typeof inputs])
       : gpu.pool.allocate(4 * sizes[name as keyof typeof sizes]),
   )
-  const tensors = Object.fromEntries(names.map((name, i) => [name, lent[i]!])) as Record<
+  const tensors = Object.fromEntries(names.map((name, i) => [name, lent[i]])) as unknown as Record<
     (typeof names)[number],
     BufferView
   >
