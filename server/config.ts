@@ -4,7 +4,7 @@ import { mkdir, readFile, writeFile } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { z } from 'zod'
-import { iceServerSchema } from '../src/protocol/control.ts'
+import type { iceServerSchema } from '../src/protocol/control.ts'
 import { fail } from '../src/protocol/errors.ts'
 
 const list = z

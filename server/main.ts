@@ -1,9 +1,12 @@
 /** Owns the server as one process: opens what it needs, joins the rooms to one port, and closes them in order. */
-import type { Server } from 'node:http'
-import type { Duplex } from 'node:stream'
+import { once } from 'node:events'
 import { mkdir, readFile } from 'node:fs/promises'
+import type { Server } from 'node:http'
+import { createServer } from 'node:net'
 import { join } from 'node:path'
+import type { Duplex } from 'node:stream'
 import { fail, SkeinError, toErrorBody } from '../src/protocol/errors.ts'
+import { BROKER_PATH } from '../src/protocol/signalling.ts'
 import { buildApp } from './app.ts'
 import type { ApiApp } from './appDeps.ts'
 import { openFolderBlobs } from './checkpoints/folderBlobs.ts'
@@ -11,10 +14,14 @@ import { configFromEnvironment, loadSecret } from './config.ts'
 import type { ServerConfig } from './config.ts'
 import { attachControl, CONTROL_PATH } from './control/gateway.ts'
 import { createTokens } from './control/tokens.ts'
+import { lockFolder } from './db/folderLock.ts'
 import { openSqliteStore } from './db/sqlite.ts'
 import { createMetrics } from './metrics.ts'
 import { Coordinator } from './runs/coordinator.ts'
-import { attachBroker, BROKER_PATH } from './signalling/broker.ts'
+import { attachBroker } from './signalling/broker.ts'
+
+/** Milliseconds after which a server that cannot close in order ends all the same. */
+const CLOSE_MS = 10_000
 
 export interface RunningServer {
   /** Where the page and the API are, such as `http://127.0.0.1:8080`. */
@@ -44,36 +51,54 @@ async function openFolder(path: string): Promise<void> {
   }
 }
 
-/** @throws SkeinError `server.port_in_use`, `server.address` */
-async function listen(app: ApiApp, { host, port }: ServerConfig): Promise<string> {
+/** Turns what a listening socket reports into words. @throws SkeinError `server.port_in_use`, `server.address` */
+function refuseAddress(caught: unknown, { host, port }: ServerConfig): never {
+  const { code, message } = caught as NodeJS.ErrnoException
+  if (code === 'EADDRINUSE')
+    fail(
+      'server.port_in_use',
+      `Port ${port} of ${host} is in use.`,
+      'Stop what listens there, or set SKEIN_PORT to another port (0 takes any free one).',
+    )
+  if (code === 'EACCES' || code === 'EADDRNOTAVAIL' || code === 'ENOTFOUND')
+    fail(
+      'server.address',
+      `The server cannot listen on ${host}:${port}: ${message}`,
+      'Change SKEIN_HOST or SKEIN_PORT.',
+    )
+  throw caught
+}
+
+/** Finds out whether the address can be had before anything is made on disk. */
+async function probe(config: ServerConfig): Promise<void> {
+  const socket = createServer()
   try {
-    await app.listen({ host, port })
+    socket.listen(config.port, config.host)
+    await once(socket, 'listening')
   } catch (caught) {
-    const { code, message } = caught as NodeJS.ErrnoException
-    if (code === 'EADDRINUSE')
-      fail(
-        'server.port_in_use',
-        `Port ${port} of ${host} is in use.`,
-        'Stop what listens there, or set SKEIN_PORT to another port (0 takes any free one).',
-      )
-    if (code === 'EACCES' || code === 'EADDRNOTAVAIL' || code === 'ENOTFOUND')
-      fail(
-        'server.address',
-        `The server cannot listen on ${host}:${port}: ${message}`,
-        'Set SKEIN_HOST and SKEIN_PORT.',
-      )
-    throw caught
+    refuseAddress(caught, config)
   }
+  socket.close()
+  await once(socket, 'close')
+}
+
+async function listen(app: ApiApp, config: ServerConfig): Promise<string> {
+  const { host, port } = config
+  await app.listen({ host, port }).catch((caught: unknown) => refuseAddress(caught, config))
   const address = app.server.address()
   const actual = typeof address === 'object' && address ? address.port : port
   return `http://${host.includes(':') ? `[${host}]` : host}:${actual}`
 }
 
-/** Ends WebSocket requests for paths that no room serves; without it they would hang. */
+/**
+ * Ends WebSocket requests for paths that no room serves; without it they would hang. Comes first among the listeners, so
+ * that the rooms never see a target that is no URL.
+ */
 function refuseOtherUpgrades(server: Server): void {
   server.on('upgrade', (request, stream: Duplex) => {
-    const { pathname } = new URL(request.url ?? '/', 'http://localhost')
-    if (pathname === CONTROL_PATH || pathname === BROKER_PATH) return
+    const url = URL.parse(request.url ?? '/', 'http://localhost')
+    if (url?.pathname === CONTROL_PATH || url?.pathname === BROKER_PATH) return
+    request.url = '/'
     stream.on('error', () => {})
     stream.end('HTTP/1.1 404 Not Found\r\nconnection: close\r\ncontent-length: 0\r\n\r\n')
   })
@@ -89,10 +114,12 @@ export async function startServer(options: Partial<ServerConfig> = {}): Promise<
   const closers: (() => void | Promise<void>)[] = []
   let closing: Promise<void> | null = null
   const closeAll = async () => {
-    for (const close of closers.reverse()) await close()
+    for (let close = closers.pop(); close; close = closers.pop()) await close()
   }
   try {
+    await probe(config)
     await openFolder(config.dataFolder)
+    closers.push(lockFolder(config.dataFolder))
     const tokens = createTokens(await loadSecret(config))
     const store = await openSqliteStore(join(config.dataFolder, 'skein.db'))
     closers.push(() => store.close())
@@ -113,6 +140,7 @@ export async function startServer(options: Partial<ServerConfig> = {}): Promise<
     const app = await buildApp({ config, store, blobs, runs: coordinator, tokens, metrics })
     log.app = app
     closers.push(() => app.close())
+    refuseOtherUpgrades(app.server)
     const broker = attachBroker(app.server, { nodeOf: (token) => tokens.nodeOf(token) })
     closers.push(() => broker.close())
     const gateway = attachControl(app.server, {
@@ -124,7 +152,6 @@ export async function startServer(options: Partial<ServerConfig> = {}): Promise<
       left: (nodeId) => coordinator.nodeLeft(nodeId),
     })
     closers.push(() => gateway.close())
-    refuseOtherUpgrades(app.server)
     // Before the port opens: a volunteer who joins at once finds the runs that wait for it.
     await coordinator.resume(gateway)
     const url = await listen(app, config)
@@ -139,28 +166,35 @@ export async function startServer(options: Partial<ServerConfig> = {}): Promise<
 async function main(): Promise<void> {
   const server = await startServer()
   process.stdout.write(`Skein is at ${server.url} (console: ${server.url}/console)\n`)
+  let stopping = false
   const stop = (signal: string) => {
+    // A terminal and whoever started this process may both pass the same signal on.
+    if (stopping) return
+    stopping = true
     process.stdout.write(`${signal}: closing.\n`)
+    setTimeout(() => process.exit(1), CLOSE_MS).unref()
     server.close().then(
       () => process.exit(0),
       (caught) => {
-        console.error(caught)
+        complain(caught)
         process.exit(1)
       },
     )
-    // A second signal, or a reader that never lets go, must not need SIGKILL.
-    setTimeout(() => process.exit(1), 10_000).unref()
-    for (const again of ['SIGINT', 'SIGTERM'] as const) process.once(again, () => process.exit(1))
   }
-  process.once('SIGINT', () => stop('SIGINT'))
-  process.once('SIGTERM', () => stop('SIGTERM'))
+  process.on('SIGINT', stop)
+  process.on('SIGTERM', stop)
+}
+
+/** Says what failed on stderr: words for what was foreseen, the stack for what was not. */
+function complain(caught: unknown): void {
+  const { code, message, remedy } = toErrorBody(caught)
+  const stack = caught instanceof Error && !(caught instanceof SkeinError) ? `${caught.stack}\n` : ''
+  process.stderr.write(`${stack}${message} [${code}]\n${remedy}\n`)
 }
 
 if (import.meta.main) {
   main().catch((caught: unknown) => {
-    if (!(caught instanceof SkeinError)) console.error(caught)
-    const { code, message, remedy } = toErrorBody(caught)
-    console.error(`${message} [${code}]\n${remedy}`)
+    complain(caught)
     process.exit(1)
   })
 }
