@@ -9,12 +9,17 @@ export interface ChartColours {
   readonly accent: string
 }
 
-const axisNames: Record<XAxis, string> = { step: 'step', tokens: 'tokens', time: 'time since the first step' }
+const axisNames: Record<XAxis, string> = { step: 'step', tokens: 'tokens', time: 'time since the first step, min:s' }
 
 export function xLabel(axis: XAxis, value: number): string {
-  if (axis === 'time') return duration(value * 1000).replace('.0', '')
-  if (axis === 'tokens') return `${count(value)}`
-  return count(value)
+  return axis === 'time' ? stopwatch(value) : count(value)
+}
+
+/** `0:05`, `12:30`, `2:05:00`: minutes and seconds, with hours before them where there are any. */
+function stopwatch(seconds: number): string {
+  const two = (n: number) => String(Math.floor(n)).padStart(2, '0')
+  const minutes = `${Math.floor((seconds % 3600) / 60)}:${two(seconds % 60)}`
+  return seconds < 3600 ? minutes : `${Math.floor(seconds / 3600)}:${minutes.padStart(5, '0')}`
 }
 
 /** Everything but the size. With smoothing the raw losses stay visible, thin, behind the smoothed curve. */
@@ -28,7 +33,10 @@ export function lossOptions(
   const font = `12px ${fontFamily}`
   const shared = { stroke: colours.ink, font, ticks: { show: false } }
   return {
-    scales: { x: { time: false }, y: logarithmic ? { distr: 3 } : {} },
+    scales: {
+      x: { time: false },
+      y: logarithmic ? { distr: 3, range: (_, low, high) => [low * 0.95, high * 1.05] } : {},
+    },
     padding: [10, 16, 0, 0],
     legend: { show: false },
     cursor: { points: { size: 7 }, drag: { x: true, y: false } },
@@ -37,6 +45,7 @@ export function lossOptions(
       {
         ...shared,
         size: 26,
+        space: 64,
         gap: 6,
         grid: { show: false },
         border: { show: true, stroke: colours.line, width: 1 },
@@ -52,7 +61,7 @@ export function lossOptions(
         labelFont: font,
         labelSize: 20,
         grid: { stroke: colours.line, width: 1 },
-        values: (_, ticks) => ticks.map((tick) => (tick === null ? '' : String(Number(tick.toPrecision(4))))),
+        values: (_, ticks) => ticks.map((tick) => (tick === null ? '' : String(Number(tick.toPrecision(3))))),
       },
     ],
     series: [
@@ -82,7 +91,8 @@ function readout(axis: XAxis): uPlot.Plugin {
         const y = at == null ? undefined : plot.data[1]?.[at]
         element.hidden = x === undefined || y == null
         if (x === undefined || y == null) return
-        const place = axis === 'step' ? `step ${count(x)}` : axis === 'tokens' ? `${count(x)} tokens` : xLabel(axis, x)
+        const place =
+          axis === 'step' ? `step ${count(x)}` : axis === 'tokens' ? `${count(x)} tokens` : duration(x * 1000)
         element.textContent = `${place}: ${loss(y)} nats`
       },
     },

@@ -74,7 +74,6 @@ const blamed: Record<string, string> = {
   'run.stages_exceed_layers': 'stages',
   'run.tied_stages': 'model.tieEmbeddings',
   'run.microbatch_does_not_divide': 'microbatch',
-  'run.replicas_exceed_microbatches': 'replicas',
   'run.vocabulary': 'model.vocabSize',
   'run.block_exceeds_dataset': 'model.blockSize',
 }

@@ -1,6 +1,7 @@
 /** Owns the proof that the pages' calls check answers, carry the token, and turn every failure into words. */
 import { describe, expect, test } from 'vitest'
-import { ApiClient, ApiError } from '../../../src/ui/api/client.ts'
+import type { ApiError } from '../../../src/ui/api/client.ts'
+import { ApiClient } from '../../../src/ui/api/client.ts'
 import { readRoute } from '../../../src/ui/state/route.ts'
 import { detailOf } from './fixtures.ts'
 

@@ -1,6 +1,6 @@
 /** Owns the proof that the launch form reads every field, blames the right one, and sends exactly what was typed. */
 import { describe, expect, test } from 'vitest'
-import { z } from 'zod'
+import type { z } from 'zod'
 import type { DatasetView, LaunchRequest, RunSummary } from '../../../src/protocol/api.ts'
 import { SkeinError, toErrorBody } from '../../../src/protocol/errors.ts'
 import { modelConfigSchema, optimizerConfigSchema, runConfigSchema } from '../../../src/protocol/runConfig.ts'
