@@ -7,7 +7,7 @@ import path from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { BrowserError, dawnEnvironment, ensureBrowser } from './browser.mjs'
 import { ensurePackages, ensurePage, localNode, SetupError, withLocalCommands } from './setup.mjs'
-import { runSuites } from './suites.mjs'
+import { chosenSuites, runSuites } from './suites.mjs'
 
 const root = path.resolve(path.dirname(fileURLToPath(import.meta.url)), '..', '..')
 /** @param {string} line */
@@ -55,6 +55,7 @@ async function main() {
       'Install Node 20 or newer; Skein brings 24 itself.',
     )
   }
+  if (command === 'test') chosenSuites(args)
   ensurePackages(root, say)
   const node = localNode(root)
   /** @type {NodeJS.ProcessEnv} */

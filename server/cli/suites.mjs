@@ -1,6 +1,7 @@
 /** Owns `npm test`: the suites, their order, and the few lines that say how each went. */
 import { spawn } from 'node:child_process'
 import path from 'node:path'
+import { SetupError } from './setup.mjs'
 
 /**
  * @typedef {object} Suite
@@ -31,14 +32,18 @@ export const suites = [
 ]
 
 /**
- * The suites with the given names in their usual order; all without names.
- * @param {string[]} names
- * @throws {Error} on a name that no suite has
+ * The suites that `npm test`'s arguments name, in their usual order; all where they name none.
+ * @param {string[]} args suite names and `--verbose`
+ * @throws {SetupError} on a name that no suite has
  */
-export function chosenSuites(names) {
+export function chosenSuites(args) {
+  const names = args.filter((arg) => arg !== '--verbose')
   const unknown = names.filter((name) => !suites.some((suite) => suite.name === name))
   if (unknown.length) {
-    throw new Error(`No suite is called ${unknown.join(', ')}; there are ${suites.map((s) => s.name).join(', ')}.`)
+    throw new SetupError(
+      `No suite is called ${unknown.join(', ')}.`,
+      `There are ${suites.map((suite) => suite.name).join(', ')}; --verbose shows what they print.`,
+    )
   }
   return names.length ? suites.filter((suite) => names.includes(suite.name)) : suites
 }
@@ -98,7 +103,7 @@ function runCommand(root, node, [file, ...args], env, verbose, running) {
  */
 export async function runSuites(root, node, env, args, running) {
   const verbose = args.includes('--verbose')
-  const chosen = chosenSuites(args.filter((arg) => arg !== '--verbose'))
+  const chosen = chosenSuites(args)
   let passed = 0
   for (const suite of chosen) {
     const startedAt = performance.now()

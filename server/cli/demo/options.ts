@@ -1,0 +1,117 @@
+/** Owns what `npm run demo` was asked to do: its flags, the config file beneath them, and what does not fit together. */
+import { readFileSync } from 'node:fs'
+import { parseArgs } from 'node:util'
+import { fail } from '../../../src/protocol/errors.ts'
+import { codecNameSchema, runConfigSchema, type RunConfigInput } from '../../../src/protocol/runConfig.ts'
+
+export const DEMO_USAGE = `npm run demo -- [options]
+  --volunteers N   browser profiles that take part (4)
+  --stages S       slices of the model; must divide the volunteers (2)
+  --steps K        optimizer updates (150)
+  --data FILE      UTF-8 text to train on (little stories made up from the seed)
+  --config FILE    JSON of a run configuration; the flags above go before it
+  --codec NAME     ${codecNameSchema.options.join(', ')} (f16)
+  --seed N         first weights, order of the data, made-up stories (1)
+  --out DIR        where model/ and summary.json go (out)
+  --headed         show the browser
+  --help           this text`
+
+export interface DemoOptions {
+  readonly volunteers: number
+  /** A complete launch: the schema's defaults, the file, then the flags. */
+  readonly config: RunConfigInput & { stages: number; replicas: number; seed: number }
+  readonly data: string | null
+  readonly out: string
+  readonly headed: boolean
+}
+
+const REMEDY = 'Run `npm run demo -- --help` for the options.'
+
+/**
+ * @param read reads a file as text; a parameter for tests
+ * @returns null when only the usage was asked for
+ * @throws SkeinError `demo.option`, `demo.config`, `demo.volunteers`
+ */
+export function demoOptions(
+  args: readonly string[],
+  read: (file: string) => string = (file) => readFileSync(file, 'utf8'),
+): DemoOptions | null {
+  const values = parse(args)
+  if (values.help) return null
+  const file = values.config === undefined ? {} : readConfig(values.config, read)
+  const seed = whole('seed', values.seed, 0) ?? file.seed ?? 1
+  const stages = whole('stages', values.stages, 1) ?? file.stages ?? 2
+  const fromFile = file.replicas === undefined ? undefined : stages * file.replicas
+  const volunteers = whole('volunteers', values.volunteers, 1) ?? fromFile ?? Math.max(4, stages)
+  if (volunteers % stages !== 0) {
+    const near = Math.max(1, Math.round(volunteers / stages)) * stages
+    fail(
+      'demo.volunteers',
+      `${volunteers} volunteers cannot fill ${stages} stages evenly.`,
+      `Use a multiple of the stages, such as --volunteers ${near}.`,
+    )
+  }
+  const codec = codecNameSchema.optional().safeParse(values.codec)
+  if (!codec.success)
+    fail('demo.option', `There is no codec “${values.codec}”.`, `Use one of ${codecNameSchema.options.join(', ')}.`)
+  const given = { ...file, seed, stages, replicas: volunteers / stages }
+  const steps = whole('steps', values.steps, 1)
+  const config = {
+    ...given,
+    ...(steps !== undefined && { steps }),
+    ...(codec.data !== undefined && { codec: codec.data }),
+  }
+  const checked = runConfigSchema.safeParse(config)
+  if (!checked.success) refuseConfig(checked.error)
+  return { volunteers, config, data: values.data ?? null, out: values.out ?? 'out', headed: values.headed ?? false }
+}
+
+function parse(args: readonly string[]) {
+  try {
+    const text = { type: 'string' } as const
+    const flag = { type: 'boolean' } as const
+    return parseArgs({
+      args: [...args],
+      strict: true,
+      allowPositionals: false,
+      options: {
+        volunteers: text,
+        stages: text,
+        steps: text,
+        data: text,
+        config: text,
+        codec: text,
+        seed: text,
+        out: text,
+        headed: flag,
+        help: { ...flag, short: 'h' },
+      },
+    }).values
+  } catch (caught) {
+    return fail('demo.option', caught instanceof Error ? caught.message : String(caught), REMEDY)
+  }
+}
+
+function whole(name: string, text: string | undefined, least: number): number | undefined {
+  if (text === undefined) return undefined
+  const value = Number(text)
+  if (/^\d+$/.test(text) && Number.isSafeInteger(value) && value >= least) return value
+  return fail('demo.option', `--${name} takes a whole number of at least ${least}, not “${text}”.`, REMEDY)
+}
+
+function readConfig(file: string, read: (file: string) => string): RunConfigInput {
+  let json: unknown
+  try {
+    json = JSON.parse(read(file))
+  } catch (caught) {
+    const why = caught instanceof Error ? caught.message : String(caught)
+    return fail('demo.config', `The config ${file} cannot be read: ${why}.`, 'Give a JSON file such as {"steps": 50}.')
+  }
+  const parsed = runConfigSchema.safeParse(json)
+  return parsed.success ? (json as RunConfigInput) : refuseConfig(parsed.error)
+}
+
+function refuseConfig(error: { issues: readonly { path: readonly PropertyKey[]; message: string }[] }): never {
+  const faults = error.issues.map(({ path, message }) => `${path.map(String).join('.') || 'config'}: ${message}`)
+  return fail('demo.config', `The run cannot be configured so: ${faults.join('; ')}.`, 'Correct these fields.')
+}
