@@ -51,7 +51,7 @@ export function attachControl(server: Server, options: GatewayOptions): Gateway 
   const sockets = new WebSocketServer({ noServer: true, perMessageDeflate: false, maxPayload: MAX_CONTROL_BYTES })
 
   const onUpgrade: Parameters<Server['on']>[1] = (request, stream, head) => {
-    if (new URL(request.url ?? '/', 'http://localhost').pathname !== CONTROL_PATH) return
+    if (URL.parse(request.url ?? '/', 'http://localhost')?.pathname !== CONTROL_PATH) return
     sockets.handleUpgrade(request, stream, head, (socket) => admit(socket))
   }
   server.on('upgrade', onUpgrade)

@@ -87,10 +87,9 @@ export class Coordinator implements RunControl {
   nodeSaid(nodeId: string, message: ClientMessage): void {
     if (message.type === 'heartbeat') {
       const node = this.#state.nodes.get(nodeId)
-      if (node?.runId) {
-        this.#stats.traffic(node.runId, node.stats, message.stats)
-        this.#feed.touch(node.runId)
-      }
+      if (node?.runId) this.#stats.traffic(node.runId, node.stats, message.stats)
+      // A waiting run shows its survivors too, and they are not to look silent.
+      for (const run of this.#state.runs.values()) if (run.lastSeats.has(nodeId)) this.#feed.touch(run.id)
     }
     this.#dispatch({ type: 'message', nodeId, message })
   }
