@@ -1,0 +1,139 @@
+/** Proves that a run ends wherever enough volunteers remain: dead links, hung devices, small memories, lost checkpoints. */
+import { describe, expect, it } from 'vitest'
+import { World } from './world.ts'
+
+const MINUTE = 60_000
+const SEEDS = [1, 2, 3, 4, 5]
+
+function fleet(seed: number, nodes: number, run: Parameters<World['launch']>[0], unreachable: [string, string][] = []) {
+  const world = new World({ seed, unreachable })
+  world.launch(run)
+  for (let i = 0; i < nodes; i++) world.join()
+  return world
+}
+const run = (world: World) => world.state.runs.get('run')!
+const witness = (world: World) => world.witnesses.get('run')!
+const finished = (world: World, deadlineMs = 15 * MINUTE) => {
+  world.untilEnded(deadlineMs)
+  expect(witness(world).ended!.state).toBe('finished')
+}
+
+describe.each(SEEDS)('seed %i', (seed) => {
+  it('goes on unevenly after a loss: one replica here, two there', () => {
+    const world = fleet(seed, 4, { stages: 2, replicas: 2 })
+    world.until(() => witness(world).committed === 5, 5 * MINUTE)
+    world.crash(world.nodes.get(run(world).members[1]![0]!)!, false)
+    world.until(() => run(world).members.flat().length === 3, 5 * MINUTE)
+    expect(run(world).members.map((ids) => ids.length)).toEqual([2, 1])
+    finished(world)
+    expect(world.rollbacks).toBe(1)
+  })
+
+  it('moves a volunteer when a stage has lost its last one', () => {
+    const world = fleet(seed, 3, { stages: 2, replicas: 2 })
+    world.until(() => witness(world).committed === 5, 5 * MINUTE)
+    world.crash(world.nodes.get(run(world).members[1]![0]!)!, true)
+    finished(world)
+  })
+
+  it('leaves out one end of a link that never opens', () => {
+    // n3 reaches n1 only; n2 is what is wrong with every other pair.
+    finished(fleet(seed, 3, { stages: 2, replicas: 1 }, [['n1', 'n2'], ['n2', 'n3']])) // prettier-ignore
+  })
+
+  it('comes out of a link that swallows frames without a word', () => {
+    const world = fleet(seed, 2, { stages: 2, replicas: 1 })
+    world.until(() => witness(world).committed === 2, 5 * MINUTE)
+    const [a, b] = [...world.nodes.values()]
+    world.muteLink(a!, b!, 30_000)
+    finished(world)
+    expect(world.rollbacks).toBe(1)
+  })
+
+  it('replaces a device that hangs while its heart beats', () => {
+    const world = fleet(seed, 3, { stages: 2, replicas: 1 })
+    world.until(() => witness(world).committed === 2, 5 * MINUTE)
+    world.nodes.get(run(world).members[0]![0]!)!.hung = true
+    finished(world)
+  })
+
+  it('seats who joins while the others prepare at the next checkpoint', () => {
+    const world = fleet(seed, 3, { stages: 2, replicas: 2, steps: 12 })
+    world.until(() => run(world).state === 'preparing', MINUTE)
+    world.join()
+    world.until(() => witness(world).committed === 5, 5 * MINUTE)
+    expect(run(world).members.map((ids) => ids.length)).toEqual([2, 2])
+    finished(world)
+    expect(world.rollbacks).toBe(0)
+  })
+
+  it('tries again when every member failed at once', () => {
+    const world = fleet(seed, 4, { stages: 2, replicas: 2 })
+    world.until(() => run(world).state === 'preparing', MINUTE)
+    for (const node of world.nodes.values())
+      world.clock.after(900, () => {
+        const { assignment } = node.machine
+        if (assignment) node.fail(assignment.generation, 'gpu.out_of_memory')
+      })
+    finished(world)
+  })
+
+  it('keeps a checkpoint that the store still reads when its members are gone', () => {
+    const world = fleet(seed, 3, { stages: 2, replicas: 1 })
+    world.until(() => run(world).saving?.publishing != null, 5 * MINUTE)
+    world.crash(world.nodes.get(run(world).members[0]![0]!)!, false)
+    finished(world)
+    expect(world.rollbacks).toBe(0)
+    expect(witness(world).commits).toBe(9)
+  })
+
+  it('goes on from the database after the server died in any phase', () => {
+    const world = fleet(seed, 4, { stages: 2, replicas: 2 })
+    for (const at of [3, 9, 14, 22, 31])
+      world.clock.after(at * 1000 * world.random.between(0.7, 1.3), () => world.restartServer())
+    finished(world)
+  })
+})
+
+describe('who fits where', () => {
+  it('gives the large stage to the one volunteer that can hold it, whoever came first', () => {
+    for (const order of [
+      [100, 1],
+      [1, 100],
+    ]) {
+      // prettier-ignore
+      const world = new World({ seed: 1 })
+      world.launch({ stages: 2, replicas: 1, stageBytes: [1, 100] })
+      for (const memoryBytes of order) world.join({ memoryBytes })
+      finished(world)
+    }
+  })
+
+  it('waits, saying which stage, until somebody comes who can hold it', () => {
+    const world = new World({ seed: 2 })
+    world.launch({ stages: 2, replicas: 1, stageBytes: [1, 2 ** 21] })
+    world.join({ memoryBytes: 1 })
+    world.join({ memoryBytes: 1 })
+    world.until(() => world.clock.now > MINUTE, 2 * MINUTE)
+    expect(run(world).detail).toBe(
+      'Stage 2 of 2 waits for a volunteer (1 of 2 are here). 1 more cannot hold it: it takes 2 MiB.',
+    )
+    world.join({ memoryBytes: 2 ** 21 })
+    finished(world)
+  })
+
+  it('calls a run failed whose every attempt breaks, and not before eight minutes of trying', () => {
+    const world = fleet(1, 2, { stages: 2, replicas: 1 }, [['n1', 'n2']])
+    const failing = () => {
+      for (const node of world.nodes.values()) {
+        const { assignment } = node.machine
+        if (assignment) node.fail(assignment.generation, 'gpu.out_of_memory')
+      }
+      world.clock.after(100, failing)
+    }
+    failing()
+    world.untilEnded(60 * MINUTE)
+    expect(witness(world).ended!.state).toBe('failed')
+    expect(world.clock.now).toBeGreaterThan(5 * MINUTE)
+  })
+})
