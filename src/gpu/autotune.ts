@@ -14,7 +14,10 @@ export interface Measurement {
 
 /** Matrix multiplication with the kernel that was the fastest for the shape's class. */
 export interface Matmul {
-  /** c = a·b, or c += a·b with `accumulate`. The shape must be of a class that {@link tuneMatmul} was given. */
+  /**
+   * c = a·b, or c += a·b with `accumulate`. A shape of a class that {@link tuneMatmul} was not given takes a kernel of
+   * the same form that fits it; without one it throws a RangeError.
+   */
   record(recorder: Recorder, shape: MatmulShape, tensors: MatmulTensors, accumulate?: boolean): void
   /** What was measured, for the bench and the log. */
   readonly measurements: readonly Measurement[]
@@ -30,7 +33,13 @@ export interface TuneOptions {
 }
 
 /** What survives between two stages on one device: the winner of each shape class. */
-const winners = new WeakMap<GPUDevice, Map<string, MatmulVariant>>()
+const winners = new WeakMap<GPUDevice, Map<string, Winner>>()
+
+interface Winner {
+  readonly form: MatmulForm
+  readonly variant: MatmulVariant
+  accepts(shape: MatmulShape): boolean
+}
 
 /**
  * Workgroup memory and its barriers are emulated on software adapters, and a large kernel takes seconds to compile when
@@ -53,7 +62,7 @@ export async function tuneMatmul(
   const { budgetMs = gpu.adapter.software ? 1500 : 2000 } = options
   const names = options.variants ?? (gpu.adapter.software ? SOFTWARE_VARIANTS : undefined)
   const deadline = performance.now() + budgetMs
-  const cache = options.variants ? new Map<string, MatmulVariant>() : cacheOf(gpu.device)
+  const cache = options.variants ? new Map<string, Winner>() : cacheOf(gpu.device)
   const measurements: Measurement[] = []
   const work = ({ m, n, k }: MatmulShape) => m * n * k
   for (const shape of shapes.toSorted((a, b) => work(b) - work(a))) {
@@ -65,9 +74,10 @@ export async function tuneMatmul(
     cache.set(key, await fastest(gpu, shape, candidates, deadline, measurements))
   }
   const variantFor = (shape: MatmulShape) => {
-    const variant = cache.get(classOf(shape))
-    if (!variant) throw new RangeError(`No kernel was tuned for ${classOf(shape)}.`)
-    return variant
+    const exact = cache.get(classOf(shape))
+    const winner = exact ?? [...cache.values()].find((one) => one.form === shape.form && one.accepts(shape))
+    if (!winner) throw new RangeError(`No kernel was tuned for ${classOf(shape)}.`)
+    return winner.variant
   }
   return {
     measurements,
@@ -77,7 +87,7 @@ export async function tuneMatmul(
   }
 }
 
-function cacheOf(device: GPUDevice): Map<string, MatmulVariant> {
+function cacheOf(device: GPUDevice): Map<string, Winner> {
   let cache = winners.get(device)
   if (!cache) winners.set(device, (cache = new Map()))
   return cache
@@ -89,26 +99,27 @@ async function fastest(
   candidates: readonly MatmulVariantSpec[],
   deadline: number,
   measurements: Measurement[],
-): Promise<MatmulVariant> {
+): Promise<Winner> {
   const { m, n, k } = shape
   const buffers = [m * k, n * k, m * n].map((length) => gpu.pool.allocate(length * 4, 'autotune'))
   const tensors = { a: buffers[0]!, b: buffers[1]!, c: buffers[2]! }
-  let best: { variant: MatmulVariant; milliseconds: number } | undefined
+  let best: (Winner & { milliseconds: number }) | undefined
   try {
     for (const spec of candidates) {
       if (best && performance.now() > deadline) break
       const variant = await tryCreate(gpu, spec, shape.form)
       if (!variant) continue
-      if (candidates.length === 1) return variant
+      const winner = { form: shape.form, variant, accepts: (other: MatmulShape) => spec.accepts(other) }
+      if (candidates.length === 1) return winner
       const milliseconds = await measure(gpu, variant, shape, tensors, deadline)
       measurements.push({ shape, variant: variant.name, milliseconds })
-      if (!best || milliseconds < best.milliseconds) best = { variant, milliseconds }
+      if (!best || milliseconds < best.milliseconds) best = { ...winner, milliseconds }
     }
   } finally {
     for (const buffer of buffers) gpu.pool.release(buffer)
   }
   gpu.check()
-  return best?.variant ?? failedAll(shape)
+  return best ?? failedAll(shape)
 }
 
 /** A variant that one driver cannot compile is left out; the others stand in. */

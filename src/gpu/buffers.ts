@@ -85,6 +85,10 @@ export class BufferPool {
     this.#device.queue.writeBuffer(view.buffer, view.offset, padded)
   }
 
+  /**
+   * Takes a buffer back. Recorded work that still uses it is safe, `write` and `upload` are not: they run ahead of what
+   * was recorded and not yet submitted, so do them before recording.
+   */
   release(lent: PooledBuffer): void {
     if (!this.#lent.delete(lent)) return
     this.#bytesInUse -= lent.bytes

@@ -27,13 +27,13 @@ export function microbatchRows(config: RunConfig): number {
   return config.microbatch * config.model.blockSize
 }
 
-/** Rows whose logits are held at once; a multiple of nothing in particular, at least 1. */
+/** Rows whose logits are held at once: all, or a multiple of 64, so that every block starts where a binding may. */
 export function logitRows(config: RunConfig): number {
-  const most = Math.max(1, Math.floor(LOGITS_BYTES / (4 * config.model.vocabSize)))
-  return Math.min(microbatchRows(config), most)
+  const most = Math.floor(LOGITS_BYTES / (4 * config.model.vocabSize) / 64) * 64
+  return Math.min(microbatchRows(config), Math.max(64, most))
 }
 
-/** f32 values a layer keeps for backward, per row: see `ForwardState` of the GPU model. */
+/** f32 values a layer keeps for backward, per row: `LayerActivations`. */
 export function layerActivationsPerRow(config: RunConfig): number {
   const { dModel: d, ffn, heads, kvHeads } = config.model
   const kv = (d / heads) * kvHeads
@@ -72,8 +72,8 @@ export function estimateStageMemory(config: RunConfig, stage: number): StageMemo
   const boundaries = 4 * rows * d * 4
   const largestTensor = Math.max(...layout.tensors.map((tensor) => tensor.length * 4))
   const workspace = 4 * rows * layerScratchPerRow(config) + logits + boundaries + largestTensor
-  // 1F1B holds as many microbatches as there are stages from here to the last.
-  const waiting = Math.min(config.batch / config.microbatch, config.stages - stage) - 1
+  // 1F1B holds one microbatch for every stage from here to the last, and one more to hide the links' latency.
+  const waiting = layout.hasHead ? 0 : Math.min(config.batch / config.microbatch, config.stages - stage + 1) - 1
   const inputs = waiting * stageInputBytes(config, layout)
   const total = 4 * flat + activationsPerMicrobatch + inputs + workspace
   return { weights: flat, gradients: flat, moments: 2 * flat, activationsPerMicrobatch, workspace, total }

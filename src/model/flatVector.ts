@@ -1,0 +1,94 @@
+/** Owns a stage's flat f32 vector on the GPU: cut into buffers that can each be bound, addressed as if it were one. */
+import type { BufferPool, BufferView, PooledBuffer } from '../gpu/buffers.ts'
+import type { Recorder } from '../gpu/kernel.ts'
+import { fail } from '../protocol/errors.ts'
+import type { Shard } from '../protocol/routing.ts'
+import type { StageLayout, TensorSpec } from './layout.ts'
+
+interface Segment extends Shard {
+  readonly buffer: PooledBuffer
+}
+
+/** A part of a range that lies in one buffer. `start` counts elements of the flat vector. */
+export interface Piece {
+  readonly view: BufferView
+  readonly start: number
+  readonly length: number
+}
+
+/** Cuts `layout` between tensors into as few segments of at most `mostBytes` as can be. Throws `gpu.limits`. */
+export function segmentsOf(layout: StageLayout, mostBytes: number): Shard[] {
+  const segments: Shard[] = []
+  let offset = 0
+  layout.tensors.forEach((tensor, i) => {
+    if (tensor.length * 4 > mostBytes) {
+      fail(
+        'gpu.limits',
+        `${tensor.name} takes ${tensor.length * 4} bytes; this device binds at most ${mostBytes}.`,
+        'Use a device with larger limits, or a smaller vocabulary or width.',
+      )
+    }
+    const end = layout.tensors[i + 1]?.offset ?? layout.length
+    if ((end - offset) * 4 > mostBytes && tensor.offset > offset) {
+      segments.push({ offset, length: tensor.offset - offset })
+      offset = tensor.offset
+    }
+  })
+  segments.push({ offset, length: layout.length - offset })
+  return segments
+}
+
+export class FlatVector {
+  readonly #pool: BufferPool
+  readonly #segments: readonly Segment[]
+
+  /** Contents are undefined until cleared or written. */
+  constructor(pool: BufferPool, layout: StageLayout, mostBytes: number, label: string) {
+    this.#pool = pool
+    this.#segments = segmentsOf(layout, mostBytes).map((shard) => ({
+      ...shard,
+      buffer: pool.allocate(shard.length * 4, label),
+    }))
+  }
+
+  /** The whole of one tensor. */
+  tensor({ offset, length }: TensorSpec): BufferView {
+    return this.pieces({ offset, length })[0]!.view
+  }
+
+  pieces({ offset, length }: Shard): Piece[] {
+    const pieces: Piece[] = []
+    for (const segment of this.#segments) {
+      const start = Math.max(offset, segment.offset)
+      const end = Math.min(offset + length, segment.offset + segment.length)
+      if (start >= end) continue
+      const view = { buffer: segment.buffer.buffer, offset: (start - segment.offset) * 4, size: (end - start) * 4 }
+      pieces.push({ view, start, length: end - start })
+    }
+    return pieces
+  }
+
+  clear(recorder: Recorder): void {
+    for (const { buffer } of this.#segments) recorder.clear(buffer)
+  }
+
+  write(offset: number, values: Float32Array): void {
+    for (const { view, start, length } of this.pieces({ offset, length: values.length })) {
+      this.#pool.write(view, values.subarray(start - offset, start - offset + length))
+    }
+  }
+
+  /** Resolves some time after the recorder was submitted. */
+  async read(recorder: Recorder, range: Shard): Promise<Float32Array<ArrayBuffer>> {
+    const pieces = this.pieces(range)
+    const parts = await Promise.all(pieces.map(({ view }) => recorder.readF32(view)))
+    if (parts.length === 1) return parts[0]!
+    const joined = new Float32Array(range.length)
+    parts.forEach((values, i) => joined.set(values, pieces[i]!.start - range.offset))
+    return joined
+  }
+
+  release(): void {
+    for (const { buffer } of this.#segments) this.#pool.release(buffer)
+  }
+}

@@ -1,0 +1,90 @@
+/** Owns everything a stage compiles before it can work: its kernels, tuned for its shapes, and its constant tables. */
+import { codecKernels } from '../codec/codec.ts'
+import type { CodecKernels } from '../codec/codec.ts'
+import { tuneMatmul } from '../gpu/autotune.ts'
+import type { Matmul } from '../gpu/autotune.ts'
+import type { PooledBuffer } from '../gpu/buffers.ts'
+import type { GpuContext } from '../gpu/device.ts'
+import { adamwKernels } from '../gpu/kernels/adamw.ts'
+import type { AdamwKernels } from '../gpu/kernels/adamw.ts'
+import { addKernels } from '../gpu/kernels/add.ts'
+import type { AddKernels } from '../gpu/kernels/add.ts'
+import { attentionKernels } from '../gpu/kernels/attention.ts'
+import type { AttentionKernels } from '../gpu/kernels/attention.ts'
+import { crossEntropyKernels } from '../gpu/kernels/crossEntropy.ts'
+import type { CrossEntropyKernels } from '../gpu/kernels/crossEntropy.ts'
+import { embeddingKernels } from '../gpu/kernels/embedding.ts'
+import type { EmbeddingKernels } from '../gpu/kernels/embedding.ts'
+import type { MatmulShape } from '../gpu/kernels/matmul.ts'
+import { reduceKernels } from '../gpu/kernels/reduce.ts'
+import type { ReduceKernels } from '../gpu/kernels/reduce.ts'
+import { rmsNormKernels } from '../gpu/kernels/rmsNorm.ts'
+import type { RmsNormKernels } from '../gpu/kernels/rmsNorm.ts'
+import { ropeKernels, ropeTable } from '../gpu/kernels/rope.ts'
+import type { RopeKernels } from '../gpu/kernels/rope.ts'
+import { swigluKernels } from '../gpu/kernels/swiglu.ts'
+import type { SwigluKernels } from '../gpu/kernels/swiglu.ts'
+import type { RunConfig } from '../protocol/runConfig.ts'
+import type { StageLayout } from './layout.ts'
+import { logitRows, microbatchRows } from './memory.ts'
+
+export interface StageKernels {
+  readonly matmul: Matmul
+  readonly rmsNorm: RmsNormKernels
+  readonly swiglu: SwigluKernels
+  readonly attention: AttentionKernels
+  readonly rope: RopeKernels
+  readonly add: AddKernels
+  readonly adamw: AdamwKernels
+  readonly reduce: ReduceKernels
+  readonly codec: CodecKernels
+  /** The first stage's. */
+  readonly embedding: EmbeddingKernels | null
+  /** The last stage's. */
+  readonly crossEntropy: CrossEntropyKernels | null
+  /** cos and sin of every position. */
+  readonly ropeTable: PooledBuffer
+}
+
+/** Compiles and measures; takes seconds where the driver is slow. Throws `gpu.shader` and `gpu.lost`. */
+export async function stageKernels(gpu: GpuContext, config: RunConfig, layout: StageLayout): Promise<StageKernels> {
+  const { dModel: d, heads, kvHeads, blockSize, ropeTheta } = config.model
+  const headDim = d / heads
+  const [rmsNorm, swiglu, attention, rope, add, adamw, reduce, codec, embedding, crossEntropy] = await Promise.all([
+    rmsNormKernels(gpu),
+    swigluKernels(gpu),
+    attentionKernels(gpu, { heads, kvHeads, headDim }),
+    ropeKernels(gpu, { headDim }),
+    addKernels(gpu),
+    adamwKernels(gpu),
+    reduceKernels(gpu),
+    codecKernels(gpu, config.codec),
+    layout.hasEmbedding ? embeddingKernels(gpu, { d }) : null,
+    layout.hasHead ? crossEntropyKernels(gpu) : null,
+  ])
+  // Alone, so that nothing else compiles while it measures.
+  const matmul = await tuneMatmul(gpu, matmulShapes(config, layout))
+  const table = gpu.pool.upload(ropeTable(blockSize, headDim, ropeTheta), 'rope table')
+  const common = { matmul, rmsNorm, swiglu, attention, rope, add, adamw, reduce, codec }
+  return { ...common, embedding, crossEntropy, ropeTable: table }
+}
+
+/** Every product a stage computes: for each weight [out, in] the output, the input's gradient and the weight's. */
+export function matmulShapes(config: RunConfig, layout: StageLayout): MatmulShape[] {
+  const { dModel: d, heads, kvHeads, ffn, vocabSize } = config.model
+  const kv = (d / heads) * kvHeads
+  const rows = microbatchRows(config)
+  const products = (tokens: number, outputs: number, inputs: number): MatmulShape[] => [
+    { form: 'nt', m: tokens, n: outputs, k: inputs },
+    { form: 'nn', m: tokens, n: inputs, k: outputs },
+    { form: 'tn', m: outputs, n: inputs, k: tokens },
+  ]
+  const layer: readonly (readonly [number, number])[] = [
+    [d, d],
+    [kv, d],
+    [ffn, d],
+    [d, ffn],
+  ]
+  const shapes = layer.flatMap(([outputs, inputs]) => products(rows, outputs, inputs))
+  return layout.hasHead ? [...shapes, ...products(logitRows(config), vocabSize, d)] : shapes
+}
