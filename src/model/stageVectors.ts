@@ -40,12 +40,11 @@ export async function reduceContributions(
   contributions: readonly Float32Array[],
 ): Promise<number> {
   const [first, ...others] = contributions
-  if (!first) throw new RangeError('A sum needs a contribution.')
   for (const { length } of contributions) {
     if (length !== range.length) throw new RangeError(`${length} values for a range of ${range.length}.`)
   }
   const pieces = gradients.pieces(range)
-  gradients.write(range.offset, first)
+  if (first) gradients.write(range.offset, first)
   for (const values of others) {
     for (const { view, start, length } of pieces) {
       const part = values.subarray(start - range.offset, start - range.offset + length)

@@ -46,7 +46,8 @@ export interface StageModel {
   readGradient(range: Shard): Promise<Float32Array<ArrayBuffer>>
   /**
    * Replaces the gradient sum over `range` by the sum of `contributions` taken in their order (one a replica, this one's
-   * own included), so that every owner of a shard gets the same bits. Returns the sum's squared norm.
+   * own included), so that every owner of a shard gets the same bits; without any, the gradient sum stays as it is, for a
+   * replica that is alone. Returns the sum's squared norm.
    */
   reduceGradient(range: Shard, contributions: readonly Float32Array[]): Promise<number>
   /** AdamW over one range, from the reduced gradient. */
