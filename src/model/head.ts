@@ -30,7 +30,7 @@ export function lossOf(
   const shape = { rows, columns: d }
   const weight = parameter(stage, HEAD_NORM)
   const head = parameter(stage, headWeight(stage))
-  const blockRows = Math.min(rows, logitRows(config))
+  const blockRows = logitRows(config, rows)
 
   const normed = lend(stage, rows, d, 'final norm')
   const inverse = lend(stage, rows, 1, 'final norm')

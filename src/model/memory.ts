@@ -27,10 +27,10 @@ export function microbatchRows(config: RunConfig): number {
   return config.microbatch * config.model.blockSize
 }
 
-/** Rows whose logits are held at once: all, or a multiple of 64, so that every block starts where a binding may. */
-export function logitRows(config: RunConfig): number {
+/** Rows of `rows` whose logits are held at once: all, or a multiple of 64, so that a block starts where a binding may. */
+export function logitRows(config: RunConfig, rows: number): number {
   const most = Math.floor(LOGITS_BYTES / (4 * config.model.vocabSize) / 64) * 64
-  return Math.min(microbatchRows(config), Math.max(64, most))
+  return Math.min(rows, Math.max(64, most))
 }
 
 /** f32 values a layer keeps for backward, per row: `LayerActivations`. */
@@ -68,7 +68,7 @@ export function estimateStageMemory(config: RunConfig, stage: number): StageMemo
   const rows = microbatchRows(config)
   const flat = layout.length * 4
   const activationsPerMicrobatch = activationBytes(config, layout)
-  const logits = layout.hasHead ? 2 * logitRows(config) * vocabSize * 4 : 0
+  const logits = layout.hasHead ? 2 * logitRows(config, rows) * vocabSize * 4 : 0
   const boundaries = 4 * rows * d * 4
   const largestTensor = Math.max(...layout.tensors.map((tensor) => tensor.length * 4))
   const workspace = 4 * rows * layerScratchPerRow(config) + logits + boundaries + largestTensor

@@ -86,5 +86,5 @@ export function matmulShapes(config: RunConfig, layout: StageLayout): MatmulShap
     [d, ffn],
   ]
   const shapes = layer.flatMap(([outputs, inputs]) => products(rows, outputs, inputs))
-  return layout.hasHead ? [...shapes, ...products(logitRows(config), vocabSize, d)] : shapes
+  return layout.hasHead ? [...shapes, ...products(logitRows(config, rows), vocabSize, d)] : shapes
 }

@@ -119,9 +119,9 @@ export const MATMUL_VARIANTS: readonly VariantSpec[] = [
   registers(8, 8, 8, 2),
   registers(4, 4, 8, 8),
   registers(16, 8, 8, 2),
+  strided,
   workgroupTiled(4, 4, 16),
   workgroupTiled(8, 8, 8),
-  strided,
 ]
 
 export type { VariantSpec as MatmulVariantSpec }

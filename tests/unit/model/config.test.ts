@@ -66,7 +66,8 @@ describe('estimateStageMemory', () => {
 
   it('makes logits for a few rows at a time when the vocabulary is large', () => {
     const large = config({ model: { vocabSize: 65_536 }, microbatch: 12 })
-    expect(logitRows(config())).toBe(3 * 64)
-    expect(logitRows(large) * 65_536 * 4).toBeLessThanOrEqual(LOGITS_BYTES)
+    expect(logitRows(config(), 3 * 64)).toBe(3 * 64)
+    expect(logitRows(large, 12 * 64) % 64).toBe(0)
+    expect(logitRows(large, 12 * 64) * 65_536 * 4).toBeLessThanOrEqual(LOGITS_BYTES)
   })
 })
