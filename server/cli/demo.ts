@@ -111,7 +111,7 @@ async function train(options: DemoOptions, signal: AbortSignal): Promise<boolean
     say(`\nTraining loss   ${trainLoss[0]?.toFixed(4)} → ${trainLoss.at(-1)?.toFixed(4)} nats`)
     say(`Validation loss ${valLoss === null ? 'not measured' : `${valLoss.toFixed(4)} nats`}`)
     say(`Speed           ${Math.round(tokensPerSecond)} tokens/s on ${adapter}`)
-    if (boundaryBytesPerToken !== null) say(`Boundaries      ${boundaryBytesPerToken.toFixed(1)} bytes a token`)
+    if (boundaryBytesPerToken !== null) say(`Boundaries      ${boundaryBytesPerToken.toFixed(1)} bytes a token and crossing`)
     say(`\nA sample, temperature 0.8:\n`)
     say(await sampleText(folder, detail, promptOf(text, dataset.trainTokens, detail.config.model.blockSize)))
     say(`\nModel in ${folder}, figures in ${path.join(out, 'summary.json')}`)

@@ -14,7 +14,7 @@ export const demoSummarySchema = z.object({
   valLoss: z.number().nullable(),
   /** Tokens trained a second, from the first step's start to the last commit. */
   tokensPerSecond: z.number(),
-  /** Payload over all boundaries, forward and backward, for each token trained; null where a run has no boundary. */
+  /** Payload of a token that crosses one boundary in one direction; null where a run has no boundary. */
   boundaryBytesPerToken: z.number().nullable(),
   /** From the command's start to the exported model. */
   wallSeconds: z.number(),
