@@ -1,0 +1,56 @@
+import { describe, expect, it } from 'vitest'
+import { demoOptions } from '../../../server/cli/demo/options.ts'
+
+const file = (config: unknown) => () => JSON.stringify(config)
+const code = (args: string[], read?: () => string) => {
+  try {
+    demoOptions(args, read)
+    return 'none'
+  } catch (caught) {
+    return (caught as { code: string }).code
+  }
+}
+
+describe('demoOptions', () => {
+  it('gives the default demo: four volunteers as two stages of two replicas', () => {
+    const options = demoOptions([])!
+    expect(options).toMatchObject({ volunteers: 4, data: null, out: 'out', headed: false })
+    expect(options.config).toEqual({ seed: 1, stages: 2, replicas: 2 })
+  })
+
+  it('makes one replica of each stage when there are as many stages as volunteers', () => {
+    expect(demoOptions(['--volunteers', '4', '--stages', '4'])!.config).toMatchObject({ stages: 4, replicas: 1 })
+    expect(demoOptions(['--stages', '6'])!.volunteers).toBe(6)
+  })
+
+  it('puts flags before the file and the file before the defaults', () => {
+    const read = file({ stages: 1, replicas: 3, steps: 9, codec: 'int8', seed: 5 })
+    const options = demoOptions(['--config', 'c.json', '--steps', '20', '--seed', '0'], read)!
+    expect(options.volunteers).toBe(3)
+    expect(options.config).toEqual({ stages: 1, replicas: 3, steps: 20, codec: 'int8', seed: 0 })
+  })
+
+  it('asks only for the usage with --help', () => {
+    expect(demoOptions(['--help'])).toBeNull()
+  })
+
+  it.each([
+    [['--volunteers', '5'], 'demo.volunteers'],
+    [['--volunteers', '0'], 'demo.option'],
+    [['--steps', '2.5'], 'demo.option'],
+    [['--steps', '-1'], 'demo.option'],
+    [['--seed', 'x'], 'demo.option'],
+    [['--codec', 'mp3'], 'demo.option'],
+    [['--unknown'], 'demo.option'],
+    [['stray'], 'demo.option'],
+    [['--config', '/nowhere/at/all.json'], 'demo.config'],
+    [['--steps', '99999999'], 'demo.config'],
+  ])('refuses %j with %s', (args, expected) => {
+    expect(code(args)).toBe(expected)
+  })
+
+  it('names every wrong field of a config file', () => {
+    const read = file({ model: { heads: 0 }, batch: 'many' })
+    expect(() => demoOptions(['--config', 'c.json'], read)).toThrow(/model\.heads.*batch/)
+  })
+})
