@@ -43,9 +43,12 @@ interface Winner {
 
 /**
  * Workgroup memory and its barriers are emulated on software adapters, and a large kernel takes seconds to compile when
- * several stages share the cores: only the two cheap register kernels are tried there.
+ * several stages share the cores: only two kernels a form are tried there, the better pair where it can run.
  */
-const SOFTWARE_VARIANTS = ['registers 8x8', 'registers 4x4']
+function variantsFor({ adapter, subgroupSize }: GpuContext): readonly string[] | undefined {
+  if (!adapter.software) return undefined
+  return subgroupSize === 4 ? ['lanes 16x8', 'lanes 16x16'] : ['registers 8x8', 'registers 4x4']
+}
 
 /** Shapes within a factor of two in every side share a choice; divisibility by 4 decides which kernels may run. */
 function classOf({ form, m, n, k }: MatmulShape): string {
@@ -60,7 +63,7 @@ export async function tuneMatmul(
   options: TuneOptions = {},
 ): Promise<Matmul> {
   const { budgetMs = gpu.adapter.software ? 1500 : 2000 } = options
-  const names = options.variants ?? (gpu.adapter.software ? SOFTWARE_VARIANTS : undefined)
+  const names = options.variants ?? variantsFor(gpu)
   const deadline = performance.now() + budgetMs
   const cache = options.variants ? new Map<string, Winner>() : cacheOf(gpu.device)
   const measurements: Measurement[] = []
@@ -68,7 +71,7 @@ export async function tuneMatmul(
   for (const shape of shapes.toSorted((a, b) => work(b) - work(a))) {
     const key = classOf(shape)
     if (cache.has(key)) continue
-    const fitting = MATMUL_VARIANTS.filter((variant) => variant.accepts(shape))
+    const fitting = MATMUL_VARIANTS.filter((variant) => variant.suits(gpu) && variant.accepts(shape))
     const wanted = fitting.filter((variant) => !names || names.includes(variant.name))
     const candidates = wanted.length > 0 ? wanted : fitting.slice(0, 1)
     cache.set(key, await fastest(gpu, shape, candidates, deadline, measurements))

@@ -12,6 +12,8 @@ export interface GpuContext {
   readonly limits: GPUSupportedLimits
   /** Features the device was granted, among those Skein can use. */
   readonly features: ReadonlySet<GPUFeatureName>
+  /** Invocations in a subgroup where the device has subgroups and all are of one size, else null. */
+  readonly subgroupSize: number | null
   readonly pool: BufferPool
   readonly pipelines: PipelineCache
   readonly readback: ReadbackRing
@@ -86,7 +88,12 @@ export async function acquireGpu(options: AcquireOptions = {}): Promise<GpuConte
         'Close other pages that use the GPU and reload this one.',
       ),
     )
-  return contextOf(device, describe(found))
+  return contextOf(device, describe(found), subgroupSizeOf(found))
+}
+
+function subgroupSizeOf({ info, features }: GPUAdapter): number | null {
+  const { subgroupMinSize, subgroupMaxSize } = info
+  return features.has('subgroups') && subgroupMinSize === subgroupMaxSize ? subgroupMinSize : null
 }
 
 const SOFTWARE = /swiftshader|llvmpipe|lavapipe|softpipe|\bwarp\b|basic render|software/i
@@ -104,7 +111,7 @@ function describe(adapter: GPUAdapter): AdapterDescription {
   }
 }
 
-function contextOf(device: GPUDevice, adapter: AdapterDescription): GpuContext {
+function contextOf(device: GPUDevice, adapter: AdapterDescription, subgroupSize: number | null): GpuContext {
   let failure: SkeinError | undefined
   const lost = device.lost.then((info) => {
     failure = new SkeinError({
@@ -124,6 +131,7 @@ function contextOf(device: GPUDevice, adapter: AdapterDescription): GpuContext {
     adapter,
     limits: device.limits,
     features: new Set(WANTED_FEATURES.filter((feature) => device.features.has(feature))),
+    subgroupSize,
     pool,
     pipelines: new PipelineCache(device),
     readback,

@@ -1,8 +1,11 @@
 /** Owns the typed call of matrix multiplication and the variants of it that the autotuner chooses among. */
+import nnLanes from '../../../shaders/matmul/nn_lanes.wgsl?raw'
 import nnRegisters from '../../../shaders/matmul/nn_registers.wgsl?raw'
+import ntLanes from '../../../shaders/matmul/nt_lanes.wgsl?raw'
 import ntRegisters from '../../../shaders/matmul/nt_registers.wgsl?raw'
 import stridedRegisters from '../../../shaders/matmul/strided_registers.wgsl?raw'
 import tiled from '../../../shaders/matmul/tiled.wgsl?raw'
+import tnLanes from '../../../shaders/matmul/tn_lanes.wgsl?raw'
 import tnRegisters from '../../../shaders/matmul/tn_registers.wgsl?raw'
 import type { BufferView } from '../buffers.ts'
 import type { GpuContext } from '../device.ts'
@@ -38,22 +41,30 @@ export interface MatmulVariant {
 
 interface VariantSpec {
   readonly name: string
+  /** Whether the adapter can run it at all. */
+  suits(gpu: GpuContext): boolean
+  /** Whether it is right for the shape. */
   accepts(shape: MatmulShape): boolean
   create(gpu: GpuContext, form: MatmulForm): Promise<MatmulVariant>
 }
 
 const registerSources = { nt: ntRegisters, nn: nnRegisters, tn: tnRegisters }
+const laneSources = { nt: ntLanes, nn: nnLanes, tn: tnLanes }
+
+/** The sides that vec4 loads run along are whole vec4s. */
+function wholeVectors({ form, m, n, k }: MatmulShape): boolean {
+  if (form === 'nt') return k % 4 === 0
+  if (form === 'nn') return k % 4 === 0 && n % 4 === 0
+  return m % 4 === 0 && n % 4 === 0
+}
 
 /** `tm` × `tn` sums an invocation, vec4 loads; `wx` × `wy` invocations a workgroup. */
 function registers(tm: number, tn: number, wx: number, wy: number): VariantSpec {
   const name = `registers ${tm}x${tn}`
   return {
     name,
-    accepts: ({ form, m, n, k }) => {
-      if (form === 'nt') return k % 4 === 0
-      if (form === 'nn') return k % 4 === 0 && n % 4 === 0
-      return m % 4 === 0 && n % 4 === 0
-    },
+    suits: () => true,
+    accepts: wholeVectors,
     async create(gpu, form) {
       const constants = { TM: tm, TN: tn, TU: tm / 4, TV: tn / 4, WX: wx, WY: wy }
       const kernel = await createKernel(gpu, `matmul ${form} ${name}`, registerSources[form], constants)
@@ -61,6 +72,27 @@ function registers(tm: number, tn: number, wx: number, wy: number): VariantSpec 
         name,
         record(recorder, { m, n, k }, { a, b, c }, accumulate) {
           const grid = [Math.ceil(n / (tn * wx)), Math.ceil(m / (tm * wy))] as const
+          recorder.dispatch(kernel, [m, n, k, accumulate ? 1 : 0], [a, b, c], grid)
+        },
+      }
+    },
+  }
+}
+
+/** As {@link registers}, for subgroups of four that share the loads of A: twice as fast where loads are the cost. */
+function lanes(tm: number, tn: number): VariantSpec {
+  const name = `lanes ${tm}x${tn}`
+  return {
+    name,
+    suits: ({ subgroupSize }) => subgroupSize === 4,
+    accepts: wholeVectors,
+    async create(gpu, form) {
+      const constants = { TM: tm, TN: tn, TQ: tm / 4, TV: tn / 4 }
+      const kernel = await createKernel(gpu, `matmul ${form} ${name}`, laneSources[form], constants)
+      return {
+        name,
+        record(recorder, { m, n, k }, { a, b, c }, accumulate) {
+          const grid = [Math.ceil(n / (4 * tn)), Math.ceil(m / tm)] as const
           recorder.dispatch(kernel, [m, n, k, accumulate ? 1 : 0], [a, b, c], grid)
         },
       }
@@ -76,6 +108,7 @@ function strideWords({ form, m, n, k }: MatmulShape, accumulate: boolean): Unifo
 
 const strided: VariantSpec = {
   name: 'strided 4x4',
+  suits: () => true,
   accepts: () => true,
   async create(gpu) {
     const constants = { TM: 4, TN: 4, WX: 8, WY: 8 }
@@ -96,6 +129,7 @@ function workgroupTiled(tm: number, tn: number, depth: number): VariantSpec {
   const name = `tiled ${bm}x${bn}`
   return {
     name,
+    suits: () => true,
     accepts: () => true,
     async create(gpu, form) {
       const constants = {
@@ -119,6 +153,8 @@ export const MATMUL_VARIANTS: readonly VariantSpec[] = [
   registers(8, 8, 8, 2),
   registers(4, 4, 8, 8),
   registers(16, 8, 8, 2),
+  lanes(16, 8),
+  lanes(16, 16),
   strided,
   workgroupTiled(4, 4, 16),
   workgroupTiled(8, 8, 8),
