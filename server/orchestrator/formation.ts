@@ -54,6 +54,7 @@ export function seat(run: Run, pool: readonly FleetNode[]): string[][] {
   const unseated = pool.filter((node) => !stageOf.has(node))
   unseated.sort((a, b) => a.troubles - b.troubles || a.memoryBytes - b.memoryBytes)
   for (const node of unseated) {
+    if (stageOf.size === stages * replicas) break
     const order = seats.map((_, stage) => stage).sort((a, b) => seats[a]!.length - seats[b]!.length || a - b)
     const stage = order.find((s) => seats[s]!.length < replicas && fits(node, s))
     if (stage !== undefined) place(node, stage)

@@ -37,14 +37,17 @@ describe('a step', () => {
 
   it('is applied once all losses and norms are in, clipped over all stages, and commits once all applied', () => {
     const fleet = training()
-    fleet.losses(1, 0, 4)
+    fleet.losses(1, 0, 3)
     fleet.norms(1, 4)
+    // A repeated report changes nothing, whatever it says.
+    fleet.losses(1, 0, 3, 1000)
+    expect(fleet.sent('apply')).toEqual([])
+    fleet.losses(1, 3, 1)
     const { optimizer } = fleet.run().config
     // Four shards of squared norm 4: the norm over everything is 4.
     const expected = { lr: learningRate(optimizer, 1, 4), scale: 1 / (4 + 1e-6) }
     expect(fleet.sent('apply', 'a')).toEqual([{ type: 'apply', generation: 1, step: 1, ...expected }])
     fleet.norms(1, 4)
-    fleet.losses(1, 0, 4)
     expect(fleet.sent('apply', 'a')).toHaveLength(1)
     for (const id of ['a', 'b', 'c', 'c', 'a']) fleet.say(id, { type: 'stepApplied', generation: 1, step: 1 })
     expect(fleet.of('commitStep')).toHaveLength(0)
@@ -71,7 +74,7 @@ describe('a step', () => {
     expect(fleet.run().progress!.squaredNorms.size).toBe(0)
     fleet.losses(2, 0, 4)
     fleet.norms(2)
-    expect(fleet.sent('apply')).toEqual([])
+    expect(fleet.run().progress).toMatchObject({ losses: new Map(), squaredNorms: new Map() })
   })
 
   it.each([

@@ -137,6 +137,13 @@ describe('the merge', () => {
     expect(stage.of('reduce')).toEqual([{ type: 'reduce', shard: 1, contributions: ['gradientShard 1 of c', 'own 1'] }])
   })
 
+  it('takes its own sum in its place, even when the others’ came before it', () => {
+    const stage = computedOut()
+    stage.frame('d', 'gradientShard', 0)
+    stage.do({ type: 'gradientRead', generation: 1, shard: 0, tensor: 'own 0' })
+    expect(stage.of('reduce')[0]!.contributions).toEqual(['own 0', 'gradientShard 0 of d'])
+  })
+
   it('of a stage with one replica needs nobody', () => {
     const stage = new Stage([['a']], 'a')
     stage.step(1, { microbatches: 1 })
