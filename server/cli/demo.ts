@@ -54,7 +54,8 @@ async function sampleText(folder: string, detail: RunDetail, prompt: Uint32Array
   const tensors = new Map([...file.tensors].map(([name, tensor]) => [name, tensor.data]))
   const options = { prompt, tokens: SAMPLE_TOKENS, temperature: 0.8, topK: 40, seed: detail.config.seed }
   const tokens = [...generate({ config: detail.config.model, tensors }, options)]
-  return decode([...prompt, ...tokens])
+  // A young model says control characters too, which would steer the terminal.
+  return decode([...prompt, ...tokens]).replace(/[^\P{Cc}\n]/gu, '\ufffd')
 }
 
 const adapters = (detail: RunDetail) => {
