@@ -1,13 +1,17 @@
-// dq of causal attention: one invocation owns one query row of one head, makes its probabilities again from the
-// log-sum-exp, and leaves rowDots = sum(dOut * out), which is the mean of dP under P, for the key pass.
+// dq of causal attention: one invocation owns ROWS neighbouring query rows of one head, makes their probabilities again
+// from the log-sum-exp, COLUMNS keys at a time, and leaves rowDots = sum(dOut * out), which is the mean of dP under P,
+// for the key pass.
 alias Vector = {{VECTOR}};
 const N = {{VECTORS}}u; // vectors in a head
 const HEADS = {{HEADS}}u;
 const KV_HEADS = {{KV_HEADS}}u;
+const ROWS = {{ROWS}}u;
+const COLUMNS = {{COLUMNS}}u;
 
 struct Params {
   batch: u32,
   sequence: u32,
+  blocks: u32, // ceil(sequence / ROWS)
   scale: f32,
 }
 
@@ -25,41 +29,89 @@ struct Params {
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
         @builtin(local_invocation_index) lane: u32) {
   let i = (group.x + group.y * count.x) * {{GROUP}}u + lane;
-  let t = i % p.sequence;
-  let head = (i / p.sequence) % HEADS;
-  let sequence = i / (p.sequence * HEADS);
+  let block = i % p.blocks;
+  let head = (i / p.blocks) % HEADS;
+  let sequence = i / (p.blocks * HEADS);
   if (sequence >= p.batch) {
     return;
   }
-  let row = sequence * p.sequence + t;
-  let query = (row * HEADS + head) * N;
-  let keys = sequence * p.sequence * KV_HEADS * N + head / (HEADS / KV_HEADS) * N;
+  let first = sequence * p.sequence;
+  let keys = first * KV_HEADS * N + head / (HEADS / KV_HEADS) * N;
+  let t = block * ROWS;
+  let last = p.sequence - 1u;
+  // Four neighbours walk equally far, so that narrow SIMD units are never half masked.
+  let end = min((block | 3u) * ROWS + ROWS - 1u, last);
 
-  var mine: array<Vector, N>;
-  var dMine: array<Vector, N>;
-  var sum: array<Vector, N>;
-  var rowDot = 0.0;
-  for (var c = 0u; c < N; c++) {
-    mine[c] = q[query + c] * p.scale;
-    dMine[c] = dOut[query + c];
-    rowDot += dot(dMine[c], out[query + c]);
+  // Rows past the end repeat the last one and are not stored.
+  //:for r {{ROWS}}
+  let row_${r} = (first + min(t + ${r}u, last)) * HEADS + head;
+  let at_${r} = row_${r} * N;
+  let total_${r} = logSumExp[row_${r}];
+  var rowDot_${r} = 0.0;
+  //:end
+  for (var n = 0u; n < N; n++) {
+    //:for r {{ROWS}}
+    rowDot_${r} += dot(dOut[at_${r} + n], out[at_${r} + n]);
+    //:end
   }
-  rowDots[row * HEADS + head] = rowDot;
-  let total = logSumExp[row * HEADS + head];
-  for (var j = 0u; j <= t; j++) {
-    let key = keys + j * (KV_HEADS * N);
-    var scores = Vector(0);
-    var weights = Vector(0);
-    for (var c = 0u; c < N; c++) {
-      scores += mine[c] * k[key + c];
-      weights += dMine[c] * v[key + c];
+  //:for r {{ROWS}}
+  var sum_${r}: array<Vector, N>;
+  //:end
+  for (var j = 0u; j <= end; j += COLUMNS) {
+    //:for c {{COLUMNS}}
+    let from_${c} = keys + min(j + ${c}u, last) * (KV_HEADS * N);
+    //:end
+    //:for r {{ROWS}}
+    //:for c {{COLUMNS}}
+    var product_${r}_${c} = 0.0;
+    var dProduct_${r}_${c} = 0.0;
+    //:end
+    //:end
+    for (var n = 0u; n < N; n++) {
+      //:for r {{ROWS}}
+      let query_${r} = q[at_${r} + n];
+      let dOut_${r} = dOut[at_${r} + n];
+      //:end
+      //:for c {{COLUMNS}}
+      let key_${c} = k[from_${c} + n];
+      let value_${c} = v[from_${c} + n];
+      //:end
+      //:for r {{ROWS}}
+      //:for c {{COLUMNS}}
+      product_${r}_${c} += dot(query_${r}, key_${c});
+      dProduct_${r}_${c} += dot(dOut_${r}, value_${c});
+      //:end
+      //:end
     }
-    let dScore = exp(dot(scores, Vector(1)) - total) * (dot(weights, Vector(1)) - rowDot) * p.scale;
-    for (var c = 0u; c < N; c++) {
-      sum[c] += k[key + c] * dScore;
+    //:for r {{ROWS}}
+    //:for c {{COLUMNS}}
+    let score_${r}_${c} = select(-1e30, product_${r}_${c} * p.scale, j + ${c}u <= t + ${r}u);
+    let dScore_${r}_${c} = exp(score_${r}_${c} - total_${r}) * (dProduct_${r}_${c} - rowDot_${r}) * p.scale;
+    //:end
+    //:end
+    for (var n = 0u; n < N; n++) {
+      //:for c {{COLUMNS}}
+      let key_${c} = k[from_${c} + n];
+      //:end
+      //:for r {{ROWS}}
+      var part_${r} = sum_${r}[n];
+      //:end
+      //:for r {{ROWS}}
+      //:for c {{COLUMNS}}
+      part_${r} += key_${c} * dScore_${r}_${c};
+      //:end
+      //:end
+      //:for r {{ROWS}}
+      sum_${r}[n] = part_${r};
+      //:end
     }
   }
-  for (var c = 0u; c < N; c++) {
-    dq[query + c] = sum[c];
+  //:for r {{ROWS}}
+  if (t + ${r}u <= last) { rowDots[row_${r}] = rowDot_${r}; }
+  //:end
+  for (var n = 0u; n < N; n++) {
+    //:for r {{ROWS}}
+    if (t + ${r}u <= last) { dq[at_${r} + n] = sum_${r}[n]; }
+    //:end
   }
 }

@@ -1,13 +1,16 @@
-// Causal attention by online softmax: one invocation owns one query row of one head and keeps it, and its output, in
-// registers while it walks the keys; neighbours walk the same keys, so loads are shared.
+// Causal attention by online softmax. One invocation owns ROWS neighbouring query rows of one head and walks the keys
+// COLUMNS at a time, so that each load serves several products.
 alias Vector = {{VECTOR}};
 const N = {{VECTORS}}u; // vectors in a head
 const HEADS = {{HEADS}}u;
 const KV_HEADS = {{KV_HEADS}}u;
+const ROWS = {{ROWS}}u;
+const COLUMNS = {{COLUMNS}}u;
 
 struct Params {
   batch: u32,
   sequence: u32,
+  blocks: u32, // ceil(sequence / ROWS)
   scale: f32,
 }
 
@@ -22,41 +25,102 @@ struct Params {
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
         @builtin(local_invocation_index) lane: u32) {
   let i = (group.x + group.y * count.x) * {{GROUP}}u + lane;
-  let t = i % p.sequence;
-  let head = (i / p.sequence) % HEADS;
-  let sequence = i / (p.sequence * HEADS);
+  let block = i % p.blocks;
+  let head = (i / p.blocks) % HEADS;
+  let sequence = i / (p.blocks * HEADS);
   if (sequence >= p.batch) {
     return;
   }
-  let row = sequence * p.sequence + t;
-  let query = (row * HEADS + head) * N;
-  let keys = sequence * p.sequence * KV_HEADS * N + head / (HEADS / KV_HEADS) * N;
+  let first = sequence * p.sequence;
+  let keys = first * KV_HEADS * N + head / (HEADS / KV_HEADS) * N;
+  let t = block * ROWS;
+  let last = p.sequence - 1u;
+  // Four neighbours walk equally far, so that narrow SIMD units are never half masked.
+  let end = min((block | 3u) * ROWS + ROWS - 1u, last);
 
-  var mine: array<Vector, N>;
-  var sum: array<Vector, N>;
-  for (var c = 0u; c < N; c++) {
-    mine[c] = q[query + c] * p.scale;
-  }
-  var highest = -1e30;
-  var total = 0.0;
-  for (var j = 0u; j <= t; j++) {
-    let key = keys + j * (KV_HEADS * N);
-    var dots = Vector(0);
-    for (var c = 0u; c < N; c++) {
-      dots += mine[c] * k[key + c];
+  // Rows past the end repeat the last one and are not stored.
+  //:for r {{ROWS}}
+  let row_${r} = (first + min(t + ${r}u, last)) * HEADS + head;
+  let at_${r} = row_${r} * N;
+  var sum_${r}: array<Vector, N>;
+  var highest_${r} = -1e30;
+  var total_${r} = 0.0;
+  //:end
+  for (var j = 0u; j <= end; j += COLUMNS) {
+    //:for c {{COLUMNS}}
+    let from_${c} = keys + min(j + ${c}u, last) * (KV_HEADS * N);
+    //:end
+    //:for r {{ROWS}}
+    //:for c {{COLUMNS}}
+    var product_${r}_${c} = 0.0;
+    //:end
+    //:end
+    for (var n = 0u; n < N; n++) {
+      //:for r {{ROWS}}
+      let query_${r} = q[at_${r} + n];
+      //:end
+      //:for c {{COLUMNS}}
+      let key_${c} = k[from_${c} + n];
+      //:end
+      //:for r {{ROWS}}
+      //:for c {{COLUMNS}}
+      product_${r}_${c} += dot(query_${r}, key_${c});
+      //:end
+      //:end
     }
-    let score = dot(dots, Vector(1));
-    let higher = max(highest, score);
-    let keep = exp(highest - higher);
-    let weight = exp(score - higher);
-    highest = higher;
-    total = total * keep + weight;
-    for (var c = 0u; c < N; c++) {
-      sum[c] = sum[c] * keep + v[key + c] * weight;
+    //:for r {{ROWS}}
+    //:for c {{COLUMNS}}
+    let score_${r}_${c} = select(-1e30, product_${r}_${c} * p.scale, j + ${c}u <= t + ${r}u);
+    //:end
+    //:end
+    //:for r {{ROWS}}
+    var higher_${r} = highest_${r};
+    //:end
+    //:for r {{ROWS}}
+    //:for c {{COLUMNS}}
+    higher_${r} = max(higher_${r}, score_${r}_${c});
+    //:end
+    //:end
+    //:for r {{ROWS}}
+    let keep_${r} = exp(highest_${r} - higher_${r});
+    //:end
+    //:for r {{ROWS}}
+    //:for c {{COLUMNS}}
+    let weight_${r}_${c} = exp(score_${r}_${c} - higher_${r});
+    //:end
+    //:end
+    //:for r {{ROWS}}
+    highest_${r} = higher_${r};
+    total_${r} *= keep_${r};
+    //:end
+    //:for r {{ROWS}}
+    //:for c {{COLUMNS}}
+    total_${r} += weight_${r}_${c};
+    //:end
+    //:end
+    for (var n = 0u; n < N; n++) {
+      //:for c {{COLUMNS}}
+      let value_${c} = v[from_${c} + n];
+      //:end
+      //:for r {{ROWS}}
+      var part_${r} = sum_${r}[n] * keep_${r};
+      //:end
+      //:for r {{ROWS}}
+      //:for c {{COLUMNS}}
+      part_${r} += value_${c} * weight_${r}_${c};
+      //:end
+      //:end
+      //:for r {{ROWS}}
+      sum_${r}[n] = part_${r};
+      //:end
     }
   }
-  for (var c = 0u; c < N; c++) {
-    out[query + c] = sum[c] / total;
+  //:for r {{ROWS}}
+  if (t + ${r}u <= last) { logSumExp[row_${r}] = highest_${r} + log(total_${r}); }
+  //:end
+  for (var n = 0u; n < N; n++) {
+    //:for r {{ROWS}}
+    if (t + ${r}u <= last) { out[at_${r} + n] = sum_${r}[n] / total_${r}; }
+    //:end
   }
-  logSumExp[row * HEADS + head] = highest + log(total);
 }

@@ -2,7 +2,8 @@
 import { afterAll, describe, expect, it } from 'vitest'
 import type { BufferView } from '../../src/gpu/buffers.ts'
 import { Recorder } from '../../src/gpu/kernel.ts'
-import { attentionKernels } from '../../src/gpu/kernels/attention.ts'
+import { attentionKernels, SCORE_BLOCKS } from '../../src/gpu/kernels/attention.ts'
+import type { ScoreBlock } from '../../src/gpu/kernels/attention.ts'
 import { attention, attentionBackward } from '../../src/model/reference/attention.ts'
 import { noise, relativeError, testGpu } from './gpu.ts'
 
@@ -21,9 +22,9 @@ interface Case {
 
 const names = ['q', 'k', 'v', 'dOut', 'out', 'logSumExp', 'rowDots', 'dq', 'dk', 'dv'] as const
 
-async function onGpu(shape: Case, inputs: Record<'q' | 'k' | 'v' | 'dOut', Float32Array>) {
+async function onGpu(shape: Case, inputs: Record<'q' | 'k' | 'v' | 'dOut', Float32Array>, block?: ScoreBlock) {
   const { batch, sequence, heads } = shape
-  const kernels = await attentionKernels(gpu, shape)
+  const kernels = await attentionKernels(gpu, shape, block)
   const lengths = { out: inputs.q.length, logSumExp: batch * sequence * heads, rowDots: batch * sequence * heads }
   const sizes = { ...lengths, dq: inputs.q.length, dk: inputs.k.length, dv: inputs.v.length }
   const lent = names.map((name) =>
@@ -56,14 +57,14 @@ describe.each<Case>([
   // Scores in the hundreds: only a softmax that subtracts its maximum survives.
   { batch: 1, sequence: 70, heads: 1, kvHeads: 1, headDim: 16, spread: 20 },
 ])('attention of $batch × $sequence, $heads/$kvHeads heads of $headDim, values to $spread', (shape) => {
-  it('agrees with the reference', async () => {
+  it.each(Object.entries(SCORE_BLOCKS))('agrees with the reference, by the blocks of %s', async (_, block) => {
     const rows = shape.batch * shape.sequence
     const [wide, narrow] = [rows * shape.heads * shape.headDim, rows * shape.kvHeads * shape.headDim]
     const q = noise(wide, 1, shape.spread)
     const k = noise(narrow, 2, shape.spread)
     const v = noise(narrow, 3)
     const dOut = noise(wide, 4)
-    const actual = await onGpu(shape, { q, k, v, dOut })
+    const actual = await onGpu(shape, { q, k, v, dOut }, block)
     const [exactQ, exactK, exactV] = [q, k, v].map((x) => Float64Array.from(x)) as [
       Float64Array,
       Float64Array,

@@ -57,18 +57,37 @@ export interface AttentionKernels {
   ): void
 }
 
-/** Query or key rows of a workgroup; small, so that a short sequence still fills the device. */
+/** Invocations of a workgroup; few, so that a short sequence still fills the device. */
 const GROUP = 32
 
-/** Compiles for one shape of heads. */
-export async function attentionKernels(gpu: GpuContext, dims: AttentionDims): Promise<AttentionKernels> {
+/** The block of scores that an invocation makes at a time: rows are its own, columns those it walks. */
+export interface ScoreBlock {
+  readonly rows: number
+  readonly columns: number
+}
+
+/**
+ * A software adapter pays most for loads, which larger blocks share; a GPU wants many invocations with few registers
+ * each.
+ */
+export const SCORE_BLOCKS = { software: { rows: 4, columns: 4 }, hardware: { rows: 1, columns: 4 } } as const
+
+/** Compiles for one shape of heads, with the score block that suits the adapter unless one is given. */
+export async function attentionKernels(
+  gpu: GpuContext,
+  dims: AttentionDims,
+  block: ScoreBlock = gpu.adapter.software ? SCORE_BLOCKS.software : SCORE_BLOCKS.hardware,
+): Promise<AttentionKernels> {
   const { heads, kvHeads, headDim } = dims
   const width = headDim % 4 === 0 ? 4 : 2
+  const { rows, columns } = block
   const constants = {
     VECTOR: `vec${width}<f32>`,
     VECTORS: headDim / width,
     HEADS: heads,
     KV_HEADS: kvHeads,
+    ROWS: rows,
+    COLUMNS: columns,
     GROUP,
   }
   const [forward, backwardQuery, backwardKey] = await Promise.all([
@@ -76,19 +95,24 @@ export async function attentionKernels(gpu: GpuContext, dims: AttentionDims): Pr
     createKernel(gpu, 'attention.backwardQuery', backwardQuerySource, constants),
     createKernel(gpu, 'attention.backwardKey', backwardKeySource, constants),
   ])
-  const scale = f32(1 / Math.sqrt(headDim))
+  const uniforms = ({ batch, sequence }: AttentionShape) => [
+    batch,
+    sequence,
+    Math.ceil(sequence / rows),
+    f32(1 / Math.sqrt(headDim)),
+  ]
+  const grid = ({ batch, sequence }: AttentionShape, count: number) =>
+    spread(Math.ceil((batch * count * Math.ceil(sequence / rows)) / GROUP))
   return {
-    forward(recorder, { q, k, v, out, logSumExp }, { batch, sequence }) {
-      const rows = batch * heads * sequence
-      recorder.dispatch(forward, [batch, sequence, scale], [q, k, v, out, logSumExp], spread(Math.ceil(rows / GROUP)))
+    forward(recorder, { q, k, v, out, logSumExp }, shape) {
+      recorder.dispatch(forward, uniforms(shape), [q, k, v, out, logSumExp], grid(shape, heads))
     },
-    backward(recorder, { q, k, v, out, logSumExp, dOut, rowDots, dq, dk, dv }, { batch, sequence }) {
-      const uniforms = [batch, sequence, scale]
-      const queryGrid = spread(Math.ceil((batch * heads * sequence) / GROUP))
-      const keyGrid = spread(Math.ceil((batch * kvHeads * sequence) / GROUP))
+    backward(recorder, { q, k, v, out, logSumExp, dOut, rowDots, dq, dk, dv }, shape) {
       // The query pass leaves the row dots that the key pass reads.
-      recorder.dispatch(backwardQuery, uniforms, [q, k, v, out, logSumExp, dOut, rowDots, dq], queryGrid)
-      recorder.dispatch(backwardKey, uniforms, [q, k, v, logSumExp, dOut, rowDots, dk, dv], keyGrid)
+      const query = [q, k, v, out, logSumExp, dOut, rowDots, dq]
+      recorder.dispatch(backwardQuery, uniforms(shape), query, grid(shape, heads))
+      const key = [q, k, v, logSumExp, dOut, rowDots, dk, dv]
+      recorder.dispatch(backwardKey, uniforms(shape), key, grid(shape, kvHeads))
     },
   }
 }
