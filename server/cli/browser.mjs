@@ -2,7 +2,7 @@
  * Owns the finding and installing of a Chromium, and the environment in which Dawn finds that Chromium's SwiftShader.
  * Plain JavaScript without dependencies: the system's Node runs it before anything is installed.
  */
-import { execFileSync, spawnSync } from 'node:child_process'
+import { spawnSync } from 'node:child_process'
 import { existsSync, readdirSync, realpathSync, statSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import os from 'node:os'
@@ -53,8 +53,20 @@ export function onPath(names, searchPath = process.env.PATH ?? '') {
   return null
 }
 
+/** Where Playwright keeps its downloads, as its documentation says. */
+function playwrightFolder() {
+  const { PLAYWRIGHT_BROWSERS_PATH, XDG_CACHE_HOME, LOCALAPPDATA } = process.env
+  if (PLAYWRIGHT_BROWSERS_PATH && PLAYWRIGHT_BROWSERS_PATH !== '0') return PLAYWRIGHT_BROWSERS_PATH
+  const home = os.homedir()
+  if (process.platform === 'darwin') return path.join(home, 'Library', 'Caches', 'ms-playwright')
+  if (process.platform === 'win32') return path.join(LOCALAPPDATA ?? home, 'ms-playwright')
+  return path.join(XDG_CACHE_HOME ?? path.join(home, '.cache'), 'ms-playwright')
+}
+
 /** Playwright's own Chromium, when it has been downloaded. */
 function playwrightBrowser() {
+  // Loading Playwright takes most of a second: only where it may have something.
+  if (process.env.PLAYWRIGHT_BROWSERS_PATH !== '0' && !existsSync(playwrightFolder())) return null
   try {
     const file = createRequire(import.meta.url)('playwright-core').chromium.executablePath()
     return file && existsSync(file) ? file : null
@@ -65,17 +77,18 @@ function playwrightBrowser() {
 
 /**
  * A Chromium that is already here: SKEIN_BROWSER, then Playwright's own, then an installed one. Installs nothing.
+ * @param {NodeJS.ProcessEnv} env
  * @returns {string | null}
  * @throws {BrowserError} when SKEIN_BROWSER names a file that does not exist
  */
-export function findBrowser() {
-  const named = process.env.SKEIN_BROWSER
+export function findBrowser(env = process.env) {
+  const named = env.SKEIN_BROWSER
   if (named) {
     if (!existsSync(named)) throw new BrowserError(`SKEIN_BROWSER names ${named}, which does not exist.`)
     return named
   }
   const known = process.platform === 'darwin' || process.platform === 'win32' ? installedPaths[process.platform] : []
-  return playwrightBrowser() ?? onPath(installedNames) ?? known.find(isFile) ?? null
+  return playwrightBrowser() ?? onPath(installedNames, env.PATH) ?? known.find(isFile) ?? null
 }
 
 /**
@@ -180,24 +193,11 @@ function hasRealGpu() {
  */
 export function dawnEnvironment(env = process.env) {
   if (process.platform !== 'linux' || env.VK_ICD_FILENAMES || env.VK_DRIVER_FILES || hasRealGpu()) return {}
-  const executable = findBrowser()
+  const executable = findBrowser(env)
   const folder = executable && swiftShaderFolder(executable)
   if (!folder) return {}
   return {
     VK_ICD_FILENAMES: path.join(folder, 'vk_swiftshader_icd.json'),
     LD_LIBRARY_PATH: [folder, env.LD_LIBRARY_PATH].filter(Boolean).join(path.delimiter),
-  }
-}
-
-/**
- * The version a browser says it is, such as `Chromium 156.0.7000.1`.
- * @param {string} executable
- */
-export function browserVersion(executable) {
-  if (os.platform() === 'win32') return path.basename(executable)
-  try {
-    return execFileSync(executable, ['--version', '--no-sandbox'], { encoding: 'utf8', timeout: 20_000 }).trim()
-  } catch {
-    return path.basename(executable)
   }
 }
