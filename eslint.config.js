@@ -131,7 +131,7 @@ export default ts.config(
     rules: { 'no-restricted-globals': ['error', ...networkGlobals] },
   }),
   border(['src/formats/**/*.ts'], [to.node, to.server, to.ui, to.gpu, to.network]),
-  border(['src/stage/machine*.ts', 'src/stage/machine/**/*.ts'], [to.node, to.server, to.ui, to.io], {
+  border(['src/stage/{machine*,schedule}.ts', 'src/stage/machine/**/*.ts'], [to.node, to.server, to.ui, to.io], {
     rules: pureRules,
   }),
   border(['server/orchestrator/**/*.ts'], [to.node, to.ui, to.io], { rules: pureRules }),

@@ -48,6 +48,8 @@ interface Tenure {
   readonly tokens: TokenSource
   model: StageModel | null
   shards: Shard[]
+  /** From then on frames may be under way, and a lost link may have lost one. */
+  prepared: boolean
 }
 
 export class StageExecutor {
@@ -88,7 +90,7 @@ export class StageExecutor {
   /** A neighbour's link is gone; frames under way are lost, and only a new generation can make up for them. */
   linkLost(nodeId: string): void {
     const tenure = this.#tenure
-    if (!tenure || !tenure.model) return
+    if (!tenure?.prepared) return
     const { members, stage, replica } = tenure.assignment
     if (!partnersOf(members, stage, replica).includes(nodeId)) return
     setTimeout(() => {
@@ -129,7 +131,7 @@ export class StageExecutor {
   #prepare(assignment: Assignment): void {
     const abort = new AbortController()
     const tokens = new TokenSource(this.#host.apiUrl, assignment, abort.signal)
-    const tenure: Tenure = { assignment, abort, tokens, model: null, shards: [] }
+    const tenure: Tenure = { assignment, abort, tokens, model: null, shards: [], prepared: false }
     this.#tenure = tenure
     const { generation, members, stage, replica } = assignment
     this.#host.assigned(assignment)
@@ -156,6 +158,7 @@ export class StageExecutor {
       await this.#host.links.opened(CONNECT_DEADLINE_MS)
       if (!current()) return
       this.#host.phase('ready', null)
+      tenure.prepared = true
       this.handle({ type: 'prepared', generation })
     }
     connect().catch((caught) => this.#fail(tenure, caught))
