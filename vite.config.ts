@@ -38,6 +38,8 @@ export default defineConfig({
       },
       {
         extends: true,
+        // Found only while tests run, it would reload the page under them.
+        optimizeDeps: { include: ['zod'] },
         test: {
           name: 'kernels-chromium',
           include: ['tests/kernels/**/*.test.ts'],
