@@ -7,14 +7,13 @@ type Listener = (event: LiveEvent) => void
 
 export class LiveFeed {
   readonly #listeners = new Map<string, Set<Listener>>()
-  readonly #touched = new Set<string>()
-  readonly #timer: ReturnType<typeof setInterval>
+  /** When each run's view goes out next, and when it last went. */
+  readonly #due = new Map<string, ReturnType<typeof setTimeout>>()
+  readonly #sent = new Map<string, number>()
   readonly #detail: (runId: string) => Promise<RunDetail>
 
   constructor(detail: (runId: string) => Promise<RunDetail>) {
     this.#detail = detail
-    this.#timer = setInterval(() => void this.#flush(), DETAIL_INTERVAL_MS)
-    this.#timer.unref()
   }
 
   subscribe(runId: string, listener: Listener): () => void {
@@ -22,7 +21,9 @@ export class LiveFeed {
     this.#listeners.set(runId, listeners.add(listener))
     return () => {
       listeners.delete(listener)
-      if (listeners.size === 0) this.#listeners.delete(runId)
+      if (listeners.size > 0) return
+      this.#listeners.delete(runId)
+      this.#sent.delete(runId)
     }
   }
 
@@ -30,23 +31,25 @@ export class LiveFeed {
     for (const listener of this.#listeners.get(runId) ?? []) listener(event)
   }
 
-  /** Something of the run's view changed. */
+  /** Something of the run's view changed: it goes out at once, or as soon as a second has passed since it last did. */
   touch(runId: string): void {
-    if (this.#listeners.has(runId)) this.#touched.add(runId)
+    if (!this.#listeners.has(runId) || this.#due.has(runId)) return
+    const wait = (this.#sent.get(runId) ?? -Infinity) + DETAIL_INTERVAL_MS - performance.now()
+    const timer = setTimeout(() => void this.#send(runId), Math.max(0, wait))
+    this.#due.set(runId, timer.unref())
   }
 
   close(): void {
-    clearInterval(this.#timer)
+    for (const timer of this.#due.values()) clearTimeout(timer)
+    this.#due.clear()
     this.#listeners.clear()
   }
 
-  async #flush(): Promise<void> {
-    const touched = [...this.#touched]
-    this.#touched.clear()
-    for (const runId of touched) {
-      // A run that cannot be read now is touched again by its next change.
-      const detail = await this.#detail(runId).catch(() => null)
-      if (detail) this.emit(runId, { type: 'detail', detail })
-    }
+  async #send(runId: string): Promise<void> {
+    this.#due.delete(runId)
+    this.#sent.set(runId, performance.now())
+    // A run that cannot be read now is touched again by its next change.
+    const detail = await this.#detail(runId).catch(() => null)
+    if (detail) this.emit(runId, { type: 'detail', detail })
   }
 }

@@ -80,7 +80,8 @@ export function runRoutes(app: ApiApp, deps: AppDeps): void {
       if (request.method === 'HEAD') return reply.type('text/event-stream').send()
       const stream = await live.open(request.params.id)
       // Proxies such as nginx would hold the stream back until it fills a buffer.
-      reply.headers({ 'cache-control': 'no-store', 'x-accel-buffering': 'no' })
+      // The connection ends with the stream: kept alive after it, it would hold up a closing server.
+      reply.headers({ 'cache-control': 'no-store', 'x-accel-buffering': 'no', connection: 'close' })
       return reply.type('text/event-stream; charset=utf-8').send(stream)
     },
   )

@@ -26,7 +26,7 @@ export const tinyConfig: RunConfigInput = {
 export interface FinishedRun {
   detail: RunDetail
   metrics: StepMetric[]
-  /** Everybody who held a stage while the run trained, as `grid[stage][replica]` showed it. */
+  /** Everybody who held a stage, as `grid[stage][replica]` showed it. */
   holders: Set<string>
 }
 
@@ -105,7 +105,7 @@ async function follow(
     if (event.type === 'rollback') run.metrics = run.metrics.filter((metric) => metric.step <= event.toStep)
     if (event.type === 'snapshot' || event.type === 'detail') run.detail = event.detail
     if (!run.detail) continue
-    if (run.detail.state === 'training') for (const id of run.detail.grid.flat()) if (id !== null) run.holders.add(id)
+    for (const id of run.detail.grid.flat()) if (id !== null) run.holders.add(id)
     const { state, detail } = run.detail
     if (state === 'failed' || state === 'cancelled') throw new Error(`The run ended as ${state}: ${detail}`)
     if (state === 'finished' || enough(run as FinishedRun)) return run as FinishedRun
