@@ -20,6 +20,8 @@ import { createMetrics } from './metrics.ts'
 import { Coordinator } from './runs/coordinator.ts'
 import { attachBroker } from './signalling/broker.ts'
 
+/** Milliseconds that answers under way get to finish when the server closes. */
+const DRAIN_MS = 3000
 /** Milliseconds after which a server that cannot close in order ends all the same. */
 const CLOSE_MS = 10_000
 
@@ -139,7 +141,11 @@ export async function startServer(options: Partial<ServerConfig> = {}): Promise<
     closers.push(() => coordinator.close())
     const app = await buildApp({ config, store, blobs, runs: coordinator, tokens, metrics })
     log.app = app
-    closers.push(() => app.close())
+    closers.push(async () => {
+      // A connection that a browser keeps open would hold the close up for as long as it is kept alive.
+      const cut = setTimeout(() => app.server.closeAllConnections(), DRAIN_MS)
+      await app.close().finally(() => clearTimeout(cut))
+    })
     refuseOtherUpgrades(app.server)
     const broker = attachBroker(app.server, { nodeOf: (token) => tokens.nodeOf(token) })
     closers.push(() => broker.close())
