@@ -17,6 +17,7 @@ import { createTokens } from './control/tokens.ts'
 import { lockFolder } from './db/folderLock.ts'
 import { openSqliteStore } from './db/sqlite.ts'
 import { createMetrics } from './metrics.ts'
+import { silenceTiming } from './orchestrator/types.ts'
 import { Coordinator } from './runs/coordinator.ts'
 import { attachBroker } from './signalling/broker.ts'
 
@@ -128,7 +129,9 @@ export async function startServer(options: Partial<ServerConfig> = {}): Promise<
     const blobs = await openFolderBlobs(join(config.dataFolder, 'blobs'))
     const metrics = createMetrics()
     const log: { app: ApiApp | null } = { app: null }
+    const { heartbeatMs } = config
     const coordinator = new Coordinator({
+      timing: silenceTiming(heartbeatMs),
       store,
       blobs,
       metrics,
@@ -151,7 +154,7 @@ export async function startServer(options: Partial<ServerConfig> = {}): Promise<
     closers.push(() => broker.close())
     const gateway = attachControl(app.server, {
       tokens,
-      heartbeatMs: config.heartbeatMs,
+      heartbeatMs,
       iceServers: config.iceServers,
       joined: (nodeId, hello) => coordinator.nodeJoined(nodeId, hello),
       message: (nodeId, message) => coordinator.nodeSaid(nodeId, message),

@@ -14,7 +14,6 @@ import type { RunConfig } from '../../src/protocol/runConfig.ts'
 
 /** All times are milliseconds of the caller's clock; the core has none. */
 export interface Timing {
-  heartbeatMs: number
   /** Silence after which the console calls a node suspect. */
   suspectMs: number
   /** Silence after which a node is taken for dead. */
@@ -32,7 +31,6 @@ export interface Timing {
 }
 
 export const DEFAULT_TIMING: Timing = {
-  heartbeatMs: 2000,
   suspectMs: 6000,
   evictMs: 20_000,
   formationMs: 5000,
@@ -40,6 +38,14 @@ export const DEFAULT_TIMING: Timing = {
   stallMs: 120_000,
   failurePenaltyMs: 10_000,
   retryMs: 500,
+}
+
+/** How long silence may last where nodes beat every `heartbeatMs`: never less than three beats until suspect, ten until dead. */
+export function silenceTiming(heartbeatMs: number): Pick<Timing, 'suspectMs' | 'evictMs'> {
+  return {
+    suspectMs: Math.max(DEFAULT_TIMING.suspectMs, 3 * heartbeatMs),
+    evictMs: Math.max(DEFAULT_TIMING.evictMs, 10 * heartbeatMs),
+  }
 }
 
 export interface FleetNode {
