@@ -3,12 +3,9 @@ import { setImmediate } from 'node:timers/promises'
 import { floatBytes } from '../../src/formats/safetensors.ts'
 import { initialParameters } from '../../src/model/init.ts'
 import { stageLayouts } from '../../src/model/layout.ts'
-import type { Chunk, StageCheckpoint } from '../../src/protocol/control.ts'
+import { CHUNK_ELEMENTS, type Chunk, type StageCheckpoint } from '../../src/protocol/control.ts'
 import type { RunConfig } from '../../src/protocol/runConfig.ts'
 import type { BlobStore } from '../db/store.ts'
-
-/** Elements of the largest chunk: 4 MiB of f32. */
-export const CHUNK_ELEMENTS = 1_048_576
 
 /** Stores the parameters of step 0; the moments are zeros, which need no chunks. */
 export async function writeInitialCheckpoint(blobs: BlobStore, config: RunConfig): Promise<StageCheckpoint[]> {

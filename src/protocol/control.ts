@@ -52,7 +52,7 @@ export type LinkKind = z.infer<typeof linkKindSchema>
 /** Totals since the node's session began. */
 export const nodeStatsSchema = z.object({
   /** Tokens whose forward and backward this node's stage computed. */
-  tokens: uint.or(z.number().min(0)),
+  tokens: z.number().min(0),
   steps: z.number().min(0),
   upBytes: z.number().min(0),
   downBytes: z.number().min(0),
@@ -63,6 +63,9 @@ export const nodeStatsSchema = z.object({
   link: linkKindSchema,
 })
 export type NodeStats = z.infer<typeof nodeStatsSchema>
+
+/** Elements of the largest chunk that a checkpoint is cut into: 4 MiB of f32. */
+export const CHUNK_ELEMENTS = 1_048_576
 
 /** A slice of a stage's flat f32 vector, kept as a content-addressed blob of little-endian f32. */
 export const chunkSchema = z.object({

@@ -4,7 +4,7 @@
  * Everything an assignment starts belongs to its generation: once that is discarded, whatever is still under way ends
  * without effect.
  */
-import { encodedBytes } from '../codec/size.ts'
+import { encodedRows } from '../codec/size.ts'
 import type { Assignment, NodePhase, NodeStats } from '../protocol/control.ts'
 import { SkeinError, toErrorBody } from '../protocol/errors.ts'
 import { decodeFrame, encodeFrame, type Frame } from '../protocol/frame.ts'
@@ -315,13 +315,11 @@ function floatsOf(bytes: Bytes): Float32Array {
   return new Float32Array(aligned.buffer, aligned.byteOffset, aligned.byteLength / 4)
 }
 
-/** Rows of a boundary tensor from its encoded size: whole sequences, at most a microbatch of them; 0 when no count fits. */
+/** Rows of a boundary tensor from its encoded size: whole sequences, at most a microbatch of them; 0 when it has another. */
 function rowsOf({ assignment: { config } }: Tenure, byteLength: number): number {
   const { blockSize, dModel } = config.model
-  for (let sequences = config.microbatch; sequences > 0; sequences--) {
-    if (encodedBytes(config.codec, sequences * blockSize, dModel) === byteLength) return sequences * blockSize
-  }
-  return 0
+  const rows = encodedRows(config.codec, byteLength, dModel) ?? 0
+  return rows % blockSize === 0 && rows <= config.microbatch * blockSize ? rows : 0
 }
 
 function checkShape(frame: Frame & TensorAddress, tenure: Tenure): void {

@@ -1,12 +1,10 @@
 /** Owns how a stage's weights and moments come from a checkpoint and go into one: by chunks whose hash is their name. */
-import type { Assignment, Chunk } from '../protocol/control.ts'
+import { CHUNK_ELEMENTS, type Assignment, type Chunk } from '../protocol/control.ts'
 import { SkeinError } from '../protocol/errors.ts'
 import type { Shard } from '../protocol/routing.ts'
 import type { StageModel, VectorKind } from './model.ts'
 import { fetchBytes, putBytes } from './transfer.ts'
 
-/** Elements of the largest chunk: 4 MiB of f32. */
-const CHUNK_ELEMENTS = 1_048_576
 const PARALLEL = 4
 const KINDS: readonly VectorKind[] = ['parameters', 'firstMoment', 'secondMoment']
 

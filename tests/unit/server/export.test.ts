@@ -1,6 +1,7 @@
 /** Owns the proof that initial weights, their reading back and the export are one and the same numbers. */
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
-import { CHUNK_ELEMENTS, writeInitialCheckpoint } from '../../../server/checkpoints/initial.ts'
+import { writeInitialCheckpoint } from '../../../server/checkpoints/initial.ts'
+import { CHUNK_ELEMENTS } from '../../../src/protocol/control.ts'
 import { readBack } from '../../../server/checkpoints/readBack.ts'
 import { floatBytes, readSafetensors } from '../../../src/formats/safetensors.ts'
 import { initialParameters } from '../../../src/model/init.ts'
