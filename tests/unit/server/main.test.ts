@@ -154,8 +154,9 @@ describe('the script', () => {
 
   it('prints where it is, and ends well on SIGTERM, an open stream notwithstanding', async () => {
     const { child, output } = script({})
-    await once(child.stdout, 'data')
-    const url = /http:\/\/127\.0\.0\.1:\d+/.exec(output())![0]
+    const address = /Skein is at (http:\/\/127\.0\.0\.1:\d+)/
+    await expect.poll(output, { timeout: 10_000 }).toMatch(address)
+    const url = address.exec(output())![1]!
     const { id } = await (await launch(url)).json()
     const stream = await fetch(`${url}/api/v1/runs/${id}/live`)
     expect(stream.status).toBe(200)
