@@ -1,10 +1,11 @@
-// Turns the pair (x[i], x[i + HALF]) of every head by its position's angle, in place; direction -1 turns back.
+// Turns the pair (x[i], x[i + HALF]) of every row's first heads by its position's angle, in place; direction -1 turns back.
 const HALF = {{HALF}}u;
 
 struct Params {
   pairs: u32, // rows * heads * HALF
   heads: u32,
   sequence: u32,
+  stride: u32, // elements from row to row
   direction: f32,
 }
 
@@ -19,12 +20,12 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) count:
   if (i >= p.pairs) {
     return;
   }
-  let head = i / HALF; // over all rows
   let pair = i % HALF;
-  let position = (head / p.heads) % p.sequence;
-  let turn = turns[position * HALF + pair];
+  let head = (i / HALF) % p.heads;
+  let row = i / (HALF * p.heads);
+  let turn = turns[(row % p.sequence) * HALF + pair];
   let sine = p.direction * turn.y;
-  let at = head * (2u * HALF) + pair;
+  let at = row * p.stride + head * (2u * HALF) + pair;
   let a = x[at];
   let b = x[at + HALF];
   x[at] = a * turn.x - b * sine;

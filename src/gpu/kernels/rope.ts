@@ -8,13 +8,18 @@ import type { Recorder } from '../kernel.ts'
 export interface RopeShape {
   /** Rows of `x`; row r stands at position `r % sequence`. */
   readonly rows: number
-  /** Heads of `x`: the query's, or the fewer of the key. */
+  /** Heads to turn, the first of a row: of fused q, k and v the query's and the key's. */
   readonly heads: number
   readonly sequence: number
+  /** Elements from row to row; heads·headDim if not given. */
+  readonly stride?: number
 }
 
 export interface RopeKernels {
-  /** Turns `x` f32 [rows, heads·headDim] in place; `table` holds `ropeTable` for at least `sequence` positions. */
+  /**
+   * Turns the first heads·headDim elements of every row of `x` f32 [rows, stride] in place; `table` holds `ropeTable`
+   * for at least `sequence` positions.
+   */
   forward(recorder: Recorder, tensors: { x: BufferView; table: BufferView }, shape: RopeShape): void
   /** Turns the gradient back, in place: a rotation's transpose is its inverse. */
   backward(recorder: Recorder, tensors: { x: BufferView; table: BufferView }, shape: RopeShape): void
@@ -44,9 +49,9 @@ export async function ropeKernels(gpu: GpuContext, { headDim }: { headDim: numbe
   const kernel = await createKernel(gpu, 'rope', source, { HALF: half })
   const turn =
     (direction: 1 | -1): RopeKernels['forward'] =>
-    (recorder, { x, table }, { rows, heads, sequence }) => {
+    (recorder, { x, table }, { rows, heads, sequence, stride = heads * headDim }) => {
       const pairs = rows * heads * half
-      const uniforms = [pairs, heads, sequence, f32(direction)]
+      const uniforms = [pairs, heads, sequence, stride, f32(direction)]
       recorder.dispatch(kernel, uniforms, [table, x], spread(Math.ceil(pairs / 64)))
     }
   return { forward: turn(1), backward: turn(-1) }
