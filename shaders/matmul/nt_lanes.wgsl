@@ -15,27 +15,17 @@ struct Params {
 @group(0) @binding(2) var<storage, read> b: array<vec4<f32>>;
 @group(0) @binding(3) var<storage, read_write> c: array<f32>;
 
-fn put(row: u32, column: u32, sum: f32) {
-  if (row < p.m && column < p.n) {
-    let i = row * p.n + column;
-    if (p.accumulate == 1u) {
-      c[i] += sum;
-    } else {
-      c[i] = sum;
-    }
-  }
-}
-
+{{STORE}}
 @compute @workgroup_size(4)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(subgroup_invocation_id) lane: u32) {
   let row = group.y * {{TM}}u;
-  let column = (group.x * 4u + lane) * {{TN}}u;
+  let unit = group.x * 4u + lane;
   let vectors = p.k / 4u;
 //:for q {{TQ}}
   let a_${q} = min(row + ${q}u * 4u + lane, p.m - 1u) * vectors;
 //:end
 //:for j {{TN}}
-  let b_${j} = min(column + ${j}u, p.n - 1u) * vectors;
+  let b_${j} = min(columnOf(unit, ${j}u), p.n - 1u) * vectors;
 //:end
 //:for q {{TQ}}
 //:for l 4
@@ -72,8 +62,6 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(subgroup_invocation_id
 //:end
 //:end
   for (var i = 0u; i < {{TM}}u; i++) {
-    for (var j = 0u; j < {{TN}}u; j++) {
-      put(row + i, column + j, sums[i][j]);
-    }
+    store(row + i, unit, sums[i]);
   }
 }

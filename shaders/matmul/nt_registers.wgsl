@@ -12,22 +12,12 @@ struct Params {
 @group(0) @binding(2) var<storage, read> b: array<vec4<f32>>;
 @group(0) @binding(3) var<storage, read_write> c: array<f32>;
 
-fn put(row: u32, column: u32, sum: f32) {
-  if (row < p.m && column < p.n) {
-    let i = row * p.n + column;
-    if (p.accumulate == 1u) {
-      c[i] += sum;
-    } else {
-      c[i] = sum;
-    }
-  }
-}
-
+{{STORE}}
 @compute @workgroup_size({{WX}}, {{WY}})
 fn main(@builtin(global_invocation_id) id: vec3<u32>) {
   let row = id.y * {{TM}}u;
-  let column = id.x * {{TN}}u;
-  if (row >= p.m || column >= p.n) {
+  let unit = id.x;
+  if (row >= p.m || unit * {{TN}}u >= p.n) {
     return;
   }
   let vectors = p.k / 4u;
@@ -35,7 +25,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
   let a_${i} = min(row + ${i}u, p.m - 1u) * vectors;
 //:end
 //:for j {{TN}}
-  let b_${j} = min(column + ${j}u, p.n - 1u) * vectors;
+  let b_${j} = min(columnOf(unit, ${j}u), p.n - 1u) * vectors;
 //:end
 //:for i {{TM}}
 //:for j {{TN}}
@@ -63,8 +53,6 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
 //:end
 //:end
   for (var i = 0u; i < {{TM}}u; i++) {
-    for (var j = 0u; j < {{TN}}u; j++) {
-      put(row + i, column + j, sums[i][j]);
-    }
+    store(row + i, unit, sums[i]);
   }
 }

@@ -2,8 +2,16 @@
 import { SkeinError } from '../protocol/errors.ts'
 import type { GpuContext } from './device.ts'
 import { Recorder } from './kernel.ts'
+import type { Recording } from './kernel.ts'
 import { MATMUL_VARIANTS } from './kernels/matmul.ts'
-import type { MatmulForm, MatmulShape, MatmulTensors, MatmulVariant, MatmulVariantSpec } from './kernels/matmul.ts'
+import type {
+  MatmulEpilogue,
+  MatmulForm,
+  MatmulShape,
+  MatmulTensors,
+  MatmulVariant,
+  MatmulVariantSpec,
+} from './kernels/matmul.ts'
 
 export interface Measurement {
   readonly shape: MatmulShape
@@ -18,7 +26,7 @@ export interface Matmul {
    * c = a·b, or c += a·b with `accumulate`. A shape of a class that {@link tuneMatmul} was not given takes a kernel of
    * the same form that fits it; without one it throws a RangeError.
    */
-  record(recorder: Recorder, shape: MatmulShape, tensors: MatmulTensors, accumulate?: boolean): void
+  record(recorder: Recording, shape: MatmulShape, tensors: MatmulTensors, accumulate?: boolean): void
   /** What was measured, for the bench and the log. */
   readonly measurements: readonly Measurement[]
   /** The name of the variant chosen for a shape. */
@@ -37,6 +45,7 @@ const winners = new WeakMap<GPUDevice, Map<string, Winner>>()
 
 interface Winner {
   readonly form: MatmulForm
+  readonly epilogue: MatmulEpilogue | undefined
   readonly variant: MatmulVariant
   accepts(shape: MatmulShape): boolean
 }
@@ -51,9 +60,9 @@ function variantsFor({ adapter, subgroupSize }: GpuContext): readonly string[] |
 }
 
 /** Shapes within a factor of two in every side share a choice; divisibility by 4 decides which kernels may run. */
-function classOf({ form, m, n, k }: MatmulShape): string {
+function classOf({ form, m, n, k, epilogue }: MatmulShape): string {
   const side = (x: number) => `${Math.round(Math.log2(x))}${x % 4 === 0 ? '' : 'r'}`
-  return `${form} ${side(m)} ${side(n)} ${side(k)}`
+  return `${form} ${epilogue ?? 'plain'} ${side(m)} ${side(n)} ${side(k)}`
 }
 
 /** Compiles and measures; cached per device by shape class. Throws `gpu.shader`, `gpu.lost` or `gpu.out_of_memory`. */
@@ -78,7 +87,11 @@ export async function tuneMatmul(
   }
   const variantFor = (shape: MatmulShape) => {
     const exact = cache.get(classOf(shape))
-    const winner = exact ?? [...cache.values()].find((one) => one.form === shape.form && one.accepts(shape))
+    const winner =
+      exact ??
+      [...cache.values()].find(
+        (one) => one.form === shape.form && one.epilogue === shape.epilogue && one.accepts(shape),
+      )
     if (!winner) throw new RangeError(`No kernel was tuned for ${classOf(shape)}.`)
     return winner.variant
   }
@@ -104,15 +117,20 @@ async function fastest(
   measurements: Measurement[],
 ): Promise<Winner> {
   const { m, n, k } = shape
-  const buffers = [m * k, n * k, m * n].map((length) => gpu.pool.allocate(length * 4, 'autotune'))
-  const tensors = { a: buffers[0]!, b: buffers[1]!, c: buffers[2]! }
+  const buffers = [m * k, n * k, m * n, m * n].map((length) => gpu.pool.allocate(length * 4, 'autotune'))
+  const tensors = { a: buffers[0]!, b: buffers[1]!, c: buffers[2]!, residual: buffers[3]!, gated: buffers[3]! }
   let best: (Winner & { milliseconds: number }) | undefined
   try {
     for (const spec of candidates) {
       if (best && performance.now() > deadline) break
-      const variant = await tryCreate(gpu, spec, shape.form)
+      const variant = await tryCreate(gpu, spec, shape)
       if (!variant) continue
-      const winner = { form: shape.form, variant, accepts: (other: MatmulShape) => spec.accepts(other) }
+      const winner = {
+        form: shape.form,
+        epilogue: shape.epilogue,
+        variant,
+        accepts: (other: MatmulShape) => spec.accepts(other),
+      }
       if (candidates.length === 1) return winner
       const milliseconds = await measure(gpu, variant, shape, tensors, deadline)
       measurements.push({ shape, variant: variant.name, milliseconds })
@@ -126,9 +144,9 @@ async function fastest(
 }
 
 /** A variant that one driver cannot compile is left out; the others stand in. */
-async function tryCreate(gpu: GpuContext, spec: MatmulVariantSpec, form: MatmulForm): Promise<MatmulVariant | null> {
+async function tryCreate(gpu: GpuContext, spec: MatmulVariantSpec, shape: MatmulShape): Promise<MatmulVariant | null> {
   try {
-    return await spec.create(gpu, form)
+    return await spec.create(gpu, shape.form, shape.epilogue)
   } catch (caught) {
     gpu.check()
     if (caught instanceof SkeinError && caught.code === 'gpu.shader') return null

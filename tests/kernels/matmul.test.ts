@@ -3,7 +3,7 @@ import { afterAll, describe, expect, it } from 'vitest'
 import { tuneMatmul } from '../../src/gpu/autotune.ts'
 import { Recorder } from '../../src/gpu/kernel.ts'
 import { MATMUL_VARIANTS } from '../../src/gpu/kernels/matmul.ts'
-import type { MatmulForm, MatmulShape, MatmulVariant } from '../../src/gpu/kernels/matmul.ts'
+import type { MatmulForm, MatmulShape, MatmulVariant, MatmulVariantSpec } from '../../src/gpu/kernels/matmul.ts'
 import { noise, relativeError, testGpu } from './gpu.ts'
 
 const gpu = await testGpu()
@@ -38,6 +38,26 @@ async function run(variant: MatmulVariant, shape: MatmulShape, a: Float32Array, 
   const values = await result
   for (const lent of [c, bufferA, bufferB]) gpu.pool.release(lent)
   return values
+}
+
+async function runFused(
+  spec: MatmulVariantSpec,
+  shape: MatmulShape,
+  a: Float32Array,
+  b: Float32Array,
+  { residual }: { residual?: Float32Array },
+) {
+  const { m, n } = shape
+  const variant = await spec.create(gpu, shape.form, shape.epilogue)
+  const [c, gated] = [gpu.pool.allocate(m * n * 4), gpu.pool.allocate(m * n * 2)]
+  const lent = [gpu.pool.upload(a), gpu.pool.upload(b), gpu.pool.upload(residual ?? new Float32Array(1))]
+  const recorder = new Recorder(gpu)
+  variant.record(recorder, shape, { a: lent[0]!, b: lent[1]!, residual: lent[2]!, c, gated }, false)
+  const results = Promise.all([recorder.readF32(c), recorder.readF32(gated)])
+  recorder.submit()
+  const [values, products] = await results
+  for (const buffer of [c, gated, ...lent]) gpu.pool.release(buffer)
+  return { c: values, gated: products }
 }
 
 const sizes = [
@@ -75,6 +95,51 @@ describe.each(variants)('matmul $name', (spec) => {
         expect(relativeError(await run(variant, shape, a, b), reference(shape, a, b))).toBeLessThan(2e-6)
       }
     })
+  })
+})
+
+const fusing = variants.filter((spec) => spec.accepts({ form: 'nt', m: 8, n: 16, k: 8, epilogue: 'swiglu' }))
+
+describe.each(fusing)('matmul $name with an epilogue', (spec) => {
+  const shapes = [
+    [5, 24, 12],
+    [1, 8, 4],
+    [33, 144, 64],
+    [7, 6, 5],
+  ].map(([m, n, k]) => ({ form: 'nt' as const, m: m!, n: n!, k: k! }))
+
+  it.each(shapes.filter((shape) => spec.accepts(shape)))('[$m,$n] over $k', async (shape) => {
+    const { m, n, k } = shape
+    const [a, b] = [noise(m * k, 1, 4), noise(n * k, 2, 4)]
+    const sums = reference(shape, a, b)
+
+    const residual = noise(m * n, 3)
+    const sum = await runFused(spec, { ...shape, epilogue: 'residual' }, a, b, { residual })
+    expect(
+      relativeError(
+        sum.c,
+        sums.map((x, i) => x + residual[i]!),
+      ),
+    ).toBeLessThan(2e-6)
+
+    const { c, gated } = await runFused(spec, { ...shape, epilogue: 'swiglu' }, a, b, {})
+    expect(relativeError(c, sums)).toBeLessThan(2e-6)
+    const f = n / 2
+    const expected = Float64Array.from({ length: m * f }, (_, i) => {
+      const at = Math.floor(i / f) * n + (i % f)
+      return (sums[at]! / (1 + Math.exp(-sums[at]!))) * sums[at + f]!
+    })
+    expect(relativeError(gated, expected)).toBeLessThan(5e-6)
+  })
+
+  it('refuses to accumulate, and a missing tensor', async () => {
+    const shape = { form: 'nt' as const, m: 4, n: 8, k: 4, epilogue: 'residual' as const }
+    const variant = await spec.create(gpu, 'nt', 'residual')
+    const view = gpu.pool.allocate(256)
+    const tensors = { a: view, b: view, c: view }
+    expect(() => variant.record(new Recorder(gpu), shape, tensors, false)).toThrow(RangeError)
+    expect(() => variant.record(new Recorder(gpu), shape, { ...tensors, residual: view }, true)).toThrow(RangeError)
+    gpu.pool.release(view)
   })
 })
 

@@ -3,6 +3,9 @@ import nnLanes from '../../../shaders/matmul/nn_lanes.wgsl?raw'
 import nnRegisters from '../../../shaders/matmul/nn_registers.wgsl?raw'
 import ntLanes from '../../../shaders/matmul/nt_lanes.wgsl?raw'
 import ntRegisters from '../../../shaders/matmul/nt_registers.wgsl?raw'
+import storePlain from '../../../shaders/matmul/store_plain.wgsl?raw'
+import storeResidual from '../../../shaders/matmul/store_residual.wgsl?raw'
+import storeSwiglu from '../../../shaders/matmul/store_swiglu.wgsl?raw'
 import stridedRegisters from '../../../shaders/matmul/strided_registers.wgsl?raw'
 import tiled from '../../../shaders/matmul/tiled.wgsl?raw'
 import tnLanes from '../../../shaders/matmul/tn_lanes.wgsl?raw'
@@ -10,7 +13,8 @@ import tnRegisters from '../../../shaders/matmul/tn_registers.wgsl?raw'
 import type { BufferView } from '../buffers.ts'
 import type { GpuContext } from '../device.ts'
 import { createKernel } from '../kernel.ts'
-import type { Recorder, UniformWord } from '../kernel.ts'
+import type { Recording, UniformWord } from '../kernel.ts'
+import { template } from '../template.ts'
 
 /**
  * How A and B lie in memory, row-major, for C [m,n] summed over k:
@@ -18,11 +22,18 @@ import type { Recorder, UniformWord } from '../kernel.ts'
  */
 export type MatmulForm = 'nt' | 'nn' | 'tn'
 
+/**
+ * What is done with the sums of form `nt` while they are in registers. `residual` c = residual + a·b; `swiglu`, where B
+ * is [2f,k] with gate rows before up rows: c [m,2f] = a·b, and gated [m,f] = silu(gate) · up.
+ */
+export type MatmulEpilogue = 'residual' | 'swiglu'
+
 export interface MatmulShape {
   readonly form: MatmulForm
   readonly m: number
   readonly n: number
   readonly k: number
+  readonly epilogue?: MatmulEpilogue
 }
 
 export interface MatmulTensors {
@@ -30,13 +41,17 @@ export interface MatmulTensors {
   readonly b: BufferView
   /** f32 [m,n], neither `a` nor `b`. */
   readonly c: BufferView
+  /** f32 [m,n], read by the epilogue `residual`. */
+  readonly residual?: BufferView
+  /** f32 [m, n/2], written by the epilogue `swiglu`. */
+  readonly gated?: BufferView
 }
 
 /** One compiled kernel, good for every size of the form it was made for, within `accepts`. */
 export interface MatmulVariant {
   readonly name: string
-  /** c = a·b, or c += a·b with `accumulate`. Sums in f32, in the order of k. */
-  record(recorder: Recorder, shape: MatmulShape, tensors: MatmulTensors, accumulate: boolean): void
+  /** c = a·b, or c += a·b with `accumulate`, which no epilogue takes. Sums in f32, in the order of k. */
+  record(recorder: Recording, shape: MatmulShape, tensors: MatmulTensors, accumulate: boolean): void
 }
 
 interface VariantSpec {
@@ -45,14 +60,26 @@ interface VariantSpec {
   suits(gpu: GpuContext): boolean
   /** Whether it is right for the shape. */
   accepts(shape: MatmulShape): boolean
-  create(gpu: GpuContext, form: MatmulForm): Promise<MatmulVariant>
+  create(gpu: GpuContext, form: MatmulForm, epilogue?: MatmulEpilogue): Promise<MatmulVariant>
 }
 
 const registerSources = { nt: ntRegisters, nn: nnRegisters, tn: tnRegisters }
 const laneSources = { nt: ntLanes, nn: nnLanes, tn: tnLanes }
 
+const stores = { none: storePlain, residual: storeResidual, swiglu: storeSwiglu }
+
+/** The tensors in the order of the bindings. Throws a RangeError where the epilogue misses one. */
+function buffersOf({ epilogue }: MatmulShape, tensors: MatmulTensors, accumulate: boolean): BufferView[] {
+  const { a, b, c, residual, gated } = tensors
+  if (!epilogue) return [a, b, c]
+  const more = epilogue === 'residual' ? residual : gated
+  if (!more || accumulate) throw new RangeError(`The epilogue ${epilogue} needs its tensor, and does not accumulate.`)
+  return [a, b, c, more]
+}
+
 /** The sides that vec4 loads run along are whole vec4s. */
-function wholeVectors({ form, m, n, k }: MatmulShape): boolean {
+function wholeVectors({ form, m, n, k, epilogue }: MatmulShape): boolean {
+  if (epilogue && form !== 'nt') return false
   if (form === 'nt') return k % 4 === 0
   if (form === 'nn') return k % 4 === 0 && n % 4 === 0
   return m % 4 === 0 && n % 4 === 0
@@ -65,14 +92,16 @@ function registers(tm: number, tn: number, wx: number, wy: number): VariantSpec 
     name,
     suits: () => true,
     accepts: wholeVectors,
-    async create(gpu, form) {
-      const constants = { TM: tm, TN: tn, TU: tm / 4, TV: tn / 4, WX: wx, WY: wy }
+    async create(gpu, form, epilogue) {
+      const STORE = template(stores[epilogue ?? 'none'], { TN: tn })
+      const constants = { TM: tm, TN: tn, TU: tm / 4, TV: tn / 4, WX: wx, WY: wy, STORE }
       const kernel = await createKernel(gpu, `matmul ${form} ${name}`, registerSources[form], constants)
       return {
         name,
-        record(recorder, { m, n, k }, { a, b, c }, accumulate) {
+        record(recorder, shape, tensors, accumulate) {
+          const { m, n, k } = shape
           const grid = [Math.ceil(n / (tn * wx)), Math.ceil(m / (tm * wy))] as const
-          recorder.dispatch(kernel, [m, n, k, accumulate ? 1 : 0], [a, b, c], grid)
+          recorder.dispatch(kernel, [m, n, k, accumulate ? 1 : 0], buffersOf(shape, tensors, accumulate), grid)
         },
       }
     },
@@ -86,14 +115,16 @@ function lanes(tm: number, tn: number): VariantSpec {
     name,
     suits: ({ subgroupSize }) => subgroupSize === 4,
     accepts: wholeVectors,
-    async create(gpu, form) {
-      const constants = { TM: tm, TN: tn, TQ: tm / 4, TV: tn / 4 }
+    async create(gpu, form, epilogue) {
+      const STORE = template(stores[epilogue ?? 'none'], { TN: tn })
+      const constants = { TM: tm, TN: tn, TQ: tm / 4, TV: tn / 4, STORE }
       const kernel = await createKernel(gpu, `matmul ${form} ${name}`, laneSources[form], constants)
       return {
         name,
-        record(recorder, { m, n, k }, { a, b, c }, accumulate) {
+        record(recorder, shape, tensors, accumulate) {
+          const { m, n, k } = shape
           const grid = [Math.ceil(n / (4 * tn)), Math.ceil(m / tm)] as const
-          recorder.dispatch(kernel, [m, n, k, accumulate ? 1 : 0], [a, b, c], grid)
+          recorder.dispatch(kernel, [m, n, k, accumulate ? 1 : 0], buffersOf(shape, tensors, accumulate), grid)
         },
       }
     },
@@ -109,15 +140,16 @@ function strideWords({ form, m, n, k }: MatmulShape, accumulate: boolean): Unifo
 const strided: VariantSpec = {
   name: 'strided 4x4',
   suits: () => true,
-  accepts: () => true,
-  async create(gpu) {
-    const constants = { TM: 4, TN: 4, WX: 8, WY: 8 }
+  accepts: ({ form, epilogue }) => !epilogue || form === 'nt',
+  async create(gpu, _, epilogue) {
+    const STORE = template(stores[epilogue ?? 'none'], { TN: 4 })
+    const constants = { TM: 4, TN: 4, WX: 8, WY: 8, STORE }
     const kernel = await createKernel(gpu, 'matmul strided 4x4', stridedRegisters, constants)
     return {
       name: 'strided 4x4',
-      record(recorder, shape, { a, b, c }, accumulate) {
+      record(recorder, shape, tensors, accumulate) {
         const grid = [Math.ceil(shape.n / 32), Math.ceil(shape.m / 32)] as const
-        recorder.dispatch(kernel, strideWords(shape, accumulate), [a, b, c], grid)
+        recorder.dispatch(kernel, strideWords(shape, accumulate), buffersOf(shape, tensors, accumulate), grid)
       },
     }
   },
@@ -130,7 +162,7 @@ function workgroupTiled(tm: number, tn: number, depth: number): VariantSpec {
   return {
     name,
     suits: () => true,
-    accepts: () => true,
+    accepts: ({ epilogue }) => !epilogue,
     async create(gpu, form) {
       const constants = {
         ...{ TM: tm, TN: tn, BM: bm, BN: bn, BK: depth },
