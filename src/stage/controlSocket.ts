@@ -7,6 +7,7 @@ const REDIAL_FIRST_MS = 500
 const REDIAL_LONGEST_MS = 15_000
 /** A socket that neither opens nor fails in this time is given up. */
 const OPEN_DEADLINE_MS = 10_000
+const CLOSE_DEADLINE_MS = 1000
 
 /** Rejections that a later attempt of the same code cannot mend. */
 const FINAL = new Set(['control.protocol', 'control.invalid', 'control.replaced'])
@@ -40,10 +41,17 @@ export class ControlSocket {
     if (this.#socket?.readyState === WebSocket.OPEN) this.#socket.send(JSON.stringify(message))
   }
 
-  close(): void {
+  /** Dials no more. Resolves once what was sent has left, or the server has not answered the goodbye in time. */
+  close(): Promise<void> {
     this.#closed = true
     clearTimeout(this.#timer)
-    this.#socket?.close()
+    const socket = this.#socket
+    if (!socket || socket.readyState === WebSocket.CLOSED) return Promise.resolve()
+    return new Promise((resolve) => {
+      const late = setTimeout(resolve, CLOSE_DEADLINE_MS)
+      socket.addEventListener('close', () => (clearTimeout(late), resolve()))
+      socket.close()
+    })
   }
 
   #dial(): void {
@@ -70,19 +78,19 @@ export class ControlSocket {
     if (this.#socket !== socket) return
     const message = parse(data)
     if (message === null) {
-      // A server that speaks otherwise is a newer one: only a reload brings the page that understands it.
-      this.close()
+      // A server that speaks otherwise is a newer one: only a newer page or agent understands it.
+      void this.close()
       this.#handlers.refused({
         code: 'control.invalid',
-        message: 'The server said something this page does not understand.',
-        remedy: 'Reload the page to get the current version.',
+        message: 'The server said something this client does not understand.',
+        remedy: 'Reload the page to get the current version; agents are updated and started again.',
       })
       return
     }
     if (message.type === 'welcome') this.#failures = 0
     if (message.type !== 'rejected') return this.#handlers.message(message)
     if (!FINAL.has(message.error.code)) return socket.close()
-    this.close()
+    void this.close()
     this.#handlers.refused(message.error)
   }
 }

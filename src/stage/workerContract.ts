@@ -1,14 +1,14 @@
-/** Owns what the page and the stage Worker say to each other: Comlink calls one way, events the other, one port for links. */
+/** Owns what a page (or the agent) and its node say to each other: calls one way, events the other, one port for links. */
 import type { AdapterDescription, NodePhase, NodeStats } from '../protocol/control.ts'
 import type { ErrorBody } from '../protocol/errors.ts'
 
-/** Everything the Worker must know before it touches the GPU or the network. */
+/** Everything the node must know before it touches the GPU or the network. */
 export interface StageStart {
   /** Absolute `ws:` or `wss:` address of the control WebSocket. */
   controlUrl: string
   /** Absolute address of `/api/v1`, without a slash at its end; datasets and checkpoint chunks come from there. */
   apiUrl: string
-  /** Lasts as long as the browser profile. */
+  /** Lasts as long as the browser profile, or the agent's state folder. */
   deviceId: string
   /** False: a software adapter ends in `blocked` with `gpu.software_adapter`, and no socket is opened. */
   allowSoftware: boolean
@@ -47,6 +47,8 @@ export type StageEvent =
   | { type: 'released'; reason: string }
   /** Whatever a heartbeat would say. */
   | { type: 'phase'; phase: NodePhase; progress: number | null }
+  /** A training step began, by the run's count. */
+  | { type: 'step'; step: number }
   /** Totals since this Worker started; about once a second is enough. */
   | { type: 'stats'; stats: NodeStats }
   /** This generation cannot go on here (a link, a chunk, memory); the Worker told the server and lives on. */

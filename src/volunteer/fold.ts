@@ -20,6 +20,7 @@ export const INITIAL_STATE: VolunteerState = {
     stage: null,
     stages: null,
     replica: null,
+    step: null,
     ...NO_CONTRIBUTION,
     link: 'unknown',
     error: null,
@@ -36,7 +37,7 @@ export type VolunteerEvent =
   /** What earlier visits contributed, read from the profile. */
   | { type: 'profile'; contribution: Contribution }
 
-const unassigned = { run: null, stage: null, stages: null, replica: null, link: 'unknown' } as const
+const unassigned = { run: null, stage: null, stages: null, replica: null, step: null, link: 'unknown' } as const
 
 const contributed = ({ tokens, steps, upBytes, downBytes }: NodeStats): Contribution => ({
   tokens,
@@ -63,6 +64,8 @@ export function foldEvent(state: VolunteerState, event: VolunteerEvent): Volunte
       return changed(next, { adapter: event.adapter })
     case 'assigned':
       return changed(next, { run: event.run, stage: event.stage, stages: event.stages, replica: event.replica })
+    case 'step':
+      return changed(next, { step: event.step })
     case 'standby':
     case 'released':
       return changed(next, unassigned)

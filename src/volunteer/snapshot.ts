@@ -43,6 +43,8 @@ export interface VolunteerSnapshot {
   stage: number | null
   stages: number | null
   replica: number | null
+  /** The training step under way, by the run's count; null until the first. */
+  step: number | null
   /** Since the page was loaded. */
   tokens: number
   steps: number

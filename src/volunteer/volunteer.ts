@@ -17,6 +17,8 @@ export interface VolunteerOptions {
   allowSoftware?: boolean
   /** Keep data channels in the page and forward; by default where the address says `?channels=forward`. */
   forwardChannels?: boolean
+  /** What to offer; by default what the browser says of the machine suggests. */
+  memoryBytes?: number
   environment?: VolunteerEnvironment
 }
 
@@ -123,7 +125,7 @@ export function createVolunteer(options: VolunteerOptions = {}): Volunteer {
         apiUrl: `${origin}/api/v1`,
         deviceId,
         allowSoftware,
-        memoryBytes: memoryOffered(environment.facts().deviceMemoryGiB),
+        memoryBytes: options.memoryBytes ?? memoryOffered(environment.facts().deviceMemoryGiB),
       },
       origin,
       forwardChannels,

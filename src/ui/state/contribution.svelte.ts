@@ -32,6 +32,7 @@ const idle: VolunteerSnapshot = {
   stage: null,
   stages: null,
   replica: null,
+  step: null,
   ...nothing,
   link: 'unknown',
   error: null,

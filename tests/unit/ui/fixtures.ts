@@ -12,6 +12,7 @@ export function snapshotOf(change: Partial<VolunteerSnapshot>): VolunteerSnapsho
     stage: null,
     stages: null,
     replica: null,
+    step: null,
     ...none,
     link: 'unknown',
     error: null,

@@ -1,0 +1,176 @@
+/** Owns a node at work: one GPU, one control socket, one set of links and the executor between them. */
+import type { GpuContext } from '../gpu/device.ts'
+import { createGpuStageModel } from '../model/gpuStageModel.ts'
+import { PeerLinks } from '../net/peerLinks.ts'
+import type { ClientMessage, NodePhase, NodeStats, ServerMessage } from '../protocol/control.ts'
+import { toErrorBody, type ErrorBody } from '../protocol/errors.ts'
+import { PROTOCOL_VERSION } from '../protocol/version.ts'
+import { ControlSocket } from './controlSocket.ts'
+import { StageExecutor } from './executor.ts'
+import type { StagePage, StageStart } from './workerContract.ts'
+
+const STATS_INTERVAL_MS = 1000
+
+export type NodeKind = Extract<ClientMessage, { type: 'hello' }>['kind']
+
+/** What differs between a browser's Worker and the headless agent. */
+export interface NodeHost {
+  readonly kind: NodeKind
+  acquireGpu(): Promise<GpuContext>
+  /** What a person is told when only a software adapter was found and none was asked for. */
+  softwareOnly(adapterName: string): ErrorBody
+}
+
+/** Everything that lives from {@link startStageNode} to `stop`, in a browser's Worker and in the headless agent alike. */
+export class StageNode {
+  readonly #page: StagePage
+  readonly #gpu: GpuContext
+  readonly #links: PeerLinks
+  readonly #executor: StageExecutor
+  readonly #control: ControlSocket
+  readonly #statsTimer: ReturnType<typeof setInterval>
+  #heartbeat: ReturnType<typeof setInterval> | undefined
+  #token = ''
+  #phase: { phase: NodePhase; progress: number | null } = { phase: 'standby', progress: null }
+  #paused = false
+
+  constructor(kind: NodeKind, options: StageStart, page: StagePage, gpu: GpuContext, port: MessagePort) {
+    this.#page = page
+    this.#gpu = gpu
+    this.#links = new PeerLinks(port)
+    this.#executor = new StageExecutor({
+      apiUrl: options.apiUrl,
+      token: () => this.#token,
+      createModel: ({ config, stage }) => createGpuStageModel(gpu, { config, stage }),
+      links: this.#links,
+      report: (message) => this.#control.send(message),
+      phase: (phase, progress) => this.#setPhase(phase, progress),
+      assigned: ({ runId, runName, stage, replica, members }) =>
+        page.event({ type: 'assigned', run: { id: runId, name: runName }, stage, stages: members.length, replica }),
+      failed: (error) => page.event({ type: 'failed', error: error.toJSON() }),
+    })
+    this.#links.onFrame((from, bytes) => this.#executor.receive(from, bytes))
+    this.#links.onLost((nodeId) => this.#executor.linkLost(nodeId))
+    const { deviceId, memoryBytes } = options
+    const { adapter } = gpu
+    this.#control = new ControlSocket(
+      options.controlUrl,
+      { type: 'hello', protocol: PROTOCOL_VERSION, deviceId, kind, adapter, memoryBytes },
+      {
+        message: (message) => this.#onServer(message),
+        lost: () => this.#onLost(),
+        refused: (error) => page.event({ type: 'blocked', error }),
+      },
+    )
+    this.#statsTimer = setInterval(() => page.event({ type: 'stats', stats: this.#stats() }), STATS_INTERVAL_MS)
+    void gpu.lost.then((error) => page.event({ type: 'deviceLost', error: error.toJSON() }))
+  }
+
+  pause(): void {
+    this.#paused = true
+    this.#control.send({ type: 'pause' })
+    this.#executor.drop()
+    this.#links.setPartners([])
+    this.#setPhase('paused', null)
+  }
+
+  resume(): void {
+    this.#paused = false
+    this.#setPhase('standby', null)
+    this.#control.send({ type: 'resume' })
+  }
+
+  /** Says `leaving`, closes the links at once and frees the GPU as soon as it is idle. */
+  async stop(): Promise<void> {
+    this.#control.send({ type: 'leaving' })
+    clearInterval(this.#statsTimer)
+    clearInterval(this.#heartbeat)
+    const said = this.#control.close()
+    this.#links.close()
+    await this.#executor.close()
+    this.#gpu.destroy()
+    await said
+  }
+
+  #onServer(message: ServerMessage): void {
+    switch (message.type) {
+      case 'welcome': {
+        const { nodeId, token, iceServers, heartbeatMs } = message
+        this.#token = token
+        this.#links.openPeer({ nodeId, token, iceServers })
+        clearInterval(this.#heartbeat)
+        this.#heartbeat = setInterval(() => this.#beat(), heartbeatMs)
+        this.#page.event({ type: 'control', connected: true })
+        if (this.#paused) this.#control.send({ type: 'pause' })
+        return
+      }
+      case 'standby':
+        this.#executor.handle({ type: 'server', message })
+        if (!this.#paused) this.#setPhase('standby', null)
+        this.#page.event({ type: 'standby', reason: message.reason })
+        return
+      case 'release':
+        this.#executor.handle({ type: 'server', message })
+        if (!this.#paused) this.#setPhase('standby', null)
+        this.#page.event({ type: 'released', reason: message.reason })
+        return
+      case 'step':
+        this.#executor.handle({ type: 'server', message })
+        if (message.mode === 'train') this.#page.event({ type: 'step', step: message.step })
+        return
+      default:
+        this.#executor.handle({ type: 'server', message })
+    }
+  }
+
+  #onLost(): void {
+    clearInterval(this.#heartbeat)
+    this.#executor.drop()
+    this.#links.setPartners([])
+    this.#page.event({ type: 'control', connected: false })
+  }
+
+  #beat(): void {
+    this.#control.send({ type: 'heartbeat', ...this.#phase, stats: this.#stats() })
+  }
+
+  #setPhase(phase: NodePhase, progress: number | null): void {
+    const before = this.#phase
+    this.#phase = { phase, progress }
+    if (before.phase === phase && before.progress === progress) return
+    this.#page.event({ type: 'phase', phase, progress })
+    // The console is to know at once what a node does; progress within a phase can wait for the heartbeat.
+    if (before.phase !== phase && (phase === 'ready' || phase === 'loading' || phase === 'connecting')) this.#beat()
+  }
+
+  #stats(): NodeStats {
+    return { ...this.#executor.stats, ...this.#links.totals() }
+  }
+}
+
+/**
+ * Acquires the GPU and starts a node on it. `port` is for {@link PeerLinks}; its other end is a `PeerSession`'s.
+ * @returns null where nothing was started: `page` was told `blocked`, and why
+ */
+export async function startStageNode(
+  options: StageStart,
+  page: StagePage,
+  port: MessagePort,
+  host: NodeHost,
+): Promise<StageNode | null> {
+  let gpu: GpuContext
+  try {
+    gpu = await host.acquireGpu()
+  } catch (caught) {
+    page.event({ type: 'blocked', error: toErrorBody(caught) })
+    return null
+  }
+  const { adapter } = gpu
+  page.event({ type: 'adapter', adapter })
+  if (adapter.software && !options.allowSoftware) {
+    gpu.destroy()
+    page.event({ type: 'blocked', error: host.softwareOnly(adapter.description || adapter.vendor) })
+    return null
+  }
+  return new StageNode(host.kind, options, page, gpu, port)
+}
