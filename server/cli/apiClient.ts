@@ -10,6 +10,7 @@ import {
   type LiveEvent,
   type RunDetail,
   type RunSummary,
+  type TokenizerKind,
 } from '../../src/protocol/api.ts'
 import { errorSchema, fail, SkeinError } from '../../src/protocol/errors.ts'
 
@@ -18,7 +19,7 @@ const exportListSchema = z.array(z.object({ name: z.string().regex(/^[\w.-]+$/),
 const MAX_EVENT_CHARACTERS = 256 * 1024 * 1024
 
 export interface ApiClient {
-  uploadDataset(name: string, text: string | Uint8Array): Promise<DatasetView>
+  uploadDataset(name: string, text: string | Uint8Array, tokenizer?: TokenizerKind): Promise<DatasetView>
   launch(request: LaunchRequest): Promise<RunSummary>
   run(id: string): Promise<RunDetail>
   /** The live events of a run; ends when the server closes the stream. */
@@ -56,8 +57,8 @@ export function createApiClient(origin: string, signal?: AbortSignal): ApiClient
   const at = (id: string) => `/runs/${encodeURIComponent(id)}`
 
   return {
-    uploadDataset: (name, text) =>
-      json(datasetSchema, `/datasets?name=${encodeURIComponent(name)}`, {
+    uploadDataset: (name, text, tokenizer = 'byte') =>
+      json(datasetSchema, `/datasets?name=${encodeURIComponent(name)}&tokenizer=${tokenizer}`, {
         method: 'POST',
         headers: { 'content-type': 'text/plain' },
         body: typeof text === 'string' ? text : new Uint8Array(text),

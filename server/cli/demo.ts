@@ -2,9 +2,9 @@
 import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import os from 'node:os'
 import path from 'node:path'
-import { decode, encode } from '../../src/formats/byteTokenizer.ts'
 import { generateCorpus } from '../../src/formats/corpus.ts'
 import { readSafetensors } from '../../src/formats/safetensors.ts'
+import { tokenizerFor, type Tokenizer } from '../../src/formats/tokenizer.ts'
 import { generate } from '../../src/model/generate.ts'
 import type { RunDetail } from '../../src/protocol/api.ts'
 import { fail, SkeinError } from '../../src/protocol/errors.ts'
@@ -18,13 +18,14 @@ import { openVolunteers, type Volunteers } from './demo/volunteers.ts'
 
 const CORPUS_BYTES = 400_000
 const SAMPLE_TOKENS = 320
-const SAMPLE_PROMPT_BYTES = 24
+const SAMPLE_PROMPT_CHARACTERS = 24
 
 const say = (text: string) => process.stdout.write(`${text}\n`)
 
-async function readText(file: string): Promise<Uint8Array> {
+async function readText(file: string): Promise<string> {
   try {
-    return await readFile(file)
+    // Fatal: what is not UTF-8 is refused here as it would be by the server.
+    return new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(await readFile(file))
   } catch (caught) {
     const why = caught instanceof Error ? caught.message : String(caught)
     return fail('demo.data', `The text ${file} cannot be read: ${why}.`, 'Give the path of a UTF-8 text file.')
@@ -32,10 +33,13 @@ async function readText(file: string): Promise<Uint8Array> {
 }
 
 /** What the sample begins with: the first line of the held-out text, cut short between two words. */
-function promptOf(text: Uint8Array, trainTokens: number, blockSize: number): Uint32Array {
-  const tail = decode(text.subarray(trainTokens, trainTokens + 400)).replace(/^.*?\n/s, '')
-  const words = tail.trimStart().slice(0, SAMPLE_PROMPT_BYTES)
-  const prompt = encode(words.replace(/\s+\S*$/, '') || '\n')
+function promptOf(tokenizer: Tokenizer, heldOut: Uint16Array, blockSize: number): Uint32Array {
+  const tail = tokenizer.decode(heldOut.subarray(0, 400)).replace(/^.*?\n/s, '')
+  const words = tail
+    .trimStart()
+    .slice(0, SAMPLE_PROMPT_CHARACTERS)
+    .replace(/\s+\S*$/, '')
+  const prompt = words ? tokenizer.encode(words) : heldOut
   return Uint32Array.from(prompt.subarray(0, blockSize))
 }
 
@@ -49,13 +53,18 @@ async function exportModel(api: ApiClient, runId: string, folder: string): Promi
   }
 }
 
-async function sampleText(folder: string, detail: RunDetail, prompt: Uint32Array): Promise<string> {
+async function sampleText(
+  folder: string,
+  detail: RunDetail,
+  tokenizer: Tokenizer,
+  prompt: Uint32Array,
+): Promise<string> {
   const file = readSafetensors(await readFile(path.join(folder, 'model.safetensors')))
   const tensors = new Map([...file.tensors].map(([name, tensor]) => [name, tensor.data]))
   const options = { prompt, tokens: SAMPLE_TOKENS, temperature: 0.8, topK: 40, seed: detail.config.seed }
   const tokens = [...generate({ config: detail.config.model, tensors }, options)]
   // A young model says control characters too, which would steer the terminal.
-  return decode([...prompt, ...tokens]).replace(/[^\P{Cc}\n]/gu, '\ufffd')
+  return tokenizer.decode([...prompt, ...tokens]).replace(/[^\P{Cc}\n]/gu, '\ufffd')
 }
 
 const adapters = (detail: RunDetail) => {
@@ -65,7 +74,7 @@ const adapters = (detail: RunDetail) => {
 
 async function train(options: DemoOptions, signal: AbortSignal): Promise<boolean> {
   const { config, volunteers: count, out } = options
-  const text = options.data ? await readText(options.data) : encode(generateCorpus(config.seed, CORPUS_BYTES))
+  const text = options.data ? await readText(options.data) : generateCorpus(config.seed, CORPUS_BYTES)
   const name = options.data ? path.basename(options.data) : 'little stories'
   const dataFolder = await mkdtemp(path.join(os.tmpdir(), 'skein-demo-'))
   let server: Awaited<ReturnType<typeof startServer>> | null = null
@@ -76,10 +85,12 @@ async function train(options: DemoOptions, signal: AbortSignal): Promise<boolean
     const api = createApiClient(origin, signal)
     say(`Server at ${origin}; console at ${origin}/console`)
 
-    const dataset = await api.uploadDataset(name, text)
+    const dataset = await api.uploadDataset(name, text, options.tokenizer)
+    const tokenizer = tokenizerFor(options.tokenizer, text)
     const run = await api.launch({ name: `demo on ${name}`, datasetId: dataset.id, config })
     const { stages, replicas, codec, steps } = run.config
-    say(`Text: ${name}, ${dataset.tokens} tokens, the last ${dataset.tokens - dataset.trainTokens} held out.`)
+    const unit = dataset.tokenizer === 'byte' ? 'bytes' : `characters (${dataset.vocabSize} different ones)`
+    say(`Text: ${name}, ${dataset.tokens} ${unit}, the last ${dataset.tokens - dataset.trainTokens} held out.`)
     say(
       `Model: ${run.parameters} parameters in ${stages} stages × ${replicas} replicas, codec ${codec}, ${steps} steps.`,
     )
@@ -115,7 +126,8 @@ async function train(options: DemoOptions, signal: AbortSignal): Promise<boolean
     if (boundaryBytesPerToken !== null)
       say(`Boundaries      ${boundaryBytesPerToken.toFixed(1)} bytes a token and crossing`)
     say(`\nA sample, temperature 0.8:\n`)
-    say(await sampleText(folder, detail, promptOf(text, dataset.trainTokens, detail.config.model.blockSize)))
+    const heldOut = tokenizer.encode(text).subarray(dataset.trainTokens)
+    say(await sampleText(folder, detail, tokenizer, promptOf(tokenizer, heldOut, detail.config.model.blockSize)))
     say(`\nModel in ${folder}, figures in ${path.join(out, 'summary.json')}`)
     if (lossFell(summary)) return true
     say('The loss did not fall.')

@@ -1,18 +1,26 @@
 /** Owns the routes of datasets: upload, list, and the tokens that nodes read in ranges. */
 import { Readable } from 'node:stream'
 import { z } from 'zod'
-import { datasetSchema } from '../../src/protocol/api.ts'
+import { datasetSchema, tokenizerKindSchema } from '../../src/protocol/api.ts'
 import { fail } from '../../src/protocol/errors.ts'
 import { requireAdmin } from '../access.ts'
 import { bulkRate } from '../appDeps.ts'
 import type { ApiApp, AppDeps } from '../appDeps.ts'
 import type { BlobStore } from '../db/store.ts'
+import { datasetView } from '../db/rows.ts'
 import { BYTES_PER_TOKEN, ingestText } from './ingest.ts'
 import { readRange } from './range.ts'
 
 const PIECE_BYTES = 1_048_576
 const idParams = z.object({ id: z.string().max(64) })
-const nameQuery = z.object({ name: z.string().trim().min(1).max(120) })
+const uploadQuery = z.object({
+  name: z.string().trim().min(1).max(120),
+  tokenizer: tokenizerKindSchema
+    .default('byte')
+    .describe(
+      'What a token is: a byte of UTF-8, or a character out of those the text holds (at most 4096 different ones).',
+    ),
+})
 
 async function* piecesOf(blobs: BlobStore, hash: string, offset: number, length: number) {
   for (let done = 0; done < length; done += PIECE_BYTES)
@@ -32,10 +40,7 @@ export function datasetRoutes(app: ApiApp, deps: AppDeps): void {
   app.get(
     '/datasets/:id',
     { schema: { tags: ['datasets'], params: idParams, response: { 200: datasetSchema } } },
-    async (request) => {
-      const { tokensHash: _, ...view } = await find(request.params.id)
-      return view
-    },
+    async (request) => datasetView(await find(request.params.id)),
   )
 
   app.register(async (scope: ApiApp) => {
@@ -50,9 +55,10 @@ export function datasetRoutes(app: ApiApp, deps: AppDeps): void {
         },
         schema: {
           tags: ['datasets'],
-          summary: 'Uploads UTF-8 text as text/plain; a token is a byte, the last tenth is held out.',
+          summary:
+            'Uploads UTF-8 text as text/plain; a token is a byte or a character, the last tenth of them is held out.',
           consumes: ['text/plain'],
-          querystring: nameQuery,
+          querystring: uploadQuery,
           response: { 201: datasetSchema },
         },
         onRequest: async (request) => requireAdmin(config, request),
@@ -61,7 +67,7 @@ export function datasetRoutes(app: ApiApp, deps: AppDeps): void {
         const body = request.body ?? new Uint8Array(0)
         if (!(body instanceof Uint8Array))
           return fail('request.media_type', 'A dataset is uploaded as text.', 'Set Content-Type to text/plain.')
-        return reply.status(201).send(await ingestText(deps, request.query.name, body))
+        return reply.status(201).send(await ingestText(deps, request.query.name, body, request.query.tokenizer))
       },
     )
   })

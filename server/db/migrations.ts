@@ -11,6 +11,8 @@ export interface Tables {
     tokens: number
     train_tokens: number
     tokens_hash: string
+    tokenizer: string
+    vocabulary: string | null
     created_at: number
   }
   runs: {
@@ -121,7 +123,18 @@ const first: Migration = {
   },
 }
 
+/** Datasets were bytes only until here. */
+const tokenizers: Migration = {
+  async up(db: Kysely<unknown>) {
+    await db.schema
+      .alterTable('datasets')
+      .addColumn('tokenizer', 'text', (c) => c.notNull().defaultTo('byte'))
+      .execute()
+    await db.schema.alterTable('datasets').addColumn('vocabulary', 'text').execute()
+  },
+}
+
 /** Migrations by name, applied in the names' order; a published one is never edited. */
 export const migrations: MigrationProvider = {
-  getMigrations: () => Promise.resolve({ '0001_runs': first }),
+  getMigrations: () => Promise.resolve({ '0001_runs': first, '0002_tokenizers': tokenizers }),
 }

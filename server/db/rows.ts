@@ -1,13 +1,14 @@
 /** Owns the way between database rows and the store's records; JSON columns are checked when they are read. */
 import type { Insertable, Selectable } from 'kysely'
 import { z } from 'zod'
-import { runStateSchema } from '../../src/protocol/api.ts'
+import { BYTE_VOCABULARY } from '../../src/formats/byteTokenizer.ts'
+import { runStateSchema, tokenizerKindSchema } from '../../src/protocol/api.ts'
 import type { DatasetView, StepMetric } from '../../src/protocol/api.ts'
 import { stageCheckpointSchema } from '../../src/protocol/control.ts'
 import { fail } from '../../src/protocol/errors.ts'
 import { runConfigSchema } from '../../src/protocol/runConfig.ts'
 import type { Tables } from './migrations.ts'
-import type { CheckpointRecord, RunRecord } from './store.ts'
+import type { CheckpointRecord, DatasetRecord, RunRecord } from './store.ts'
 
 const stagesSchema = z.array(stageCheckpointSchema)
 
@@ -78,16 +79,30 @@ export function checkpointRow(checkpoint: CheckpointRecord): Insertable<Tables['
   }
 }
 
-export function datasetOf(row: Selectable<Tables['datasets']>): DatasetView & { tokensHash: string } {
+export function datasetOf(row: Selectable<Tables['datasets']>): DatasetRecord {
   return {
     id: row.id,
     name: row.name,
     bytes: row.bytes,
     tokens: row.tokens,
     trainTokens: row.train_tokens,
+    tokenizer: readJson(tokenizerKindSchema, JSON.stringify(row.tokenizer), `The tokenizer of dataset ${row.id}`),
+    vocabSize: row.vocabulary === null ? BYTE_VOCABULARY : [...row.vocabulary].length,
+    vocabulary: row.vocabulary,
     tokensHash: row.tokens_hash,
     createdAt: row.created_at,
   }
+}
+
+export function datasetRow(dataset: DatasetRecord): Insertable<Tables['datasets']> {
+  // The vocabulary's size is that of the vocabulary.
+  const { trainTokens, tokensHash, createdAt, vocabSize: _, ...same } = dataset
+  return { ...same, train_tokens: trainTokens, tokens_hash: tokensHash, created_at: createdAt }
+}
+
+/** What the API shows of a dataset. */
+export function datasetView({ tokensHash: _, vocabulary: __, ...view }: DatasetRecord): DatasetView {
+  return view
 }
 
 export function metricOf(row: Selectable<Tables['metrics']>): StepMetric {

@@ -7,8 +7,8 @@ import type { DatasetView } from '../../src/protocol/api.ts'
 import { fail, SkeinError } from '../../src/protocol/errors.ts'
 import { migrations } from './migrations.ts'
 import type { Tables } from './migrations.ts'
-import { checkpointOf, checkpointRow, datasetOf, metricOf, runOf, runRow } from './rows.ts'
-import type { CheckpointRecord, RunRecord, Store } from './store.ts'
+import { checkpointOf, checkpointRow, datasetOf, datasetRow, datasetView, metricOf, runOf, runRow } from './rows.ts'
+import type { CheckpointRecord, DatasetRecord, RunRecord, Store } from './store.ts'
 
 /** Milliseconds a statement waits for another process that holds the file. */
 const BUSY_MS = 5000
@@ -23,23 +23,18 @@ class SqliteStore implements Store {
     this.db = db
   }
 
-  async insertDataset(dataset: DatasetView & { tokensHash: string }): Promise<void> {
-    const { trainTokens, tokensHash, createdAt, ...same } = dataset
-    const row = { ...same, train_tokens: trainTokens, tokens_hash: tokensHash, created_at: createdAt }
-    await this.db.insertInto('datasets').values(row).execute()
+  async insertDataset(dataset: DatasetRecord): Promise<void> {
+    await this.db.insertInto('datasets').values(datasetRow(dataset)).execute()
   }
 
-  async dataset(id: string): Promise<(DatasetView & { tokensHash: string }) | null> {
+  async dataset(id: string): Promise<DatasetRecord | null> {
     const row = await this.db.selectFrom('datasets').selectAll().where('id', '=', id).executeTakeFirst()
     return row ? datasetOf(row) : null
   }
 
   async datasets(): Promise<DatasetView[]> {
     const rows = await this.db.selectFrom('datasets').selectAll().orderBy('created_at', 'desc').orderBy('id').execute()
-    return rows.map((row) => {
-      const { tokensHash: _, ...view } = datasetOf(row)
-      return view
-    })
+    return rows.map((row) => datasetView(datasetOf(row)))
   }
 
   async insertRun(run: RunRecord, initial: CheckpointRecord): Promise<void> {

@@ -22,6 +22,13 @@ export interface RunRecord {
   finishedAt: number | null
 }
 
+export interface DatasetRecord extends DatasetView {
+  /** Of the blob of tokens. */
+  tokensHash: string
+  /** Every character of a character-level dataset once, in the order of their ids; null for bytes. */
+  vocabulary: string | null
+}
+
 export interface CheckpointRecord {
   runId: string
   step: number
@@ -32,8 +39,8 @@ export interface CheckpointRecord {
 
 /** One interface, several databases: tests/unit/store.compliance runs against each. All writes are durable on return. */
 export interface Store {
-  insertDataset(dataset: DatasetView & { tokensHash: string }): Promise<void>
-  dataset(id: string): Promise<(DatasetView & { tokensHash: string }) | null>
+  insertDataset(dataset: DatasetRecord): Promise<void>
+  dataset(id: string): Promise<DatasetRecord | null>
   datasets(): Promise<DatasetView[]>
 
   /** The run and its checkpoint of step 0 appear together or not at all. */

@@ -12,6 +12,7 @@ import type { FleetView, LaunchRequest, LiveEvent, NodeView, RunDetail, RunSumma
 import { launchRequestSchema } from '../../src/protocol/api.ts'
 import type { ClientMessage } from '../../src/protocol/control.ts'
 import { fail, toErrorBody } from '../../src/protocol/errors.ts'
+import type { RunConfig } from '../../src/protocol/runConfig.ts'
 import { writeInitialCheckpoint } from '../checkpoints/initial.ts'
 import { readBack } from '../checkpoints/readBack.ts'
 import type { Gateway } from '../control/gateway.ts'
@@ -100,7 +101,7 @@ export class Coordinator implements RunControl {
 
   async launch(request: LaunchRequest): Promise<RunSummary> {
     const { store, blobs, log } = this.#options
-    const { name, datasetId, config } = launchRequestSchema.parse(request)
+    const { name, datasetId, config: asked } = launchRequestSchema.parse(request)
     const dataset = await store.dataset(datasetId)
     if (!dataset)
       return fail(
@@ -108,6 +109,10 @@ export class Coordinator implements RunControl {
         `There is no dataset ${datasetId}.`,
         'Upload a text first and use the id in the answer.',
       )
+    const config: RunConfig = {
+      ...asked,
+      model: { ...asked.model, vocabSize: asked.model.vocabSize ?? dataset.vocabSize },
+    }
     validateRunConfig(config, dataset)
     const now = this.#now()
     const id = `r${randomBytes(6).toString('hex')}`

@@ -1,6 +1,6 @@
 /** Owns a run's weights as others load them: the Hugging Face folder of a `LlamaForCausalLM`, built from a checkpoint. */
-import { tokenizerFiles } from '../../src/formats/byteTokenizer.ts'
 import { safetensorsHeader } from '../../src/formats/safetensors.ts'
+import { byteTokenizer, characterTokenizer } from '../../src/formats/tokenizer.ts'
 import { stageLayouts } from '../../src/model/layout.ts'
 import type { TensorSpec } from '../../src/model/layout.ts'
 import type { Chunk, StageCheckpoint } from '../../src/protocol/control.ts'
@@ -122,6 +122,9 @@ export async function exportFiles(
   if (!checkpoint)
     return fail('run.no_step', `Run ${runId} has no such checkpoint.`, `GET /api/v1/runs/${runId} lists those it has.`)
   const json = (value: unknown) => `${JSON.stringify(value, null, 2)}\n`
+  // The database refuses a run without its dataset.
+  const vocabulary = (await store.dataset(run.datasetId))!.vocabulary
+  const { files: tokenizerFiles } = vocabulary === null ? byteTokenizer : characterTokenizer(vocabulary)
   const tokenizer = tokenizerFiles(run.config.model.blockSize)
   const generation = { bos_token_id: null, eos_token_id: null, max_length: run.config.model.blockSize }
   return {

@@ -1,4 +1,5 @@
 /** Owns the byte-level tokenizer: a token is a byte of UTF-8, its id is the byte's value. */
+import { filesWithoutMerges, type TokenizerFiles } from './tokenizerFiles.ts'
 
 export const BYTE_VOCABULARY = 256
 
@@ -25,41 +26,9 @@ export function byteToUnicode(): string[] {
   return Array.from({ length: BYTE_VOCABULARY }, (_, byte) => String.fromCodePoint(printable(byte) ? byte : next++))
 }
 
-/** The two files with which `AutoTokenizer` and `tokenizers` load this tokenizer: a byte-level BPE without merges. */
-export function tokenizerFiles(modelMaxLength: number): { 'tokenizer.json': string; 'tokenizer_config.json': string } {
+/** The files of a byte-level BPE without merges. */
+export function tokenizerFiles(modelMaxLength: number): TokenizerFiles {
   const vocab = Object.fromEntries(byteToUnicode().map((character, byte) => [character, byte]))
   const byteLevel = { type: 'ByteLevel', add_prefix_space: false, trim_offsets: true, use_regex: false }
-  const tokenizer = {
-    version: '1.0',
-    truncation: null,
-    padding: null,
-    added_tokens: [],
-    normalizer: null,
-    pre_tokenizer: byteLevel,
-    post_processor: null,
-    decoder: byteLevel,
-    model: {
-      type: 'BPE',
-      dropout: null,
-      unk_token: null,
-      continuing_subword_prefix: null,
-      end_of_word_suffix: null,
-      fuse_unk: false,
-      byte_fallback: false,
-      ignore_merges: false,
-      vocab,
-      merges: [],
-    },
-  }
-  const config = {
-    tokenizer_class: 'PreTrainedTokenizerFast',
-    model_max_length: modelMaxLength,
-    clean_up_tokenization_spaces: false,
-    add_bos_token: false,
-    add_eos_token: false,
-  }
-  return {
-    'tokenizer.json': `${JSON.stringify(tokenizer, null, 2)}\n`,
-    'tokenizer_config.json': `${JSON.stringify(config, null, 2)}\n`,
-  }
+  return filesWithoutMerges(vocab, byteLevel, byteLevel, modelMaxLength)
 }

@@ -1,4 +1,5 @@
 /** Owns the checks of a run's configuration that go beyond its schema: what cannot be trained, and what to do about it. */
+import type { DatasetView } from '../protocol/api.ts'
 import { fail } from '../protocol/errors.ts'
 import { MAX_FRAME_PAYLOAD_BYTES } from '../protocol/frame.ts'
 import { shardsOf } from '../protocol/routing.ts'
@@ -17,12 +18,15 @@ export const MAX_HEAD_DIM = 128
 
 const mib = (bytes: number) => `${Math.ceil(bytes / 2 ** 20).toLocaleString('en')} MiB`
 
+/** What of a dataset decides whether a run can be trained on it. */
+export type DatasetFacts = Pick<DatasetView, 'tokens' | 'trainTokens' | 'tokenizer' | 'vocabSize'>
+
 /**
  * Throws the first reason why `config` cannot be trained (on `dataset`, where one is given): `run.heads_do_not_divide`,
  * `run.kv_heads`, `run.head_dim`, `run.stages_exceed_layers`, `run.tied_stages`, `run.microbatch_does_not_divide`,
  * `run.memory`, `run.vocabulary`, `run.block_exceeds_dataset`.
  */
-export function validateRunConfig(config: RunConfig, dataset?: { tokens: number; trainTokens: number }): void {
+export function validateRunConfig(config: RunConfig, dataset?: DatasetFacts): void {
   checkShape(config)
   checkBatch(config)
   checkMemory(config)
@@ -122,12 +126,13 @@ function checkMemory(config: RunConfig): void {
   }
 }
 
-function checkDataset({ model }: RunConfig, dataset: { tokens: number; trainTokens: number }): void {
-  if (model.vocabSize < 256) {
+function checkDataset({ model }: RunConfig, dataset: DatasetFacts): void {
+  if (model.vocabSize < dataset.vocabSize) {
+    const tokens = dataset.tokenizer === 'byte' ? 'bytes' : 'characters'
     fail(
       'run.vocabulary',
-      `A vocabulary of ${model.vocabSize} cannot hold the 256 bytes that datasets are made of.`,
-      'Set vocabSize to 256 or more.',
+      `A vocabulary of ${model.vocabSize} cannot hold the ${dataset.vocabSize} ${tokens} that the dataset is made of.`,
+      `Set vocabSize to ${dataset.vocabSize} or more, or leave it out.`,
     )
   }
   const heldOut = dataset.tokens - dataset.trainTokens

@@ -2,7 +2,7 @@
 import { z } from 'zod'
 import { adapterSchema, nodePhaseSchema, nodeStatsSchema } from './control.ts'
 import { errorSchema } from './errors.ts'
-import { runConfigSchema } from './runConfig.ts'
+import { modelConfigSchema, runConfigSchema } from './runConfig.ts'
 
 export const runStateSchema = z.enum([
   'waiting',
@@ -15,6 +15,10 @@ export const runStateSchema = z.enum([
 ])
 export type RunState = z.infer<typeof runStateSchema>
 
+/** `byte`: a token is a byte of UTF-8. `character`: a token is a Unicode character out of those the text holds. */
+export const tokenizerKindSchema = z.enum(['byte', 'character'])
+export type TokenizerKind = z.infer<typeof tokenizerKindSchema>
+
 export const datasetSchema = z.object({
   id: z.string(),
   name: z.string(),
@@ -22,14 +26,29 @@ export const datasetSchema = z.object({
   tokens: z.number(),
   /** Tokens before the held-out tail. */
   trainTokens: z.number(),
+  tokenizer: tokenizerKindSchema,
+  /** Token ids are below this: 256 for bytes, the number of distinct characters otherwise. */
+  vocabSize: z.number(),
   createdAt: z.number(),
 })
 export type DatasetView = z.infer<typeof datasetSchema>
 
+/** A run's configuration whose vocabulary may be left to the dataset. */
+const launchConfigSchema = runConfigSchema.extend({
+  model: modelConfigSchema
+    .extend({
+      vocabSize: modelConfigSchema.shape.vocabSize
+        .removeDefault()
+        .optional()
+        .describe('As many tokens as the dataset has when left out.'),
+    })
+    .prefault({}),
+})
+
 export const launchRequestSchema = z.object({
   name: z.string().trim().min(1).max(120),
   datasetId: z.string().min(1).max(64),
-  config: runConfigSchema,
+  config: launchConfigSchema,
 })
 /** What a client may send: defaults filled in by the server. */
 export type LaunchRequest = z.input<typeof launchRequestSchema>

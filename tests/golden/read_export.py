@@ -34,9 +34,12 @@ def read_safetensors(path):
 
 
 def encode(folder, text):
-    """Bytes through GPT-2's table of printable characters and the vocabulary of tokenizer.json."""
-    model = json.loads((folder / "tokenizer.json").read_text())["model"]
-    assert model["type"] == "BPE" and not model["merges"], "only a byte-level tokenizer without merges is read here"
+    """Through the vocabulary of tokenizer.json: bytes by GPT-2's table of printable characters, or characters."""
+    tokenizer = json.loads((folder / "tokenizer.json").read_text())
+    model = tokenizer["model"]
+    assert model["type"] == "BPE" and not model["merges"], "only a tokenizer without merges is read here"
+    if tokenizer["pre_tokenizer"]["type"] == "Split":
+        return np.array([model["vocab"][character] for character in text.decode()])
     printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     others = [byte for byte in range(256) if byte not in printable]
     characters = {byte: chr(byte) for byte in printable}

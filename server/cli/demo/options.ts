@@ -1,15 +1,19 @@
 /** Owns what `npm run demo` was asked to do: its flags, the config file beneath them, and what does not fit together. */
 import { readFileSync } from 'node:fs'
 import { parseArgs } from 'node:util'
+import { tokenizerKindSchema, type TokenizerKind } from '../../../src/protocol/api.ts'
 import { fail } from '../../../src/protocol/errors.ts'
 import { codecNameSchema, runConfigSchema, type RunConfigInput } from '../../../src/protocol/runConfig.ts'
+import { presets } from './presets.ts'
 
 export const DEMO_USAGE = `npm run demo -- [options]
   --volunteers N   browser profiles that take part (4)
   --stages S       slices of the model; must divide the volunteers (2)
   --steps K        optimizer updates (150)
   --data FILE      UTF-8 text to train on (little stories made up from the seed)
-  --config FILE    JSON of a run configuration; the flags above go before it
+  --tokenizer NAME ${tokenizerKindSchema.options.join(', ')}: what a token is (byte)
+  --config FILE    JSON of a run configuration; flags go before it; without model.vocabSize it is the text's
+  --preset NAME    ${Object.keys(presets).join(', ')}: configuration and tokenizer of that name, in place of --config
   --codec NAME     ${codecNameSchema.options.join(', ')} (f16)
   --seed N         first weights, order of the data, made-up stories (1)
   --out DIR        where model/ and summary.json go (out)
@@ -20,6 +24,7 @@ export interface DemoOptions {
   readonly volunteers: number
   /** A complete launch: the schema's defaults, the file, then the flags. */
   readonly config: RunConfigInput & { stages: number; replicas: number; seed: number }
+  readonly tokenizer: TokenizerKind
   readonly data: string | null
   readonly out: string
   readonly headed: boolean
@@ -38,7 +43,11 @@ export function demoOptions(
 ): DemoOptions | null {
   const values = parse(args)
   if (values.help) return null
-  const file = values.config === undefined ? {} : readConfig(values.config, read)
+  if (values.config !== undefined && values.preset !== undefined)
+    fail('demo.option', 'A preset is a whole configuration: --config and --preset exclude each other.', REMEDY)
+  const preset = values.preset === undefined ? undefined : oneOf('preset', Object.keys(presets), values.preset)
+  const { config: base, tokenizer: usual } = presets[preset ?? ''] ?? { config: {}, tokenizer: 'byte' }
+  const file: RunConfigInput = values.config === undefined ? base : readConfig(values.config, read)
   const seed = whole('seed', values.seed, 0) ?? file.seed ?? 1
   const stages = whole('stages', values.stages, 1) ?? file.stages ?? 2
   const fromFile = file.replicas === undefined ? undefined : stages * file.replicas
@@ -51,19 +60,19 @@ export function demoOptions(
       `Use a multiple of the stages, such as --volunteers ${near}.`,
     )
   }
-  const codec = codecNameSchema.optional().safeParse(values.codec)
-  if (!codec.success)
-    fail('demo.option', `There is no codec “${values.codec}”.`, `Use one of ${codecNameSchema.options.join(', ')}.`)
+  const codec = oneOf('codec', codecNameSchema.options, values.codec)
+  const tokenizer = oneOf('tokenizer', tokenizerKindSchema.options, values.tokenizer) ?? usual
   const given = { ...file, seed, stages, replicas: volunteers / stages }
   const steps = whole('steps', values.steps, 1)
   const config = {
     ...given,
     ...(steps !== undefined && { steps }),
-    ...(codec.data !== undefined && { codec: codec.data }),
+    ...(codec !== undefined && { codec }),
   }
   const checked = runConfigSchema.safeParse(config)
   if (!checked.success) refuseConfig(checked.error)
-  return { volunteers, config, data: values.data ?? null, out: values.out ?? 'out', headed: values.headed ?? false }
+  const { data = null, out = 'out', headed = false } = values
+  return { volunteers, config, tokenizer, data, out, headed }
 }
 
 function parse(args: readonly string[]) {
@@ -81,6 +90,8 @@ function parse(args: readonly string[]) {
         data: text,
         config: text,
         codec: text,
+        tokenizer: text,
+        preset: text,
         seed: text,
         out: text,
         headed: flag,
@@ -97,6 +108,11 @@ function whole(name: string, text: string | undefined, least: number): number | 
   const value = Number(text)
   if (/^\d+$/.test(text) && Number.isSafeInteger(value) && value >= least) return value
   return fail('demo.option', `--${name} takes a whole number of at least ${least}, not “${text}”.`, REMEDY)
+}
+
+function oneOf<T extends string>(name: string, known: readonly T[], value: string | undefined): T | undefined {
+  if (value === undefined || known.includes(value as T)) return value as T | undefined
+  return fail('demo.option', `There is no ${name} “${value}”.`, `Use one of ${known.join(', ')}.`)
 }
 
 function readConfig(file: string, read: (file: string) => string): RunConfigInput {

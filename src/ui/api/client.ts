@@ -12,6 +12,7 @@ import {
   type NodeView,
   type RunDetail,
   type RunSummary,
+  type TokenizerKind,
 } from '../../protocol/api.ts'
 import { errorSchema, SkeinError, type ErrorBody } from '../../protocol/errors.ts'
 
@@ -95,7 +96,12 @@ export class ApiClient {
   }
 
   /** Uploads UTF-8 text; `onProgress` gets the share sent, from 0 to 1. XMLHttpRequest, because fetch reports no progress. */
-  uploadDataset(name: string, file: Blob, onProgress: (share: number) => void): Promise<DatasetView> {
+  uploadDataset(
+    name: string,
+    file: Blob,
+    tokenizer: TokenizerKind,
+    onProgress: (share: number) => void,
+  ): Promise<DatasetView> {
     return new Promise((resolve, reject) => {
       const request = new XMLHttpRequest()
       let stalled: ReturnType<typeof setTimeout> | undefined
@@ -103,7 +109,7 @@ export class ApiClient {
         clearTimeout(stalled)
         stalled = setTimeout(() => request.abort(), UPLOAD_STALL_MS)
       }
-      request.open('POST', `${API_ROOT}/datasets?name=${encodeURIComponent(name)}`)
+      request.open('POST', `${API_ROOT}/datasets?name=${encodeURIComponent(name)}&tokenizer=${tokenizer}`)
       request.setRequestHeader('content-type', 'text/plain; charset=utf-8')
       for (const [key, value] of Object.entries(this.#authorization())) request.setRequestHeader(key, value)
       request.upload.onprogress = (event) => {

@@ -1,6 +1,6 @@
 /** Owns the way from what a person typed to a run configuration, or to a sentence at each field that is wrong. */
 import type { z } from 'zod'
-import { validateRunConfig } from '../../model/config.ts'
+import { validateRunConfig, type DatasetFacts } from '../../model/config.ts'
 import { parameterCount, stageLayouts } from '../../model/layout.ts'
 import { estimateStageMemory } from '../../model/memory.ts'
 import { SkeinError } from '../../protocol/errors.ts'
@@ -19,10 +19,13 @@ export interface ReadConfig {
   readonly errors: FormErrors
 }
 
-/** The values of the schema's defaults. */
+/** The values of the schema's defaults; the vocabulary is left to the dataset. */
 export function defaultValues(): FormValues {
-  return valuesOf(runConfigSchema.parse({}))
+  return { ...valuesOf(runConfigSchema.parse({})), [VOCABULARY]: '' }
 }
+
+/** The one field that may stay empty: the dataset knows how many tokens it has. */
+const VOCABULARY = 'model.vocabSize'
 
 export function valuesOf(config: RunConfig): FormValues {
   return Object.fromEntries(
@@ -34,11 +37,15 @@ export function valuesOf(config: RunConfig): FormValues {
 }
 
 /** Reads the values; checks the schema first, then what only the whole configuration shows. */
-export function readConfig(values: FormValues, dataset?: { tokens: number; trainTokens: number }): ReadConfig {
+export function readConfig(values: FormValues, dataset?: DatasetFacts): ReadConfig {
   const raw: Record<string, unknown> = {}
   const errors: FormErrors = {}
   for (const field of runFields) {
     const value = values[field.path]
+    if (field.path === VOCABULARY && value === '') {
+      if (dataset) put(raw, field.path, dataset.vocabSize)
+      continue
+    }
     const number = field.kind === 'integer' || field.kind === 'number'
     if (number && (typeof value !== 'string' || value.trim() === '' || Number.isNaN(Number(value)))) {
       errors[field.path] = 'Enter a number.'

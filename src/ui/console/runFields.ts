@@ -50,7 +50,7 @@ export const advancedFields: readonly RunField[] = [
     kind: 'integer',
     group: 'Model',
   },
-  { path: 'model.vocabSize', label: 'Vocabulary', hint: '256 holds every byte', kind: 'integer', group: 'Model' },
+  { path: 'model.vocabSize', label: 'Vocabulary', hint: 'Empty: as the dataset has', kind: 'integer', group: 'Model' },
   { path: 'model.ropeTheta', label: 'RoPE theta', kind: 'number', group: 'Model' },
   { path: 'model.normEps', label: 'Norm epsilon', kind: 'number', group: 'Model' },
   {

@@ -1,5 +1,5 @@
 /** Owns the launch form: its values, the dataset (chosen or uploaded), what is wrong, and the launch itself. */
-import type { DatasetView, RunSummary } from '../../protocol/api.ts'
+import type { DatasetView, RunSummary, TokenizerKind } from '../../protocol/api.ts'
 import type { ErrorBody } from '../../protocol/errors.ts'
 import type { ApiClient } from '../api/client.ts'
 import {
@@ -25,6 +25,8 @@ export class LaunchForm {
   values = $state<FormValues>(defaultValues())
   datasets = $state.raw<DatasetView[] | null>(null)
   datasetId = $state('')
+  /** How the next text is cut when it is uploaded. */
+  tokenizer = $state<TokenizerKind>('byte')
   upload = $state<Upload | null>(null)
   uploadError = $state.raw<ErrorBody | null>(null)
   busy = $state(false)
@@ -82,7 +84,7 @@ export class LaunchForm {
     this.upload = { name, bytes: file.size, progress: 0 }
     this.uploadError = null
     try {
-      const dataset = await this.#api.uploadDataset(name, file, (share) => {
+      const dataset = await this.#api.uploadDataset(name, file, this.tokenizer, (share) => {
         if (this.upload) this.upload.progress = share
       })
       this.datasets = [dataset, ...(this.datasets ?? []).filter((d) => d.id !== dataset.id)]

@@ -1,5 +1,8 @@
 import { describe, expect, it } from 'vitest'
 import { demoOptions } from '../../../server/cli/demo/options.ts'
+import { presets } from '../../../server/cli/demo/presets.ts'
+import { validateRunConfig } from '../../../src/model/config.ts'
+import { runConfigSchema } from '../../../src/protocol/runConfig.ts'
 
 const file = (config: unknown) => () => JSON.stringify(config)
 const code = (args: string[], read?: () => string) => {
@@ -14,7 +17,7 @@ const code = (args: string[], read?: () => string) => {
 describe('demoOptions', () => {
   it('gives the default demo: four volunteers as two stages of two replicas', () => {
     const options = demoOptions([])!
-    expect(options).toMatchObject({ volunteers: 4, data: null, out: 'out', headed: false })
+    expect(options).toMatchObject({ volunteers: 4, tokenizer: 'byte', data: null, out: 'out', headed: false })
     expect(options.config).toEqual({ seed: 1, stages: 2, replicas: 2 })
   })
 
@@ -30,6 +33,25 @@ describe('demoOptions', () => {
     expect(options.config).toEqual({ stages: 1, replicas: 3, steps: 20, codec: 'int8', seed: 0 })
   })
 
+  it('takes configuration and tokenizer from a preset, flags before it', () => {
+    const options = demoOptions(['--preset', 'nanogpt-cpu', '--steps', '30', '--stages', '1', '--volunteers', '1'])!
+    expect(options).toMatchObject({ volunteers: 1, tokenizer: 'character' })
+    expect(options.config).toMatchObject({ stages: 1, replicas: 1, steps: 30, batch: 12 })
+    expect(options.config.model).not.toHaveProperty('vocabSize')
+    expect(demoOptions(['--preset', 'nanogpt-cpu', '--tokenizer', 'byte'])!.tokenizer).toBe('byte')
+  })
+
+  it.each(Object.entries(presets))(
+    'preset %s can be trained on a million characters, and scores all held out',
+    (_, preset) => {
+      const config = runConfigSchema.parse({ ...preset.config, stages: 2, replicas: 2 })
+      const vocabSize = config.model.vocabSize
+      const dataset = { tokens: 1_115_394, trainTokens: 1_003_854, tokenizer: preset.tokenizer, vocabSize }
+      expect(() => validateRunConfig(config, dataset)).not.toThrow()
+      expect(config.evalTokens).toBeGreaterThan(dataset.tokens - dataset.trainTokens)
+    },
+  )
+
   it('asks only for the usage with --help', () => {
     expect(demoOptions(['--help'])).toBeNull()
   })
@@ -41,6 +63,9 @@ describe('demoOptions', () => {
     [['--steps', '-1'], 'demo.option'],
     [['--seed', 'x'], 'demo.option'],
     [['--codec', 'mp3'], 'demo.option'],
+    [['--tokenizer', 'word'], 'demo.option'],
+    [['--preset', 'gpt-5'], 'demo.option'],
+    [['--preset', 'nanogpt-cpu', '--config', 'c.json'], 'demo.option'],
     [['--unknown'], 'demo.option'],
     [['stray'], 'demo.option'],
     [['--config', '/nowhere/at/all.json'], 'demo.config'],

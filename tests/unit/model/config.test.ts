@@ -7,7 +7,7 @@ import { runConfigSchema } from '../../../src/protocol/runConfig.ts'
 import type { RunConfigInput } from '../../../src/protocol/runConfig.ts'
 
 const config = (input: RunConfigInput = {}) => runConfigSchema.parse(input)
-const dataset = { tokens: 100_000, trainTokens: 90_000 }
+const dataset = { tokens: 100_000, trainTokens: 90_000, tokenizer: 'byte', vocabSize: 256 } as const
 
 describe('validateRunConfig', () => {
   it('accepts the default and its edges', () => {
@@ -32,9 +32,9 @@ describe('validateRunConfig', () => {
     expect(attempt).toThrow(expect.objectContaining({ code, remedy: expect.stringMatching(/\w/) }))
   })
 
-  it('wants the text longer than a sequence on both sides of the cut, and bytes in the vocabulary', () => {
+  it('wants the text longer than a sequence on both sides of the cut, and its tokens in the vocabulary', () => {
     const check = (tokens: number, trainTokens: number, input: RunConfigInput = {}) => {
-      return () => validateRunConfig(config(input), { tokens, trainTokens })
+      return () => validateRunConfig(config(input), { ...dataset, tokens, trainTokens })
     }
     const short = expect.objectContaining({ code: 'run.block_exceeds_dataset' })
     expect(check(130, 65)).not.toThrow()
@@ -42,6 +42,11 @@ describe('validateRunConfig', () => {
     expect(check(130, 66)).toThrow(short)
     const vocabulary = expect.objectContaining({ code: 'run.vocabulary' })
     expect(check(1e6, 9e5, { model: { vocabSize: 255 } })).toThrow(vocabulary)
+    const characters = { ...dataset, tokenizer: 'character', vocabSize: 65 } as const
+    expect(() => validateRunConfig(config({ model: { vocabSize: 65 } }), characters)).not.toThrow()
+    const attempt = () => validateRunConfig(config({ model: { vocabSize: 64 } }), characters)
+    expect(attempt).toThrow(vocabulary)
+    expect(attempt).toThrow('65 characters')
   })
 })
 

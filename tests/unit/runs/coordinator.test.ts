@@ -55,7 +55,8 @@ beforeEach(async () => {
   store = await openSqliteStore(join(folder, 'skein.sqlite'))
   blobs = await openFolderBlobs(join(folder, 'blobs'))
   const dataset = { id: 'd1', name: 'text', bytes: 4000, tokens: 4000, trainTokens: 3600, createdAt: 1 }
-  await store.insertDataset({ ...dataset, tokensHash: await blobs.put(new Uint8Array(8000)) })
+  const cut = { tokenizer: 'byte', vocabSize: 256, vocabulary: null } as const
+  await store.insertDataset({ ...dataset, ...cut, tokensHash: await blobs.put(new Uint8Array(8000)) })
   await start()
 })
 
@@ -115,6 +116,19 @@ test('launching on an unknown dataset or with a bad config leaves nothing behind
     code: 'run.heads_do_not_divide',
   })
   expect(await coordinator.summaries()).toEqual([])
+})
+
+test('a vocabulary left out is the dataset’s; one that is too small is refused', async () => {
+  const { vocabSize } = (await coordinator.launch({ name: 'bytes', datasetId: 'd1', config })).config.model
+  expect(vocabSize).toBe(256)
+  const dataset = { ...(await store.dataset('d1'))!, id: 'd2', tokenizer: 'character', vocabulary: 'abc' } as const
+  await store.insertDataset(dataset)
+  const { id } = await coordinator.launch({ name: 'characters', datasetId: 'd2', config })
+  expect((await store.run(id))!.config.model.vocabSize).toBe(3)
+  const small = { ...config, model: { ...config.model, vocabSize: 2 } }
+  await expect(coordinator.launch({ name: 'x', datasetId: 'd2', config: small })).rejects.toMatchObject({
+    code: 'run.vocabulary',
+  })
 })
 
 test('a step is in the store before the next one is announced', async () => {

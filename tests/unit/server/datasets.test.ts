@@ -13,8 +13,13 @@ beforeEach(async () => {
 afterEach(() => fixture.close())
 
 const text = { ...local, 'content-type': 'text/plain; charset=utf-8' }
-const upload = (payload: string | Buffer, name = 'Stories', headers: Record<string, string> = text) =>
-  fixture.app.inject({ method: 'POST', url: `/api/v1/datasets?name=${encodeURIComponent(name)}`, headers, payload })
+const upload = (payload: string | Buffer, name = 'Stories', headers: Record<string, string> = text, more = '') =>
+  fixture.app.inject({
+    method: 'POST',
+    url: `/api/v1/datasets?name=${encodeURIComponent(name)}${more}`,
+    headers,
+    payload,
+  })
 
 describe('uploading', () => {
   it('turns text into byte tokens, nine tenths to train on', async () => {
@@ -36,6 +41,38 @@ describe('uploading', () => {
     expect(tokens.byteLength).toBe(2 * bytes)
     const ids = new Uint16Array(new Uint8Array(tokens).buffer)
     expect(Buffer.compare(Buffer.from(ids), Buffer.from(corpus))).toBe(0)
+  })
+
+  it('turns text into characters, nine tenths to train on, and keeps the vocabulary to itself', async () => {
+    const corpus = `${'Zoë 🌲 naïve. '.repeat(300)}`
+    const response = await upload(corpus, 'Trees', text, '&tokenizer=character')
+    expect(response.statusCode).toBe(201)
+    const characters = [...corpus]
+    const vocabulary = [...new Set(characters)].sort((a, b) => a.codePointAt(0)! - b.codePointAt(0)!)
+    expect(response.json()).toMatchObject({
+      bytes: Buffer.byteLength(corpus),
+      tokens: characters.length,
+      trainTokens: Math.floor(0.9 * characters.length),
+      tokenizer: 'character',
+      vocabSize: vocabulary.length,
+    })
+    expect(response.json()).not.toHaveProperty('vocabulary')
+    const { id } = response.json()
+    expect((await fixture.app.inject('/api/v1/datasets')).json()).toEqual([response.json()])
+    const tokens = (await fixture.app.inject(`/api/v1/datasets/${id}/tokens`)).rawPayload
+    const ids = [...new Uint16Array(new Uint8Array(tokens).buffer)]
+    expect(ids.map((token) => vocabulary[token]).join('')).toBe(corpus)
+    expect((await fixture.store.dataset(id))!.vocabulary).toBe(vocabulary.join(''))
+  })
+
+  it('counts characters, not bytes, and refuses what has too many kinds of them', async () => {
+    const short = await upload('é'.repeat(2000), 'n', text, '&tokenizer=character')
+    expect(short.json()).toMatchObject({ code: 'dataset.too_short', remedy: expect.stringContaining('character') })
+    const many = Array.from({ length: 4097 }, (_, i) => String.fromCodePoint(0x4e00 + i)).join('')
+    const refused = await upload(many, 'n', text, '&tokenizer=character')
+    expect([refused.json().code, refused.statusCode]).toEqual(['tokenizer.too_many_characters', 422])
+    expect((await upload(many.slice(0, 4096), 'n', text, '&tokenizer=character')).json().vocabSize).toBe(4096)
+    expect((await upload(many, 'n', text, '&tokenizer=word')).json().code).toBe('request.invalid')
   })
 
   it.each([

@@ -156,6 +156,20 @@ describe('the export', () => {
     expect(tensors.get('lm_head.weight')!.shape).toEqual([300, 24])
   })
 
+  it('carries the tokenizer of its dataset', async () => {
+    await launch()
+    const vocabOf = async (id: string) => {
+      const tokenizer = (await fixture.app.inject(`/api/v1/runs/${id}/export/tokenizer.json`)).json()
+      return Object.keys(tokenizer.model.vocab)
+    }
+    expect(await vocabOf('r1')).toHaveLength(256)
+    const characters = { tokenizer: 'character', vocabulary: ' äb', vocabSize: 3 } as const
+    await fixture.store.insertDataset({ ...dataset('d2'), ...characters })
+    const first = { ...(await fixture.store.latestCheckpoint('r1'))!, runId: 'r2' }
+    await fixture.store.insertRun(run('r2', { config, datasetId: 'd2' }), first)
+    expect(await vocabOf('r2')).toEqual([' ', 'ä', 'b'])
+  })
+
   it('is the same whatever the partition, and changes with the checkpoint', async () => {
     await launch()
     const two = await fetchModel()

@@ -45,6 +45,22 @@ describe('SQLite file', () => {
     raw.close()
   })
 
+  it('reads datasets from before there were tokenizers as bytes, and others with their vocabulary', async () => {
+    const path = join(folder, 'older.db')
+    await (await openSqliteStore(path)).close()
+    const raw = new Database(path)
+    raw.exec(`alter table datasets drop column tokenizer; alter table datasets drop column vocabulary`)
+    raw.exec(`delete from kysely_migration where name = '0002_tokenizers'`)
+    raw.exec(`insert into datasets values ('d0', 'Old', 3000, 3000, 2700, 'ab', 1)`)
+    raw.close()
+    const store = await openSqliteStore(path)
+    expect(await store.dataset('d0')).toMatchObject({ tokenizer: 'byte', vocabSize: 256, vocabulary: null })
+    const characters = { ...dataset('d1'), tokenizer: 'character', vocabulary: '\n a🌲', vocabSize: 4 } as const
+    await store.insertDataset(characters)
+    expect(await store.dataset('d1')).toEqual(characters)
+    await store.close()
+  })
+
   it('names a JSON column that another hand damaged', async () => {
     const path = join(folder, 'damaged.db')
     const store = await openSqliteStore(path)

@@ -1,6 +1,7 @@
 /** Owns what every store must do, whichever database keeps it. */
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import type { CheckpointRecord, RunRecord, Store } from '../../../server/db/store.ts'
+import type { TokenizerKind } from '../../../src/protocol/api.ts'
 import { runConfigSchema } from '../../../src/protocol/runConfig.ts'
 
 export const dataset = (id = 'd1') => ({
@@ -9,6 +10,9 @@ export const dataset = (id = 'd1') => ({
   bytes: 3000,
   tokens: 3000,
   trainTokens: 2700,
+  tokenizer: 'byte' as TokenizerKind,
+  vocabSize: 256,
+  vocabulary: null as string | null,
   tokensHash: 'ab'.repeat(32),
   createdAt: 1_700_000_000_000,
 })

@@ -15,6 +15,8 @@ const dataset: DatasetView = {
   bytes: 100_000,
   tokens: 100_000,
   trainTokens: 90_000,
+  tokenizer: 'byte',
+  vocabSize: 256,
   createdAt: 0,
 }
 
@@ -106,6 +108,28 @@ describe('launching', () => {
     expect(sent).toEqual([
       { name: 'first light', datasetId: 'd1', config: runConfigSchema.parse({ steps: 42, codec: 'int8' }) },
     ])
+  })
+
+  test('leaves the vocabulary to the dataset, or takes the one typed if the dataset fits in', async () => {
+    const characters: DatasetView = { ...dataset, id: 'd2', createdAt: 1, tokenizer: 'character', vocabSize: 65 }
+    const cuts: string[] = []
+    const api = {
+      datasets: async () => [dataset],
+      launch: () => Promise.reject<RunSummary>(new Error('not here')),
+      uploadDataset: async (_name: string, _file: Blob, tokenizer: string) => (cuts.push(tokenizer), characters),
+    }
+    const form = new LaunchForm(api, toErrorBody)
+    form.tokenizer = 'character'
+    await form.uploadFile(new File(['text'], 'text.txt'))
+    expect(cuts).toEqual(['character'])
+    expect(form.dataset).toEqual(characters)
+    const parametersOf = () => form.figures!.parameters
+    const d = runConfigSchema.parse({}).model.dModel
+    const small = parametersOf()
+    form.set('model.vocabSize', '256')
+    expect(parametersOf() - small).toBe(2 * (256 - 65) * d)
+    form.set('model.vocabSize', '64')
+    expect(form.errors['model.vocabSize']).toContain('65 characters')
   })
 
   test('shows the server’s error, at its field where it has one', async () => {
