@@ -29,13 +29,44 @@ export interface Shard {
   readonly length: number
 }
 
-/** Cuts a flat vector of `length` elements into one shard a replica; late shards may be empty in a tiny stage. */
-export function shardsOf(length: number, replicas: number): Shard[] {
+/**
+ * Cuts a flat vector of `length` elements into one shard a replica; late shards may be empty in a tiny stage. `cuts`, rising,
+ * are the only places where a shard may start, for an optimizer that cannot work on half a matrix: the largest shard is then
+ * as small as these allow.
+ */
+export function shardsOf(length: number, replicas: number, cuts?: readonly number[]): Shard[] {
+  if (cuts) return shardsAt([...cuts.filter((cut) => cut > 0 && cut < length), length], replicas)
   const unit = Math.ceil(length / replicas / SHARD_ALIGNMENT) * SHARD_ALIGNMENT
   return Array.from({ length: replicas }, (_, r) => {
     const offset = Math.min(r * unit, length)
     return { offset, length: Math.min(unit, length - offset) }
   })
+}
+
+/** `ends`: where shards may end, rising, the last at the vector's end. */
+function shardsAt(ends: readonly number[], replicas: number): Shard[] {
+  const filled = (most: number): Shard[] => {
+    const shards: Shard[] = []
+    let offset = 0
+    let end = 0
+    for (const next of ends) {
+      if (next - offset > most && end > offset) {
+        shards.push({ offset, length: end - offset })
+        offset = end
+      }
+      end = next
+    }
+    return [...shards, { offset, length: end - offset }]
+  }
+  let [least, most] = [Math.max(...ends.map((end, i) => end - (ends[i - 1] ?? 0))), ends.at(-1)!]
+  while (least < most) {
+    const middle = Math.floor((least + most) / 2)
+    if (filled(middle).length <= replicas) most = middle
+    else least = middle + 1
+  }
+  const shards = filled(most)
+  while (shards.length < replicas) shards.push({ offset: ends.at(-1)!, length: 0 })
+  return shards
 }
 
 /**

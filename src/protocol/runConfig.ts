@@ -21,15 +21,22 @@ export const modelConfigSchema = z.object({
   tieEmbeddings: z.boolean().default(false),
 })
 
-/** AdamW (Loshchilov & Hutter 2019); decay touches matrices only, the rate warms up linearly and falls as a cosine. */
+/**
+ * `adamw` (Loshchilov & Hutter 2019), or `muon` (Jordan et al. 2024) for the layers' matrices and AdamW for embedding, head
+ * and norms. Decay touches matrices only, the rate warms up linearly and falls as a cosine.
+ */
 export const optimizerConfigSchema = z.object({
-  kind: z.literal('adamw').default('adamw'),
+  kind: z.enum(['adamw', 'muon']).default('adamw'),
+  /** How devices hold the moments; checkpoints hold f32. */
+  moments: z.enum(['f32', 'bf16']).default('f32'),
   lr: z.number().positive().max(1).default(3e-3),
   minLr: z.number().min(0).max(1).default(3e-4),
   warmupSteps: z.int().min(0).max(1_000_000).default(20),
   beta1: z.number().min(0).lt(1).default(0.9),
   beta2: z.number().min(0).lt(1).default(0.99),
   eps: z.number().positive().max(1e-2).default(1e-8),
+  /** Muon's. */
+  momentum: z.number().min(0).lt(1).default(0.95),
   weightDecay: z.number().min(0).max(10).default(0.1),
   /** Largest gradient norm over all stages; 0 turns clipping off. */
   gradClip: z.number().min(0).max(1e6).default(1),

@@ -26,6 +26,17 @@ export interface Golden {
   readonly logits: Float64Array
 }
 
+/** The same start and data, trained with Muon. */
+export function readMuonGolden(name: (typeof GOLDEN_NAMES)[number]): Golden {
+  const golden = readGolden(name)
+  const document = JSON.parse(readFileSync(new URL(`${name}.muon.json`, import.meta.url), 'utf8'))
+  return {
+    ...golden,
+    optimizer: optimizerConfigSchema.parse(document.optimizer),
+    steps: golden.steps.map((step, i) => ({ ...step, loss: document.losses[i], gradNorm: document.gradNorms[i] })),
+  }
+}
+
 export function readGolden(name: (typeof GOLDEN_NAMES)[number]): Golden {
   const file = (extension: string) => readFileSync(new URL(`${name}.${extension}`, import.meta.url))
   const document = JSON.parse(file('json').toString())

@@ -1,4 +1,5 @@
-"""Makes the golden values of tests/golden: a Llama-style decoder in plain PyTorch autograd, f64, three tiny shapes.
+"""Makes the golden values of tests/golden: a Llama-style decoder in plain PyTorch autograd, f64, three tiny shapes, and
+Muon's losses on them.
 
     python3 tests/golden/make_golden.py
 
@@ -9,6 +10,8 @@ NAME.json: `config` and `optimizer` as Skein's run configuration names them, `ba
 learning rate a step), `tokens` and `targets` (a list a step), `losses` and `gradNorms` (before each step's update),
 `tensors` ([name, shape] in the order of the binary). NAME.bin, little endian: every parameter as f32, then the gradient
 of the first step's loss for each as f64, then the first step's logits [batch * block, vocab] as f64.
+
+NAME.muon.json: `optimizer`, `losses` and `gradNorms` of ten steps with Muon, from the same start on the same data.
 """
 
 import json
@@ -23,6 +26,7 @@ BLOCK = 11
 BATCH = 4
 STEPS = 10
 OPTIMIZER = dict(beta1=0.9, beta2=0.99, eps=1e-8, weightDecay=0.1, gradClip=2.0)
+MUON = dict(OPTIMIZER, kind="muon", momentum=0.95)
 SHAPES = {
     "plain": dict(vocabSize=37, dModel=16, layers=2, heads=2, kvHeads=2, ffn=20, tieEmbeddings=False),
     "grouped": dict(vocabSize=37, dModel=24, layers=2, heads=4, kvHeads=2, ffn=20, tieEmbeddings=False),
@@ -84,56 +88,101 @@ def logits_of(w, c, tokens):
     return h @ w["model.embed_tokens.weight" if c["tieEmbeddings"] else "lm_head.weight"].T
 
 
+def orthogonalized(matrix):
+    """Newton-Schulz as in Keller Jordan's reference implementation of Muon."""
+    x = matrix / (matrix.norm() + 1e-7)
+    if matrix.shape[0] > matrix.shape[1]:
+        x = x.T
+    for _ in range(5):
+        gram = x @ x.T
+        x = 3.4445 * x + (-4.7750 * gram + 2.0315 * gram @ gram) @ x
+    return x.T if matrix.shape[0] > matrix.shape[1] else x
+
+
+class Muon(torch.optim.Optimizer):
+    """Momentum as torch.optim.Muon (2.9) takes it, the update scaled as in Moonlight (Liu et al. 2025)."""
+
+    def __init__(self, params, momentum, weight_decay):
+        super().__init__(params, dict(lr=0.0, momentum=momentum, weight_decay=weight_decay))
+
+    @torch.no_grad()
+    def step(self):
+        for group in self.param_groups:
+            for p in group["params"]:
+                buffer = self.state[p].setdefault("momentum", torch.zeros_like(p))
+                buffer.lerp_(p.grad, 1 - group["momentum"])
+                update = orthogonalized(p.grad.lerp(buffer, group["momentum"]))
+                p.mul_(1 - group["lr"] * group["weight_decay"])
+                p.sub_(group["lr"] * 0.2 * max(p.shape) ** 0.5 * update)
+
+
+def optimizers(w, c):
+    """By the configuration `c`, which names AdamW's and Muon's settings alike."""
+    muon = [v for k, v in w.items() if c.get("kind") == "muon" and v.dim() == 2 and k.startswith("model.layers.")]
+    taken = {id(v) for v in muon}
+    decayed = [v for v in w.values() if v.dim() == 2 and id(v) not in taken]
+    plain = [v for v in w.values() if v.dim() == 1]
+    made = [torch.optim.AdamW(
+        [dict(params=decayed, weight_decay=c["weightDecay"]), dict(params=plain, weight_decay=0.0)],
+        betas=(c["beta1"], c["beta2"]),
+        eps=c["eps"],
+    )]
+    return made + ([Muon(muon, c["momentum"], c["weightDecay"])] if muon else [])
+
+
+def train(c, start, rates, batches, settings):
+    """Ten clipped steps from `start`; yields what each saw before its update."""
+    w = {tensor: values.clone().requires_grad_() for tensor, values in start.items()}
+    made = optimizers(w, settings)
+    for rate, (x, y) in zip(rates, batches):
+        logits = logits_of(w, c, x)
+        loss = F.cross_entropy(logits.reshape(-1, c["vocabSize"]), y.reshape(-1))
+        for one in made:
+            one.zero_grad()
+        loss.backward()
+        gradients = {tensor: values.grad.clone() for tensor, values in w.items()}
+        norm = float(torch.nn.utils.clip_grad_norm_(list(w.values()), settings["gradClip"]))
+        for one in made:
+            for group in one.param_groups:
+                group["lr"] = rate
+            one.step()
+        yield float(loss), norm, logits.detach(), gradients
+
+
 def make(name, shape, seed):
     torch.manual_seed(seed)
     c = dict(shape, blockSize=BLOCK, ropeTheta=10000.0, normEps=1e-5)
-    w = {}
+    start = {}
     for tensor, dims in tensor_shapes(c).items():
         # Far from the usual start, so that every part of the model matters to the loss.
         values = 1 + 0.3 * torch.randn(dims) if len(dims) == 1 else 0.3 * torch.randn(dims)
-        w[tensor] = values.float().double().requires_grad_()
-    start = {tensor: values.detach().clone() for tensor, values in w.items()}
-    decayed = [v for v in w.values() if v.dim() == 2]
-    plain = [v for v in w.values() if v.dim() == 1]
-    adamw = torch.optim.AdamW(
-        [dict(params=decayed, weight_decay=OPTIMIZER["weightDecay"]), dict(params=plain, weight_decay=0.0)],
-        betas=(OPTIMIZER["beta1"], OPTIMIZER["beta2"]),
-        eps=OPTIMIZER["eps"],
-    )
+        start[tensor] = values.float().double()
     rates = [0.01 * (step + 1) / 3 if step < 3 else 0.01 * 0.8 ** (step - 3) for step in range(STEPS)]
-    tokens, targets, losses, norms = [], [], [], []
-    for step, rate in enumerate(rates):
+    batches = []
+    for _ in rates:
         # A counting pattern with noise: something that ten steps learn.
         starts = torch.randint(0, c["vocabSize"], (BATCH, 1))
         window = (starts + 3 * torch.arange(BLOCK + 1)) % c["vocabSize"]
         window = torch.where(torch.rand(window.shape) < 0.1, torch.randint(0, c["vocabSize"], window.shape), window)
-        x, y = window[:, :-1], window[:, 1:]
-        logits = logits_of(w, c, x)
-        loss = F.cross_entropy(logits.reshape(-1, c["vocabSize"]), y.reshape(-1))
-        adamw.zero_grad()
-        loss.backward()
-        if step == 0:
-            first = logits.detach()
-            gradients = {tensor: values.grad.clone() for tensor, values in w.items()}
-        norms.append(float(torch.nn.utils.clip_grad_norm_(list(w.values()), OPTIMIZER["gradClip"])))
-        for group in adamw.param_groups:
-            group["lr"] = rate
-        adamw.step()
-        tokens.append(x.reshape(-1).tolist())
-        targets.append(y.reshape(-1).tolist())
-        losses.append(float(loss))
+        batches.append((window[:, :-1], window[:, 1:]))
+    losses, norms, logits, gradients = zip(*train(c, start, rates, batches, OPTIMIZER))
     document = dict(
-        config=c, optimizer=OPTIMIZER, batch=BATCH, rates=rates, tokens=tokens, targets=targets,
-        losses=losses, gradNorms=norms, tensors=[[tensor, list(v.shape)] for tensor, v in w.items()],
+        config=c, optimizer=OPTIMIZER, batch=BATCH, rates=rates,
+        tokens=[x.reshape(-1).tolist() for x, _ in batches], targets=[y.reshape(-1).tolist() for _, y in batches],
+        losses=losses, gradNorms=norms, tensors=[[tensor, list(v.shape)] for tensor, v in start.items()],
     )
     (HERE / f"{name}.json").write_text(json.dumps(document) + "\n")
     with open(HERE / f"{name}.bin", "wb") as out:
         for values in start.values():
             out.write(values.float().numpy().astype("<f4").tobytes())
-        for values in gradients.values():
+        for values in gradients[0].values():
             out.write(values.numpy().astype("<f8").tobytes())
-        out.write(first.numpy().astype("<f8").tobytes())
-    print(name, "losses", " ".join(f"{x:.4f}" for x in losses), "norms", " ".join(f"{x:.2f}" for x in norms))
+        out.write(logits[0].numpy().astype("<f8").tobytes())
+    muon_losses, muon_norms, _, _ = zip(*train(c, start, rates, batches, MUON))
+    document = dict(optimizer=MUON, losses=muon_losses, gradNorms=muon_norms)
+    (HERE / f"{name}.muon.json").write_text(json.dumps(document) + "\n")
+    for kind, values in [("adamw", losses), ("muon", muon_losses)]:
+        print(name, kind, " ".join(f"{x:.4f}" for x in values))
 
 
 for index, (name, shape) in enumerate(SHAPES.items()):

@@ -4,11 +4,13 @@
  */
 import type { ModelConfig, OptimizerConfig } from '../../protocol/runConfig.ts'
 import { stageLayouts } from '../layout.ts'
+import { takesMuon } from '../optimizerShards.ts'
 import { adamw, clipScale, globalNorm } from './adamw.ts'
 import { attention, attentionBackward, type AttentionShape } from './attention.ts'
 import { crossEntropy, crossEntropyBackward } from './crossEntropy.ts'
 import { embed, embedBackward } from './embedding.ts'
 import { linear, linearBackward } from './linear.ts'
+import { muon } from './muon.ts'
 import { rmsNorm, rmsNormBackward } from './rmsNorm.ts'
 import { rope } from './rope.ts'
 import { swiglu, swigluBackward } from './swiglu.ts'
@@ -143,7 +145,7 @@ export function zeroState(parameters: Tensors): OptimizerState {
   return { firstMoment: zeros(), secondMoment: zeros(), step: 0 }
 }
 
-/** One whole step in place: gradients, clipping by the global norm, AdamW with decay on matrices only. */
+/** One whole step in place: gradients, clipping by the global norm, the optimizer's update with decay on matrices only. */
 export function trainStep(
   model: ReferenceModel,
   state: OptimizerState,
@@ -155,16 +157,20 @@ export function trainStep(
   const gradNorm = globalNorm(gradients.values())
   const scale = clipScale(gradNorm, optimizer.gradClip)
   const step = ++state.step
-  for (const { name, init } of stageLayouts(model.config, 1)[0]!.tensors) {
-    const { beta1, beta2, eps } = optimizer
+  for (const tensor of stageLayouts(model.config, 1)[0]!.tensors) {
+    const { name, init, shape } = tensor
+    const { beta1, beta2, eps, momentum } = optimizer
     const weightDecay = init === 'ones' ? 0 : optimizer.weightDecay
-    adamw(
-      model.parameters.get(name)!,
-      gradients.get(name)!.map((g) => g * scale),
-      state.firstMoment.get(name)!,
-      state.secondMoment.get(name)!,
-      { lr, beta1, beta2, eps, weightDecay, step },
-    )
+    const parameter = model.parameters.get(name)!
+    const gradient = gradients.get(name)!.map((g) => g * scale)
+    const first = state.firstMoment.get(name)!
+    if (takesMuon(optimizer, tensor)) {
+      const [rows, columns] = shape as [number, number]
+      muon(parameter, gradient, first, { rows, columns }, { lr, momentum, weightDecay })
+    } else {
+      const second = state.secondMoment.get(name)!
+      adamw(parameter, gradient, first, second, { lr, beta1, beta2, eps, weightDecay, step })
+    }
   }
   return { loss, gradNorm }
 }

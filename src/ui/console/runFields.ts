@@ -80,8 +80,23 @@ export const advancedFields: readonly RunField[] = [
   {
     path: 'optimizer.kind',
     label: 'Optimizer',
+    hint: 'Muon takes the layers’ matrices',
     kind: 'choice',
-    choices: [['adamw', 'AdamW']],
+    choices: [
+      ['adamw', 'AdamW'],
+      ['muon', 'Muon and AdamW'],
+    ],
+    group: 'Optimizer',
+  },
+  {
+    path: 'optimizer.moments',
+    label: 'Moments',
+    hint: 'bf16 takes half the memory',
+    kind: 'choice',
+    choices: [
+      ['f32', 'f32 · 4 bytes'],
+      ['bf16', 'bf16 · 2 bytes'],
+    ],
     group: 'Optimizer',
   },
   { path: 'optimizer.lr', label: 'Learning rate', hint: 'At its peak', kind: 'number', group: 'Optimizer' },
@@ -98,6 +113,7 @@ export const advancedFields: readonly RunField[] = [
   { path: 'optimizer.beta1', label: 'Beta 1', kind: 'number', group: 'Optimizer' },
   { path: 'optimizer.beta2', label: 'Beta 2', kind: 'number', group: 'Optimizer' },
   { path: 'optimizer.eps', label: 'Epsilon', kind: 'number', group: 'Optimizer' },
+  { path: 'optimizer.momentum', label: 'Momentum', hint: 'Muon’s', kind: 'number', group: 'Optimizer' },
   { path: 'checkpointEvery', label: 'Checkpoint every', unit: 'steps', kind: 'integer', group: 'Keeping' },
   {
     path: 'evalTokens',

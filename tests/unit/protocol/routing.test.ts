@@ -2,6 +2,14 @@
 import { describe, expect, it } from 'vitest'
 import { microbatchesOf, ownerOf, partnersOf, SHARD_ALIGNMENT, shardsOf } from '../../../src/protocol/routing.ts'
 
+/** By trying every way to cut. */
+function smallestLargest(ends: readonly number[], replicas: number, from = 0): number {
+  const total = ends.at(-1)! - from
+  if (replicas === 1) return total
+  const further = ends.filter((end) => end > from && end < ends.at(-1)!)
+  return Math.min(total, ...further.map((end) => Math.max(end - from, smallestLargest(ends, replicas - 1, end))))
+}
+
 const membersOf = (counts: number[]) => counts.map((n, s) => Array.from({ length: n }, (_, r) => `s${s}r${r}`))
 const SHAPES = [[1], [3], [1, 1], [2, 3], [4, 2], [3, 1, 2], [2, 2, 2], [6, 4, 9], [1, 5, 1], [8, 8]].map(membersOf)
 
@@ -20,6 +28,25 @@ describe('routing', () => {
         }
         expect(end).toBe(length)
       }
+  })
+
+  it('cuts only where it may, the largest shard as small as that allows', () => {
+    const cuts = [0, 640, 704, 1344, 1408, 4096, 4160]
+    const ends = [640, 704, 1344, 1408, 4096, 4160, 4224]
+    for (let replicas = 1; replicas <= 9; replicas++) {
+      const shards = shardsOf(4224, replicas, cuts)
+      expect(shards).toHaveLength(replicas)
+      let end = 0
+      for (const { offset, length } of shards) {
+        expect(offset).toBe(end)
+        if (length > 0) expect(cuts).toContain(offset)
+        end += length
+      }
+      expect(end).toBe(4224)
+      const largest = Math.max(...shards.map(({ length }) => length))
+      expect(largest).toBe(smallestLargest(ends, replicas))
+    }
+    expect(shardsOf(128, 3, [])).toEqual([128, 0, 0].map((length, r) => ({ offset: r === 0 ? 0 : 128, length })))
   })
 
   it('gives every microbatch of every stage to exactly one replica', () => {
