@@ -122,7 +122,10 @@ export default ts.config(
   },
   { files: ['server/cli/**', 'tests/**', '*.{js,ts}'], rules: { 'no-console': 'off' } },
 
-  border(['src/**/*.{ts,svelte}'], [to.node, to.server], { ignores: ['src/{protocol,ui,model,codec,gpu,formats}/**'] }),
+  border(['src/**/*.{ts,svelte}'], [to.node, to.server], {
+    ignores: ['src/{protocol,ui,model,codec,gpu,formats,agent}/**'],
+  }),
+  border(['src/agent/**/*.ts'], [to.server, to.ui]),
   border(['src/protocol/**/*.ts'], [to.node, to.ours, to.package], {
     rules: { 'no-restricted-globals': ['error', ...domGlobals] },
   }),

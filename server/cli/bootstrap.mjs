@@ -1,5 +1,5 @@
 /**
- * Owns the way from a bare clone to a running command: `node server/cli/bootstrap.mjs demo|test|start [arguments]`.
+ * Owns the way from a bare clone to a running command: `node server/cli/bootstrap.mjs demo|test|start|agent [arguments]`.
  * Plain JavaScript without dependencies, for the system's Node from 20 on.
  */
 import { spawn } from 'node:child_process'
@@ -45,9 +45,13 @@ function run(node, args, env) {
 /** @returns {Promise<number>} */
 async function main() {
   const [command = '', ...args] = process.argv.slice(2)
-  const scripts = /** @type {Record<string, string>} */ ({ demo: 'server/cli/demo.ts', start: 'server/main.ts' })
+  const scripts = /** @type {Record<string, string>} */ ({
+    demo: 'server/cli/demo.ts',
+    start: 'server/main.ts',
+    agent: 'server/cli/agent.mjs',
+  })
   if (command !== 'test' && !scripts[command]) {
-    throw new SetupError(`There is no command “${command}”.`, 'Commands: demo, test, start.')
+    throw new SetupError(`There is no command “${command}”.`, 'Commands: demo, test, start, agent.')
   }
   if (Number(process.versions.node.split('.')[0]) < 20) {
     throw new SetupError(
@@ -60,11 +64,9 @@ async function main() {
   const node = localNode(root)
   /** @type {NodeJS.ProcessEnv} */
   const env = withLocalCommands(root, process.env)
-  if (command !== 'start') {
-    env.SKEIN_BROWSER = ensureBrowser(say)
-    Object.assign(env, dawnEnvironment(env))
-  }
-  ensurePage(root, node, say)
+  if (command === 'demo' || command === 'test') env.SKEIN_BROWSER = ensureBrowser(say)
+  if (command !== 'start') Object.assign(env, dawnEnvironment(env))
+  if (command !== 'agent') ensurePage(root, node, say)
   forwardSignals()
   if (command !== 'test')
     return run(node, [path.join(root, .../** @type {string} */ (scripts[command]).split('/')), ...args], env)
