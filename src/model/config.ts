@@ -2,10 +2,10 @@
 import type { DatasetView } from '../protocol/api.ts'
 import { fail } from '../protocol/errors.ts'
 import { MAX_FRAME_PAYLOAD_BYTES } from '../protocol/frame.ts'
-import { shardsOf } from '../protocol/routing.ts'
 import type { RunConfig } from '../protocol/runConfig.ts'
 import { stageLayouts } from './layout.ts'
 import { estimateStageMemory, microbatchRows } from './memory.ts'
+import { stageShards } from './optimizerShards.ts'
 
 /** The most that a stage may ask of a device. */
 export const MAX_STAGE_BYTES = 4 * 1024 ** 3
@@ -106,12 +106,15 @@ function checkMemory(config: RunConfig): void {
     )
   }
   for (const layout of layouts) {
-    const shard = shardsOf(layout.length, replicas)[0]!.length * 4
+    const shards = stageShards(layout, replicas, config.optimizer)
+    const shard = Math.max(...shards.map(({ length }) => length)) * 4
     if (replicas > 1 && shard > MAX_FRAME_PAYLOAD_BYTES) {
       fail(
         'run.memory',
         `A replica of stage ${layout.stage} would exchange shards of ${mib(shard)}; ${mib(MAX_FRAME_PAYLOAD_BYTES)} is the most.`,
-        'Use more stages or more replicas.',
+        config.optimizer.kind === 'muon'
+          ? 'Use more stages or more replicas, or the optimizer adamw, whose shards may cut a matrix.'
+          : 'Use more stages or more replicas.',
       )
     }
     const { total } = estimateStageMemory(config, layout.stage)

@@ -9,17 +9,29 @@ export function takesMuon({ kind }: Pick<OptimizerConfig, 'kind'>, { name, shape
   return kind === 'muon' && shape.length === 2 && name.startsWith('model.layers.')
 }
 
-/** The shard of each replica: of equal length, or with Muon of whole tensors. Server and nodes must cut alike. */
+/**
+ * The shard of each replica: of equal length, or with Muon as even as whole matrices allow. A pure function, so that all
+ * replicas cut alike.
+ */
 export function stageShards(
   layout: Pick<StageLayout, 'length' | 'tensors'>,
   replicas: number,
-  { kind }: Pick<OptimizerConfig, 'kind'>,
+  optimizer: Pick<OptimizerConfig, 'kind'>,
 ): Shard[] {
-  if (kind !== 'muon') return shardsOf(layout.length, replicas)
-  const starts = layout.tensors.map(({ offset }) => offset)
+  if (optimizer.kind !== 'muon') return shardsOf(layout.length, replicas)
+  const cuts = layout.tensors.flatMap((tensor) => {
+    if (takesMuon(optimizer, tensor)) return [tensor.offset]
+    // AdamW's tensors may be cut anywhere; so many places are enough.
+    const grain = Math.ceil(tensor.length / MOST_CUTS / SHARD_ALIGNMENT) * SHARD_ALIGNMENT
+    return Array.from({ length: Math.ceil(tensor.length / grain) }, (_, i) => tensor.offset + i * grain)
+  })
+  // A tensor joined to the one before it may start between two places where a shard may.
   return shardsOf(
     layout.length,
     replicas,
-    starts.filter((offset) => offset % SHARD_ALIGNMENT === 0),
+    cuts.filter((cut) => cut % SHARD_ALIGNMENT === 0),
   )
 }
+
+/** In one tensor of AdamW's. */
+const MOST_CUTS = 64

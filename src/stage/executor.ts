@@ -5,10 +5,11 @@
  * without effect.
  */
 import { encodedRows } from '../codec/size.ts'
+import { stageShards } from '../model/optimizerShards.ts'
 import type { Assignment, NodePhase, NodeStats } from '../protocol/control.ts'
 import { SkeinError, toErrorBody } from '../protocol/errors.ts'
 import { decodeFrame, encodeFrame, type Frame } from '../protocol/frame.ts'
-import { partnersOf, shardsOf, type Shard } from '../protocol/routing.ts'
+import { partnersOf, type Shard } from '../protocol/routing.ts'
 import { advance, initialStageState } from './machine.ts'
 import type { StageAction, StageEvent, TensorAddress } from './machineTypes.ts'
 import type { StageModel } from './model.ts'
@@ -141,7 +142,7 @@ export class StageExecutor {
       const model = await this.#host.createModel(assignment)
       if (!current()) return model.destroy()
       tenure.model = model
-      tenure.shards = shardsOf(model.layout.length, members[stage]!.length)
+      tenure.shards = stageShards(model.layout, members[stage]!.length, assignment.config.optimizer)
       this.#host.phase('loading', 0)
       await loadWeights(this.#host.apiUrl, assignment, model, abort.signal, (share) =>
         this.#host.phase('loading', share),

@@ -48,6 +48,9 @@ export function muonScalars({ weightDecay }: OptimizerConfig, { lr, scale, step 
   }
 }
 
+/** A plan is told the multiply-adds, so that it can submit in between. */
+type MuonRecording = Recording & { spent?(multiplyAdds: number): void }
+
 export interface MuonKernels {
   /**
    * Updates one matrix `parameter` [rows, columns] (f32) and its momentum (as stored) from `gradient` (f32). The views need
@@ -55,7 +58,7 @@ export interface MuonKernels {
    * takes its rounding. Norms are summed in a fixed order; five Newton-Schulz steps iterate on the smaller side.
    */
   record(
-    recorder: Recording,
+    recorder: MuonRecording,
     tensors: { parameter: BufferView; gradient: BufferView; momentum: BufferView },
     matrix: { rows: number; columns: number; start: number },
     optimizer: OptimizerConfig,
@@ -86,7 +89,7 @@ export async function muonKernels(gpu: GpuContext, moments: MomentStorage, matmu
   const overVectors = (length: number) => spread(Math.ceil(length / 256))
 
   /** The direction made orthogonal; the buffer of it is the caller's to release. */
-  function orthogonal(recorder: Recording, start: PooledBuffer, rows: number, columns: number): PooledBuffer {
+  function orthogonal(recorder: MuonRecording, start: PooledBuffer, rows: number, columns: number): PooledBuffer {
     const { gram, square, next } = muonProducts(rows, columns)
     const side = square.m
     const [a, b, c] = [f32(NEWTON_SCHULZ.a), f32(NEWTON_SCHULZ.b), f32(NEWTON_SCHULZ.c)]
@@ -96,12 +99,16 @@ export async function muonKernels(gpu: GpuContext, moments: MomentStorage, matmu
     ]
     let x = start
     let other = recorder.scratch(rows * columns * 4, 'newton-schulz')
+    const multiply = (shape: MatmulShape, a: BufferView, b: BufferView, c: BufferView) => {
+      matmul.record(recorder, shape, { a, b, c })
+      recorder.spent?.(shape.m * shape.n * shape.k)
+    }
     for (let step = 0; step < NEWTON_SCHULZ.steps; step++) {
-      matmul.record(recorder, gram, { a: x, b: x, c: gramBuffer })
-      matmul.record(recorder, square, { a: gramBuffer, b: gramBuffer, c: squareBuffer })
+      multiply(gram, x, x, gramBuffer)
+      multiply(square, gramBuffer, gramBuffer, squareBuffer)
       recorder.dispatch(polynomial, [side, a, b, c], [gramBuffer, squareBuffer], overVectors(side * side))
       const [left, right] = rows <= columns ? [squareBuffer, x] : [x, squareBuffer]
-      matmul.record(recorder, next, { a: left, b: right, c: other })
+      multiply(next, left, right, other)
       ;[x, other] = [other, x]
     }
     recorder.release(gramBuffer, squareBuffer, other)
