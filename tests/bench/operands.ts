@@ -28,11 +28,7 @@ const SAMPLES = 256
  * Largest difference over the largest expected magnitude: 256 entries of a product spread over the whole of it, the
  * corners included; attention's first and last sequence. Infinity for a result of another length or with a NaN.
  */
-export function resultError(
-  kernel: KernelCase,
-  operands: readonly Float32Array[],
-  result: Float32Array,
-): number {
+export function resultError(kernel: KernelCase, operands: readonly Float32Array[], result: Float32Array): number {
   return kernel.op === 'matmul' ? matmulError(kernel, operands, result) : attentionError(kernel, operands, result)
 }
 

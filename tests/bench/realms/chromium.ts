@@ -6,7 +6,6 @@ import path from 'node:path'
 import { chromium, type Browser } from '@playwright/test'
 import { browserArgs, findBrowser } from '../../../server/cli/browser.mjs'
 import { fail } from '../../../src/protocol/errors.ts'
-import type { Contender } from '../contender.ts'
 import { remoteContender, type Realm } from './remote.ts'
 
 const TYPES: Record<string, string> = {
@@ -31,7 +30,7 @@ async function serve(folder: string): Promise<{ server: Server; origin: string }
     }
     const page = /^\/page\/([\w-]+)$/.exec(pathname)?.[1]
     if (page) {
-      const html = `<!doctype html><title>${page}</title><script type="module" src="/${page}.js"></script>`
+      const html = `<!doctype html><title>${page}</title><link rel="icon" href="data:,"><script type="module" src="/${page}.js"></script>`
       return send(200, TYPES['.html']!, html)
     }
     const file = path.join(folder, path.normalize(pathname))
@@ -57,17 +56,19 @@ export async function openChromium(folder: string): Promise<Realm> {
   const browser: Browser = await chromium.launch({ executablePath, args: browserArgs() })
   const { server, origin } = await serve(folder)
   return {
-    async open(engine): Promise<Contender> {
+    async open(engine) {
       const page = await browser.newPage()
       const said: string[] = []
       page.on('pageerror', (error) => said.push(error.message))
       page.on('console', (message) => message.type() === 'error' && said.push(message.text().slice(0, 300)))
       await page.goto(`${origin}/page/${engine}`)
-      await page.waitForFunction(() => 'contender' in globalThis, null, { timeout: 60_000 }).catch((caught: unknown) => {
-        throw new Error(said.join('\n') || `The page of ${engine} does not load.`, { cause: caught })
-      })
+      await page
+        .waitForFunction(() => 'contender' in globalThis, null, { timeout: 60_000 })
+        .catch((caught: unknown) => {
+          throw new Error(said.join('\n') || `The page of ${engine} does not load.`, { cause: caught })
+        })
       page.setDefaultTimeout(0)
-      return remoteContender((method, args) =>
+      const contender = remoteContender((method, args) =>
         page.evaluate(
           ([name, given]) => {
             const { contender } = globalThis as unknown as {
@@ -78,6 +79,7 @@ export async function openChromium(folder: string): Promise<Realm> {
           [method, args] as const,
         ),
       )
+      return { contender, close: () => page.close() }
     },
     async close() {
       await browser.close()

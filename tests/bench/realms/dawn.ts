@@ -42,17 +42,17 @@ export function openDawn(folder: string): Realm {
           child.send({ id, method, args } as Question)
         })
       })
-      return Promise.resolve(contender)
+      return Promise.resolve({ contender, close: () => end(child) })
     },
     async close() {
-      await Promise.all(
-        children.map((child) => {
-          if (child.exitCode !== null || child.signalCode !== null) return null
-          const ended = new Promise((resolve) => child.once('exit', resolve))
-          child.kill()
-          return ended
-        }),
-      )
+      await Promise.all(children.map(end))
     },
   }
+}
+
+async function end(child: ChildProcess): Promise<void> {
+  if (child.exitCode !== null || child.signalCode !== null) return
+  const ended = new Promise((resolve) => child.once('exit', resolve))
+  child.kill()
+  await ended
 }

@@ -28,7 +28,8 @@ export function answerParent(contender: Contender): void {
       .then(() => call(...args))
       .then(
         (value) => answer({ value }),
-        (caught: unknown) => answer({ error: caught instanceof Error ? (caught.stack ?? caught.message) : String(caught) }),
+        (caught: unknown) =>
+          answer({ error: caught instanceof Error ? (caught.stack ?? caught.message) : String(caught) }),
       )
   })
   process.on('disconnect', () => process.exit(0))

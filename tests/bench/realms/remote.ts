@@ -21,7 +21,7 @@ export function remoteContender(call: Call): Contender {
 
 /** The contenders of one place, each in a page or process of its own. */
 export interface Realm {
-  /** Opens a page or process for an engine that was built. */
-  open(engine: string): Promise<Contender>
+  /** Opens a page or process for an engine that was built; `close` ends it and frees its memory. */
+  open(engine: string): Promise<{ contender: Contender; close(): Promise<void> }>
   close(): Promise<void>
 }

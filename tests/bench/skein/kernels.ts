@@ -56,12 +56,7 @@ async function matmulKernel(gpu: GpuContext, { form, m, n, k }: MatmulCase, oper
   const [a, b] = operands.map((values) => gpu.pool.upload(values))
   const c = gpu.pool.allocate(m * n * 4)
   const tensors = { a: a!, b: b!, c }
-  return kernelOf(
-    gpu,
-    (recorder) => matmul.record(recorder, shape, tensors),
-    [{ view: c, length: m * n }],
-    [a!, b!, c],
-  )
+  return kernelOf(gpu, (recorder) => matmul.record(recorder, shape, tensors), [{ view: c, length: m * n }], [a!, b!, c])
 }
 
 async function attentionKernel(gpu: GpuContext, spec: AttentionCase, operands: Operands): Promise<Kernel> {
