@@ -4,6 +4,8 @@ import type { FleetNode, OrchestratorState, Run } from './types.ts'
 
 /** Failed generations in a row after which a member loses its claim to its seat: one link may be what fails. */
 const TROUBLES_THAT_UNSEAT = 2
+/** So often may a node's GPU fail at one run, with no commit in between, before that run does without the node. */
+const GPU_FAILURES_THAT_EXCLUDE = 3
 
 export interface Seating {
   /** Node ids by stage; a stage may be empty, and then the run has to wait. */
@@ -12,6 +14,8 @@ export interface Seating {
   readonly pool: readonly FleetNode[]
   /** Nodes passed over for being software where the run wants hardware. */
   readonly software: number
+  /** Nodes passed over because their GPU keeps failing at this run. */
+  readonly failing: number
 }
 
 /** Seats the nodes that are free for this run now; a penalised one only where the others cannot fill every stage. */
@@ -19,12 +23,14 @@ export function proposeSeats(state: OrchestratorState, run: Run, now: number): S
   const present = [...state.nodes.values()].filter(
     (node) => (node.runId === null || node.runId === run.id) && !node.paused && !node.suspect,
   )
-  const free = present.filter((node) => !(run.config.requireHardware && node.adapter.software))
-  const software = present.length - free.length
+  const able = present.filter((node) => !(run.config.requireHardware && node.adapter.software))
+  const software = present.length - able.length
+  const free = able.filter((node) => (node.gpuFailures.get(run.id) ?? 0) < GPU_FAILURES_THAT_EXCLUDE)
+  const failing = able.length - free.length
   const untroubled = free.filter((node) => node.penaltyUntil <= now)
   const seats = seat(run, untroubled)
-  if (untroubled.length === free.length || isRunnable(seats)) return { seats, pool: untroubled, software }
-  return { seats: seat(run, free), pool: free, software }
+  if (untroubled.length === free.length || isRunnable(seats)) return { seats, pool: untroubled, software, failing }
+  return { seats: seat(run, free), pool: free, software, failing }
 }
 
 /**
@@ -90,7 +96,7 @@ export function isRunnable(seats: readonly string[][]): seats is Members {
 }
 
 /** Says which stages lack volunteers, for people. */
-export function describeShortage(run: Run, { seats, pool, software }: Seating): string {
+export function describeShortage(run: Run, { seats, pool, software, failing }: Seating): string {
   const { stages, replicas } = run.config
   const seated = seats.reduce((n, s) => n + s.length, 0)
   const here = `${seated} of ${stages * replicas}`
@@ -98,9 +104,25 @@ export function describeShortage(run: Run, { seats, pool, software }: Seating): 
   if (missing.length === 0) return `${here} volunteers are here; starting soon.`
   const names =
     missing.length === 1 ? `Stage ${missing[0]} of ${stages} waits` : `Stages ${missing.join(', ')} of ${stages} wait`
-  const mebibytes = Math.ceil(Math.max(...missing.map((n) => run.stageBytes[n - 1]!)) / 2 ** 20)
-  const small = pool.length - seated
-  const memory = small > 0 ? ` ${small} more cannot hold it: it takes ${mebibytes} MiB.` : ''
   const adapters = software > 0 ? ` ${software} more have no hardware GPU, which this run asks for.` : ''
-  return `${names} for a volunteer (${here} are here).${memory}${adapters}`
+  const broken =
+    failing > 0 ? ` ${failing} more failed here ${GPU_FAILURES_THAT_EXCLUDE} times and are not asked again.` : ''
+  return `${names} for a volunteer (${here} are here).${memoryShortage(run, missing, pool, seated)}${adapters}${broken}`
 }
+
+/** Who is not seated is too small for all that is missing; where everybody is, only another configuration helps. */
+function memoryShortage(run: Run, missing: readonly number[], pool: readonly FleetNode[], seated: number): string {
+  const needs = missing.map((n) => run.stageBytes[n - 1]!)
+  const [least, most] = [Math.min(...needs), Math.max(...needs)]
+  const largest = Math.max(...pool.map((node) => node.memoryBytes))
+  if (pool.length > 0 && largest < least) {
+    const it = missing.length === 1 ? 'it: it takes' : 'one of them: the smallest takes'
+    const offer = `the largest offer is ${mebibytes(Math.floor(largest / MIB))} MiB`
+    return ` Nobody here can hold ${it} ${mebibytes(Math.ceil(least / MIB))} MiB, and ${offer}. More stages or a smaller microbatch take less.`
+  }
+  const small = pool.length - seated
+  return small > 0 ? ` ${small} more cannot hold it: it takes ${mebibytes(Math.ceil(most / MIB))} MiB.` : ''
+}
+
+const MIB = 2 ** 20
+const mebibytes = (count: number) => count.toLocaleString('en')

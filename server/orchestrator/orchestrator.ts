@@ -90,6 +90,7 @@ function join(
     suspect: false,
     penaltyUntil: 0,
     troubles: 0,
+    gpuFailures: new Map(),
     runId: null,
   })
   commands.push({ type: 'send', nodeId: node.id, message: { type: 'standby', reason: standbyReason(state) } })

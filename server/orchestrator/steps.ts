@@ -10,6 +10,9 @@ import type { FleetNode, OrchestratorCommand, OrchestratorState, Run } from './t
 /** Microbatches of one evaluation round: bounds what can queue up at a stage, at the price of one drained pipeline each. */
 const EVALUATION_ROUND = 64
 
+/** A device that could not hold a stage is taken to have this share of what the stage needs: the next try is to differ. */
+const SHARE_LEFT = 0.8
+
 type Commands = OrchestratorCommand[]
 type RunMessage = Extract<ClientMessage, { generation: number }>
 
@@ -30,9 +33,14 @@ export function onRunMessage(
       return
     case 'failed': {
       // A link has two ends, and often the other one is at fault; anything else is this node's own doing.
-      if (!message.error.code.startsWith('net.')) node.penaltyUntil = now + state.timing.failurePenaltyMs
-      const stage = run.members.findIndex((ids) => ids.includes(node.id)) + 1
-      failGeneration(state, run, `A volunteer of stage ${stage} cannot go on: ${message.error.message}`, now, commands)
+      const { code } = message.error
+      if (!code.startsWith('net.')) node.penaltyUntil = now + state.timing.failurePenaltyMs
+      const stage = run.members.findIndex((ids) => ids.includes(node.id))
+      if (code.startsWith('gpu.')) node.gpuFailures.set(run.id, (node.gpuFailures.get(run.id) ?? 0) + 1)
+      if (code === 'gpu.out_of_memory')
+        node.memoryBytes = Math.min(node.memoryBytes, Math.floor(SHARE_LEFT * run.stageBytes[stage]!))
+      const text = `A volunteer of stage ${stage + 1} cannot go on: ${message.error.message}`
+      failGeneration(state, run, text, now, commands)
       return
     }
     case 'loss':
@@ -149,7 +157,11 @@ function onStepApplied(
   run.step = step
   run.progress = null
   run.brokenInARow = 0
-  for (const id of run.members.flat()) state.nodes.get(id)!.troubles = 0
+  for (const id of run.members.flat()) {
+    const member = state.nodes.get(id)!
+    member.troubles = 0
+    member.gpuFailures.delete(run.id)
+  }
   commands.push({
     type: 'commitStep',
     runId: run.id,

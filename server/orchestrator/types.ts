@@ -53,7 +53,8 @@ export interface FleetNode {
   readonly deviceId: string
   readonly kind: 'browser' | 'agent'
   readonly adapter: AdapterDescription
-  readonly memoryBytes: number
+  /** What it offered, or less once it turned out not to have that. */
+  memoryBytes: number
   phase: NodePhase
   progress: number | null
   stats: NodeStats
@@ -66,6 +67,8 @@ export interface FleetNode {
   penaltyUntil: number
   /** Generations in a row that failed with this node among the members. */
   troubles: number
+  /** By run: how often its GPU failed there since it last had part in a commit. */
+  readonly gpuFailures: Map<string, number>
   runId: string | null
 }
 

@@ -49,7 +49,11 @@ export function troubled(seed: number): World {
     },
     () => {
       const node = anyone()
-      if (node?.machine.assignment) node.fail(node.machine.assignment.generation, 'gpu.out_of_memory')
+      if (!node?.machine.assignment) return
+      const outOfMemory = random.chance(0.5)
+      node.fail(node.machine.assignment.generation, outOfMemory ? 'gpu.out_of_memory' : 'gpu.internal')
+      // It will hold no stage of this size again in its session.
+      if (outOfMemory) clock.after(random.between(500, 15_000), join)
     },
     () => {
       const node = anyone()

@@ -116,10 +116,31 @@ describe('who fits where', () => {
     world.join({ memoryBytes: 1 })
     world.until(() => world.clock.now > MINUTE, 2 * MINUTE)
     expect(run(world).detail).toBe(
-      'Stage 2 of 2 waits for a volunteer (1 of 2 are here). 1 more cannot hold it: it takes 2 MiB.',
+      'Stage 2 of 2 waits for a volunteer (1 of 2 are here). Nobody here can hold it: it takes 2 MiB, and the largest ' +
+        'offer is 0 MiB. More stages or a smaller microbatch take less.',
     )
     world.join({ memoryBytes: 2 ** 21 })
     finished(world)
+  })
+
+  it('finds the device that runs out of memory another stage, and trains to the end', () => {
+    const world = new World({ seed: 3 })
+    world.launch({ stages: 2, replicas: 1, stageBytes: [70, 100] })
+    const weak = world.join()
+    world.join()
+    let failures = 0
+    const watch = () => {
+      const { assignment } = weak.machine
+      // It said that it has 100 bytes, and has 75.
+      if (assignment?.stage === 1 && world.clock.now < 10 * MINUTE) {
+        failures++
+        weak.fail(assignment.generation, 'gpu.out_of_memory')
+      }
+      world.clock.after(50, watch)
+    }
+    watch()
+    finished(world)
+    expect(failures).toBeLessThanOrEqual(1)
   })
 
   it('calls a run failed whose every attempt breaks, and not before eight minutes of trying', () => {
@@ -127,7 +148,7 @@ describe('who fits where', () => {
     const failing = () => {
       for (const node of world.nodes.values()) {
         const { assignment } = node.machine
-        if (assignment) node.fail(assignment.generation, 'gpu.out_of_memory')
+        if (assignment) node.fail(assignment.generation, 'transfer.failed')
       }
       world.clock.after(100, failing)
     }

@@ -98,7 +98,7 @@ describe('a node that failed', () => {
   it('is passed over while others can do its work, and comes back after its penalty', () => {
     const fleet = new Fleet().launch({ stages: 2, replicas: 1 })
     fleet.join('a').join('b').join('c')
-    fleet.say('a', failed(1, 'gpu.out_of_memory'))
+    fleet.say('a', failed(1, 'gpu.internal'))
     expect(fleet.told().at(-1)).toBe('A volunteer of stage 1 cannot go on: It broke.')
     fleet.pass(500, ['a', 'b', 'c'])
     expect(fleet.run().members).toEqual([['c'], ['b']])
@@ -111,7 +111,7 @@ describe('a node that failed', () => {
     const fleet = new Fleet().launch({ stages: 1, replicas: 1 })
     fleet.join('a')
     const pauses = [500, 1000, 2000, 4000].map((expected) => {
-      fleet.say('a', failed(fleet.run().generation, 'gpu.out_of_memory'))
+      fleet.say('a', failed(fleet.run().generation, 'transfer.failed'))
       expect(fleet.run().state).toBe('waiting')
       fleet.pass(expected - 500, ['a'])
       expect(fleet.run().state).toBe('waiting')
@@ -141,13 +141,55 @@ describe('a node that failed', () => {
     expect(fleet.run().brokenInARow).toBe(0)
     fleet.join('a')
     for (let i = 0; i < 20; i++) {
-      fleet.say('a', failed(fleet.run().generation, 'gpu.lost'))
+      fleet.say('a', failed(fleet.run().generation, 'transfer.failed'))
       fleet.pass(31_000, ['a'])
     }
     expect(fleet.of('runEnded')).toEqual([])
-    fleet.say('a', failed(fleet.run().generation, 'gpu.lost'))
+    fleet.say('a', failed(fleet.run().generation, 'transfer.failed'))
     expect(fleet.of('runEnded')).toMatchObject([{ state: 'failed', valLoss: null }])
     expect(fleet.told().at(-1)).toContain('21 attempts in a row broke off; the last: A volunteer of stage 1')
+  })
+
+  it('for want of memory is given a smaller stage, or none, for the rest of its session', () => {
+    const fleet = new Fleet().launch({ stages: 2, replicas: 1 }, { stageBytes: [70, 100] })
+    fleet.join('a').join('b')
+    const large = fleet.run().members[1]![0]!
+    const other = fleet.run().members[0]![0]!
+    fleet.say(large, failed(1, 'gpu.out_of_memory'))
+    expect(fleet.state.nodes.get(large)!.memoryBytes).toBe(80)
+    fleet.pass(500, ['a', 'b'])
+    expect(fleet.run().members).toEqual([[large], [other]])
+    fleet.say(large, failed(2, 'gpu.out_of_memory'))
+    fleet.pass(60_000, ['a', 'b'])
+    expect(fleet.run().members).toEqual([])
+    expect(fleet.run().detail).toContain('1 more cannot hold it')
+    // The page loaded anew is a new session.
+    fleet.do({ type: 'nodeLeft', nodeId: large, reason: 'closed' })
+    fleet.join(large)
+    expect(fleet.run().state).toBe('preparing')
+  })
+
+  it('over and over is not seated in that run again, and is in another; a commit forgives', () => {
+    const fleet = new Fleet().launch({ stages: 1, replicas: 1, steps: 9, checkpointEvery: 9 }).join('a')
+    const fail = () => {
+      fleet.say('a', failed(fleet.run().generation, 'gpu.internal'))
+      fleet.pass(5000, ['a'])
+    }
+    fail()
+    fail()
+    fleet.ready()
+    fleet.step(1)
+    expect(fleet.of('commitStep')).toHaveLength(1)
+    fail()
+    fail()
+    expect(fleet.run().members).toEqual([['a']])
+    fail()
+    expect(fleet.run().members).toEqual([])
+    expect(fleet.run().detail).toContain('1 more failed here 3 times')
+    fleet.launch({ stages: 1, replicas: 1 }, { id: 'other' })
+    expect(fleet.run('other').members).toEqual([['a']])
+    fleet.join('b')
+    expect(fleet.run().members).toEqual([['b']])
   })
 
   it('cannot bring a reason into the protocol that is too long for it', () => {
@@ -175,8 +217,26 @@ describe('shortage', () => {
     const fleet = new Fleet().launch({ stages: 1, replicas: 1, requireHardware: true }, { stageBytes: [3 * 2 ** 20] })
     fleet.join('small', { memoryBytes: 5 }).join('soft', { memoryBytes: 2 ** 40, software: true })
     expect(detail(fleet)).toBe(
-      'Stage 1 of 1 waits for a volunteer (0 of 1 are here). 1 more cannot hold it: it takes 3 MiB. ' +
-        '1 more have no hardware GPU, which this run asks for.',
+      'Stage 1 of 1 waits for a volunteer (0 of 1 are here). Nobody here can hold it: it takes 3 MiB, and the largest ' +
+        'offer is 0 MiB. More stages or a smaller microbatch take less. 1 more have no hardware GPU, which this run asks for.',
+    )
+  })
+
+  it('says when a stage is too large for some, and when it is for all', () => {
+    const mib = (n: number) => n * 2 ** 20
+    const fleet = new Fleet().launch({ stages: 2, replicas: 1 }, { stageBytes: [mib(10), mib(2000)] })
+    fleet.join('a', { memoryBytes: mib(100) }).join('b', { memoryBytes: mib(512.7) })
+    expect(detail(fleet)).toContain(
+      'Stage 2 of 2 waits for a volunteer (1 of 2 are here). Nobody here can hold it: it takes 2,000 MiB, and the largest ' +
+        'offer is 512 MiB.',
+    )
+    const tight = new Fleet().launch({ stages: 2, replicas: 1 }, { stageBytes: [mib(50), mib(60)] })
+    tight.join('a', { memoryBytes: mib(60) }).join('b', { memoryBytes: mib(10) })
+    expect(detail(tight)).toContain('1 more cannot hold it')
+    const none = new Fleet().launch({ stages: 2, replicas: 1 }, { stageBytes: [mib(50), mib(60)] })
+    none.join('a', { memoryBytes: mib(20) })
+    expect(detail(none)).toContain(
+      'Nobody here can hold one of them: the smallest takes 50 MiB, and the largest offer is 20',
     )
   })
 })
