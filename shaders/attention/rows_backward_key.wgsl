@@ -1,7 +1,10 @@
-// dk and dv of causal attention: one invocation owns ROWS neighbouring key rows of one key head and walks the queries
-// that see them, COLUMNS at a time, of every query head that shares it, in a fixed order.
+// dk and dv of causal attention without barriers: one invocation owns ROWS neighbouring key rows of one key head and
+// walks the queries that see them, COLUMNS at a time, of every query head that shares it, in a fixed order. Quads share
+// their loads as in rows_forward.wgsl.
+{{ENABLE}}
 alias Vector = {{VECTOR}};
-const N = {{VECTORS}}u; // vectors in a head
+const SWAPS = {{SWAPS}}u; // invocations that share their loads: 4 or 1
+const N = {{PARTS}}u * SWAPS; // vectors in a head
 const HEADS = {{HEADS}}u;
 const KV_HEADS = {{KV_HEADS}}u;
 const STRIDE = (HEADS + 2u * KV_HEADS) * N; // vectors in a row of qkv: its q heads, then k, then v
@@ -11,7 +14,7 @@ const COLUMNS = {{COLUMNS}}u;
 struct Params {
   batch: u32,
   sequence: u32,
-  blocks: u32, // ceil(sequence / ROWS)
+  quads: u32, // ceil(sequence / (4 * ROWS))
   scale: f32,
 }
 
@@ -24,89 +27,130 @@ struct Params {
 
 @compute @workgroup_size({{GROUP}})
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
-        @builtin(local_invocation_index) lane: u32) {
-  let i = (group.x + group.y * count.x) * {{GROUP}}u + lane;
-  let block = i % p.blocks;
-  let kvHead = (i / p.blocks) % KV_HEADS;
-  let sequence = i / (p.blocks * KV_HEADS);
+        @builtin({{LANE}}) lane: u32) {
+  let i = {{QUAD}};
+  let quad = i % p.quads;
+  let kvHead = (i / p.quads) % KV_HEADS;
+  let sequence = i / (p.quads * KV_HEADS);
   if (sequence >= p.batch) {
     return;
   }
   let first = sequence * p.sequence;
-  let j = block * ROWS;
   let last = p.sequence - 1u;
+  let start = quad * 4u * ROWS; // the first query that sees a row of the four
+  let j = start + lane % 4u * ROWS;
+  let own = lane % SWAPS;
 
   // Rows past the end repeat the last one and are not stored.
+  var keys: array<Vector, ROWS * N>;
+  var values: array<Vector, ROWS * N>;
+  for (var n = 0u; n < ROWS * N; n++) {
+    let at = (first + min(j + n / N, last)) * STRIDE + (HEADS + kvHead) * N + ((n % N) ^ own);
+    keys[n] = qkv[at] * p.scale;
+    values[n] = qkv[at + KV_HEADS * N];
+  }
   //:for r {{ROWS}}
-  let at_${r} = (first + min(j + ${r}u, last)) * STRIDE + (HEADS + kvHead) * N;
-  var dKey_${r}: array<Vector, N>;
-  var dValue_${r}: array<Vector, N>;
+  //:for i {{PARTS}}
+  //:for s {{SWAPS}}
+  let k_${r}_${i}_${s} = keys[${r}u * N + ${i}u * SWAPS + ${s}u];
+  let v_${r}_${i}_${s} = values[${r}u * N + ${i}u * SWAPS + ${s}u];
+  var dk_${r}_${i}_${s} = Vector();
+  var dv_${r}_${i}_${s} = Vector();
+  //:end
+  //:end
   //:end
   for (var h = 0u; h < HEADS / KV_HEADS; h++) {
     let head = kvHead * (HEADS / KV_HEADS) + h;
-    // Four neighbours start together, so that narrow SIMD units are never half masked.
-    for (var t = (block & ~3u) * ROWS; t < p.sequence; t += COLUMNS) {
+    for (var t = start; t <= last; t += COLUMNS) {
       //:for c {{COLUMNS}}
-      let row_${c} = (first + min(t + ${c}u, last)) * HEADS + head;
-      let total_${c} = logSumExp[row_${c}];
-      let rowDot_${c} = rowDots[row_${c}];
-      let from_${c} = (first + min(t + ${c}u, last)) * STRIDE + head * N;
+      let row_${c} = first + min(t + ${c}u, last);
+      let total_${c} = logSumExp[row_${c} * HEADS + head];
+      let rowDot_${c} = rowDots[row_${c} * HEADS + head];
+      //:for i {{PARTS}}
+      let q_${c}_${i}_0 = qkv[row_${c} * STRIDE + head * N + own + ${i}u * SWAPS];
+      let dOut_${c}_${i}_0 = dOut[(row_${c} * HEADS + head) * N + own + ${i}u * SWAPS];
+      //:for x {{SHARED}}
+      let q_${c}_${i}_1 = quadSwapX(q_${c}_${i}_0);
+      let q_${c}_${i}_2 = quadSwapY(q_${c}_${i}_0);
+      let q_${c}_${i}_3 = quadSwapDiagonal(q_${c}_${i}_0);
+      let dOut_${c}_${i}_1 = quadSwapX(dOut_${c}_${i}_0);
+      let dOut_${c}_${i}_2 = quadSwapY(dOut_${c}_${i}_0);
+      let dOut_${c}_${i}_3 = quadSwapDiagonal(dOut_${c}_${i}_0);
+      //:end
       //:end
       //:for r {{ROWS}}
-      //:for c {{COLUMNS}}
-      var product_${r}_${c} = 0.0;
-      var dProduct_${r}_${c} = 0.0;
-      //:end
-      //:end
-      for (var n = 0u; n < N; n++) {
-        //:for r {{ROWS}}
-        let key_${r} = qkv[at_${r} + n];
-        let value_${r} = qkv[at_${r} + KV_HEADS * N + n];
-        //:end
-        //:for c {{COLUMNS}}
-        let query_${c} = qkv[from_${c} + n];
-        let dOut_${c} = dOut[row_${c} * N + n];
-        //:end
-        //:for r {{ROWS}}
-        //:for c {{COLUMNS}}
-        product_${r}_${c} += dot(key_${r}, query_${c});
-        dProduct_${r}_${c} += dot(value_${r}, dOut_${c});
+      let product_${r}_${c} =
+        //:for i {{PARTS}}
+        //:for s {{SWAPS}}
+        fma(k_${r}_${i}_${s}, q_${c}_${i}_${s},
         //:end
         //:end
-      }
-      //:for r {{ROWS}}
-      //:for c {{COLUMNS}}
+        Vector()
+        //:for i {{PARTS}}
+        //:for s {{SWAPS}}
+        )
+        //:end
+        //:end
+        ;
+      let dProduct_${r}_${c} =
+        //:for i {{PARTS}}
+        //:for s {{SWAPS}}
+        fma(v_${r}_${i}_${s}, dOut_${c}_${i}_${s},
+        //:end
+        //:end
+        Vector()
+        //:for i {{PARTS}}
+        //:for s {{SWAPS}}
+        )
+        //:end
+        //:end
+        ;
       let seen_${r}_${c} = j + ${r}u <= t + ${c}u && t + ${c}u <= last;
-      let weight_${r}_${c} = exp(select(-1e30, product_${r}_${c} * p.scale, seen_${r}_${c}) - total_${c});
-      let dScore_${r}_${c} = weight_${r}_${c} * (dProduct_${r}_${c} - rowDot_${c}) * p.scale;
+      let score_${r}_${c} = select(-1e30, dot(product_${r}_${c}, Vector(1.0)), seen_${r}_${c});
+      let weight_${r}_${c} = exp(score_${r}_${c} - total_${c});
+      let dScore_${r}_${c} = weight_${r}_${c} * (dot(dProduct_${r}_${c}, Vector(1.0)) - rowDot_${c});
       //:end
       //:end
-      for (var n = 0u; n < N; n++) {
+      //:for r {{ROWS}}
+      //:for i {{PARTS}}
+      //:for s {{SWAPS}}
+      dk_${r}_${i}_${s} =
         //:for c {{COLUMNS}}
-        let query_${c} = qkv[from_${c} + n];
-        let dOut_${c} = dOut[row_${c} * N + n];
+        fma(q_${c}_${i}_${s}, Vector(dScore_${r}_${c}),
         //:end
-        //:for r {{ROWS}}
-        var keyPart_${r} = dKey_${r}[n];
-        var valuePart_${r} = dValue_${r}[n];
-        //:end
-        //:for r {{ROWS}}
+        dk_${r}_${i}_${s}
         //:for c {{COLUMNS}}
-        keyPart_${r} += query_${c} * dScore_${r}_${c};
-        valuePart_${r} += dOut_${c} * weight_${r}_${c};
+        )
         //:end
+        ;
+      dv_${r}_${i}_${s} =
+        //:for c {{COLUMNS}}
+        fma(dOut_${c}_${i}_${s}, Vector(weight_${r}_${c}),
         //:end
-        //:for r {{ROWS}}
-        dKey_${r}[n] = keyPart_${r};
-        dValue_${r}[n] = valuePart_${r};
+        dv_${r}_${i}_${s}
+        //:for c {{COLUMNS}}
+        )
         //:end
-      }
+        ;
+      //:end
+      //:end
+      //:end
     }
   }
-  for (var n = 0u; n < N; n++) {
-    //:for r {{ROWS}}
-    if (j + ${r}u <= last) { dqkv[at_${r} + n] = dKey_${r}[n]; }
-    if (j + ${r}u <= last) { dqkv[at_${r} + KV_HEADS * N + n] = dValue_${r}[n]; }
-    //:end
+  //:for r {{ROWS}}
+  //:for i {{PARTS}}
+  //:for s {{SWAPS}}
+  keys[${r}u * N + ${i}u * SWAPS + ${s}u] = dk_${r}_${i}_${s} * p.scale;
+  values[${r}u * N + ${i}u * SWAPS + ${s}u] = dv_${r}_${i}_${s};
+  //:end
+  //:end
+  //:end
+  for (var n = 0u; n < ROWS * N; n++) {
+    let row = j + n / N;
+    if (row <= last) {
+      let at = (first + row) * STRIDE + (HEADS + kvHead) * N + ((n % N) ^ own);
+      dqkv[at] = keys[n];
+      dqkv[at + KV_HEADS * N] = values[n];
+    }
   }
 }

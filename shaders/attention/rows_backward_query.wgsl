@@ -1,8 +1,10 @@
-// dq of causal attention: one invocation owns ROWS neighbouring query rows of one head, makes their probabilities again
-// from the log-sum-exp, COLUMNS keys at a time, and leaves rowDots = sum(dOut * out), which is the mean of dP under P,
-// for the key pass.
+// dq of causal attention without barriers: one invocation owns ROWS neighbouring query rows of one head, makes their
+// probabilities again from the log-sum-exp, COLUMNS keys at a time, and leaves rowDots = sum(dOut * out), which is the
+// mean of dP under P, for the key pass. Quads share their loads as in rows_forward.wgsl.
+{{ENABLE}}
 alias Vector = {{VECTOR}};
-const N = {{VECTORS}}u; // vectors in a head
+const SWAPS = {{SWAPS}}u; // invocations that share their loads: 4 or 1
+const N = {{PARTS}}u * SWAPS; // vectors in a head
 const HEADS = {{HEADS}}u;
 const KV_HEADS = {{KV_HEADS}}u;
 const STRIDE = (HEADS + 2u * KV_HEADS) * N; // vectors in a row of qkv: its q heads, then k, then v
@@ -12,7 +14,7 @@ const COLUMNS = {{COLUMNS}}u;
 struct Params {
   batch: u32,
   sequence: u32,
-  blocks: u32, // ceil(sequence / ROWS)
+  quads: u32, // ceil(sequence / (4 * ROWS))
   scale: f32,
 }
 
@@ -26,92 +28,127 @@ struct Params {
 
 @compute @workgroup_size({{GROUP}})
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
-        @builtin(local_invocation_index) lane: u32) {
-  let i = (group.x + group.y * count.x) * {{GROUP}}u + lane;
-  let block = i % p.blocks;
-  let head = (i / p.blocks) % HEADS;
-  let sequence = i / (p.blocks * HEADS);
+        @builtin({{LANE}}) lane: u32) {
+  let i = {{QUAD}};
+  let quad = i % p.quads;
+  let head = (i / p.quads) % HEADS;
+  let sequence = i / (p.quads * HEADS);
   if (sequence >= p.batch) {
     return;
   }
   let first = sequence * p.sequence;
-  let keys = first * STRIDE + (HEADS + head / (HEADS / KV_HEADS)) * N;
-  let t = block * ROWS;
   let last = p.sequence - 1u;
-  // Four neighbours walk equally far, so that narrow SIMD units are never half masked.
-  let end = min((block | 3u) * ROWS + ROWS - 1u, last);
+  let keys = first * STRIDE + (HEADS + head / (HEADS / KV_HEADS)) * N;
+  let t = (quad * 4u + lane % 4u) * ROWS;
+  // The four walk equally far: their last row's keys.
+  let end = min((quad + 1u) * 4u * ROWS - 1u, last);
+  let own = lane % SWAPS;
 
   // Rows past the end repeat the last one and are not stored.
-  //:for r {{ROWS}}
-  let row_${r} = (first + min(t + ${r}u, last)) * HEADS + head;
-  let at_${r} = row_${r} * N;
-  let query_${r} = (first + min(t + ${r}u, last)) * STRIDE + head * N;
-  let total_${r} = logSumExp[row_${r}];
-  var rowDot_${r} = 0.0;
-  //:end
-  for (var n = 0u; n < N; n++) {
-    //:for r {{ROWS}}
-    rowDot_${r} += dot(dOut[at_${r} + n], out[at_${r} + n]);
-    //:end
+  var queries: array<Vector, ROWS * N>;
+  var dOuts: array<Vector, ROWS * N>;
+  var totals: array<f32, ROWS>;
+  var dots: array<f32, ROWS>;
+  for (var r = 0u; r < ROWS; r++) {
+    let row = first + min(t + r, last);
+    var rowDot = 0.0;
+    for (var n = 0u; n < N; n++) {
+      let at = n ^ own;
+      let gradient = dOut[(row * HEADS + head) * N + at];
+      queries[r * N + n] = qkv[row * STRIDE + head * N + at] * p.scale;
+      dOuts[r * N + n] = gradient;
+      rowDot += dot(gradient, out[(row * HEADS + head) * N + at]);
+    }
+    totals[r] = logSumExp[row * HEADS + head];
+    dots[r] = rowDot;
+    if (t + r <= last) {
+      rowDots[row * HEADS + head] = rowDot;
+    }
   }
   //:for r {{ROWS}}
-  var sum_${r}: array<Vector, N>;
+  let total_${r} = totals[${r}];
+  let rowDot_${r} = dots[${r}];
+  //:for i {{PARTS}}
+  //:for s {{SWAPS}}
+  let q_${r}_${i}_${s} = queries[${r}u * N + ${i}u * SWAPS + ${s}u];
+  let dOut_${r}_${i}_${s} = dOuts[${r}u * N + ${i}u * SWAPS + ${s}u];
+  var sum_${r}_${i}_${s} = Vector();
+  //:end
+  //:end
   //:end
   for (var j = 0u; j <= end; j += COLUMNS) {
     //:for c {{COLUMNS}}
-    let from_${c} = keys + min(j + ${c}u, last) * STRIDE;
+    let from_${c} = keys + min(j + ${c}u, last) * STRIDE + own;
+    //:for i {{PARTS}}
+    let k_${c}_${i}_0 = qkv[from_${c} + ${i}u * SWAPS];
+    let v_${c}_${i}_0 = qkv[from_${c} + KV_HEADS * N + ${i}u * SWAPS];
+    //:for x {{SHARED}}
+    let k_${c}_${i}_1 = quadSwapX(k_${c}_${i}_0);
+    let k_${c}_${i}_2 = quadSwapY(k_${c}_${i}_0);
+    let k_${c}_${i}_3 = quadSwapDiagonal(k_${c}_${i}_0);
+    let v_${c}_${i}_1 = quadSwapX(v_${c}_${i}_0);
+    let v_${c}_${i}_2 = quadSwapY(v_${c}_${i}_0);
+    let v_${c}_${i}_3 = quadSwapDiagonal(v_${c}_${i}_0);
+    //:end
     //:end
     //:for r {{ROWS}}
-    //:for c {{COLUMNS}}
-    var product_${r}_${c} = 0.0;
-    var dProduct_${r}_${c} = 0.0;
+    let product_${r}_${c} =
+      //:for i {{PARTS}}
+      //:for s {{SWAPS}}
+      fma(q_${r}_${i}_${s}, k_${c}_${i}_${s},
+      //:end
+      //:end
+      Vector()
+      //:for i {{PARTS}}
+      //:for s {{SWAPS}}
+      )
+      //:end
+      //:end
+      ;
+    let dProduct_${r}_${c} =
+      //:for i {{PARTS}}
+      //:for s {{SWAPS}}
+      fma(dOut_${r}_${i}_${s}, v_${c}_${i}_${s},
+      //:end
+      //:end
+      Vector()
+      //:for i {{PARTS}}
+      //:for s {{SWAPS}}
+      )
+      //:end
+      //:end
+      ;
+    let score_${r}_${c} = select(-1e30, dot(product_${r}_${c}, Vector(1.0)), j + ${c}u <= t + ${r}u);
+    let dScore_${r}_${c} = exp(score_${r}_${c} - total_${r}) * (dot(dProduct_${r}_${c}, Vector(1.0)) - rowDot_${r});
     //:end
     //:end
-    for (var n = 0u; n < N; n++) {
-      //:for r {{ROWS}}
-      let x_${r} = qkv[query_${r} + n];
-      let dOut_${r} = dOut[at_${r} + n];
-      //:end
-      //:for c {{COLUMNS}}
-      let key_${c} = qkv[from_${c} + n];
-      let value_${c} = qkv[from_${c} + KV_HEADS * N + n];
-      //:end
-      //:for r {{ROWS}}
-      //:for c {{COLUMNS}}
-      product_${r}_${c} += dot(x_${r}, key_${c});
-      dProduct_${r}_${c} += dot(dOut_${r}, value_${c});
-      //:end
-      //:end
-    }
     //:for r {{ROWS}}
-    //:for c {{COLUMNS}}
-    let score_${r}_${c} = select(-1e30, product_${r}_${c} * p.scale, j + ${c}u <= t + ${r}u);
-    let dScore_${r}_${c} = exp(score_${r}_${c} - total_${r}) * (dProduct_${r}_${c} - rowDot_${r}) * p.scale;
+    //:for i {{PARTS}}
+    //:for s {{SWAPS}}
+    sum_${r}_${i}_${s} =
+      //:for c {{COLUMNS}}
+      fma(k_${c}_${i}_${s}, Vector(dScore_${r}_${c}),
+      //:end
+      sum_${r}_${i}_${s}
+      //:for c {{COLUMNS}}
+      )
+      //:end
+      ;
     //:end
     //:end
-    for (var n = 0u; n < N; n++) {
-      //:for c {{COLUMNS}}
-      let key_${c} = qkv[from_${c} + n];
-      //:end
-      //:for r {{ROWS}}
-      var part_${r} = sum_${r}[n];
-      //:end
-      //:for r {{ROWS}}
-      //:for c {{COLUMNS}}
-      part_${r} += key_${c} * dScore_${r}_${c};
-      //:end
-      //:end
-      //:for r {{ROWS}}
-      sum_${r}[n] = part_${r};
-      //:end
-    }
+    //:end
   }
   //:for r {{ROWS}}
-  if (t + ${r}u <= last) { rowDots[row_${r}] = rowDot_${r}; }
+  //:for i {{PARTS}}
+  //:for s {{SWAPS}}
+  queries[${r}u * N + ${i}u * SWAPS + ${s}u] = sum_${r}_${i}_${s} * p.scale;
   //:end
-  for (var n = 0u; n < N; n++) {
-    //:for r {{ROWS}}
-    if (t + ${r}u <= last) { dqkv[query_${r} + n] = sum_${r}[n]; }
-    //:end
+  //:end
+  //:end
+  for (var n = 0u; n < ROWS * N; n++) {
+    let row = t + n / N;
+    if (row <= last) {
+      dqkv[(first + row) * STRIDE + head * N + ((n % N) ^ own)] = queries[n];
+    }
   }
 }

@@ -3,13 +3,10 @@
  * softmax forward that keeps one log-sum-exp a row, and a backward that makes the scores again, so that no [T, T] matrix
  * ever lies in memory.
  */
-import rowsBackwardKey from '../../../shaders/attention/rows_backward_key.wgsl?raw'
-import rowsBackwardQuery from '../../../shaders/attention/rows_backward_query.wgsl?raw'
-import rowsForward from '../../../shaders/attention/rows_forward.wgsl?raw'
 import type { BufferView } from '../buffers.ts'
 import type { GpuContext } from '../device.ts'
-import { createKernel, f32, spread } from '../kernel.ts'
-import type { Recorder } from '../kernel.ts'
+import type { Recording } from '../kernel.ts'
+import { rowsAttention } from './attentionRows.ts'
 
 export interface AttentionDims {
   readonly heads: number
@@ -32,7 +29,7 @@ export interface AttentionKernels {
    * [rows, heads] is kept for backward.
    */
   forward(
-    recorder: Recorder,
+    recorder: Recording,
     tensors: { qkv: BufferView; out: BufferView; logSumExp: BufferView },
     shape: AttentionShape,
   ): void
@@ -41,7 +38,7 @@ export interface AttentionKernels {
    * scratch: Σ dOut·out of every row.
    */
   backward(
-    recorder: Recorder,
+    recorder: Recording,
     tensors: {
       qkv: BufferView
       out: BufferView
@@ -63,49 +60,11 @@ export interface AttentionOptions {
   readonly variant?: AttentionVariant
 }
 
-/** Invocations of a workgroup; few, so that a short sequence still fills the device. */
-const GROUP = 32
-
 /** Compiles for one shape of heads, with the variant that suits the adapter unless one is given. Throws `gpu.shader`. */
-export async function attentionKernels(
+export function attentionKernels(
   gpu: GpuContext,
   dims: AttentionDims,
   _options: AttentionOptions = {},
 ): Promise<AttentionKernels> {
-  const { heads, kvHeads, headDim } = dims
-  const width = headDim % 4 === 0 ? 4 : 2
-  const rows = gpu.adapter.software ? 4 : 1
-  const constants = {
-    VECTOR: `vec${width}<f32>`,
-    VECTORS: headDim / width,
-    HEADS: heads,
-    KV_HEADS: kvHeads,
-    ROWS: rows,
-    COLUMNS: 4,
-    GROUP,
-  }
-  const [forward, backwardQuery, backwardKey] = await Promise.all([
-    createKernel(gpu, 'attention.forward', rowsForward, constants),
-    createKernel(gpu, 'attention.backwardQuery', rowsBackwardQuery, constants),
-    createKernel(gpu, 'attention.backwardKey', rowsBackwardKey, constants),
-  ])
-  const uniforms = ({ batch, sequence }: AttentionShape) => [
-    batch,
-    sequence,
-    Math.ceil(sequence / rows),
-    f32(1 / Math.sqrt(headDim)),
-  ]
-  const grid = ({ batch, sequence }: AttentionShape, count: number) =>
-    spread(Math.ceil((batch * count * Math.ceil(sequence / rows)) / GROUP))
-  return {
-    forward(recorder, { qkv, out, logSumExp }, shape) {
-      recorder.dispatch(forward, uniforms(shape), [qkv, out, logSumExp], grid(shape, heads))
-    },
-    backward(recorder, { qkv, out, logSumExp, dOut, rowDots, dqkv }, shape) {
-      // The query pass leaves the row dots that the key pass reads.
-      const query = [qkv, out, logSumExp, dOut, rowDots, dqkv]
-      recorder.dispatch(backwardQuery, uniforms(shape), query, grid(shape, heads))
-      recorder.dispatch(backwardKey, uniforms(shape), [qkv, logSumExp, dOut, rowDots, dqkv], grid(shape, kvHeads))
-    },
-  }
+  return rowsAttention(gpu, dims)
 }
