@@ -1,5 +1,5 @@
 /**
- * Owns the way from a bare clone to a running command: `node server/cli/bootstrap.mjs demo|test|start|agent [arguments]`.
+ * Owns the way from a bare clone to a running command: `node server/cli/bootstrap.mjs demo|test|start|agent|bench [arguments]`.
  * Plain JavaScript without dependencies, for the system's Node from 20 on.
  */
 import { spawn } from 'node:child_process'
@@ -49,9 +49,10 @@ async function main() {
     demo: 'server/cli/demo.ts',
     start: 'server/main.ts',
     agent: 'server/cli/agent.mjs',
+    bench: 'tests/bench/bench.ts',
   })
   if (command !== 'test' && !scripts[command]) {
-    throw new SetupError(`There is no command “${command}”.`, 'Commands: demo, test, start, agent.')
+    throw new SetupError(`There is no command “${command}”.`, 'Commands: demo, test, start, agent, bench.')
   }
   if (Number(process.versions.node.split('.')[0]) < 20) {
     throw new SetupError(
@@ -64,9 +65,11 @@ async function main() {
   const node = localNode(root)
   /** @type {NodeJS.ProcessEnv} */
   const env = withLocalCommands(root, process.env)
-  if (command === 'demo' || command === 'test') env.SKEIN_BROWSER = ensureBrowser(say)
+  const onDawnAlone = args.some((arg) => /^(--where=)?dawn$|^--help$/.test(arg))
+  if (command === 'demo' || command === 'test' || (command === 'bench' && !onDawnAlone))
+    env.SKEIN_BROWSER = ensureBrowser(say)
   if (command !== 'start') Object.assign(env, dawnEnvironment(env))
-  if (command !== 'agent') ensurePage(root, node, say)
+  if (command !== 'agent' && command !== 'bench') ensurePage(root, node, say)
   forwardSignals()
   if (command !== 'test')
     return run(node, [path.join(root, .../** @type {string} */ (scripts[command]).split('/')), ...args], env)
