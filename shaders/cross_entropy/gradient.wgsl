@@ -6,13 +6,14 @@ struct Params {
   rows: u32,
   firstColumn: u32,
   columns: u32,
+  stride: u32, // columns and padding, which becomes zero
   scale: f32,
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> targets: array<u32>; // from row 0 of the microbatch
 @group(0) @binding(2) var<storage, read> logSumExp: array<f32>; // from row 0 of the microbatch
-@group(0) @binding(3) var<storage, read_write> logits: array<f32>; // [rows, columns]
+@group(0) @binding(3) var<storage, read_write> logits: array<f32>; // [rows, stride]
 
 @compute @workgroup_size(64)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
@@ -24,9 +25,10 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) count:
   }
   let wanted = targets[p.firstRow + row] - p.firstColumn; // wraps past every column if it lies in another chunk
   let total = logSumExp[p.firstRow + row];
-  let line = row * p.columns;
-  for (var c = i % LANES; c < p.columns; c += LANES) {
+  let line = row * p.stride;
+  for (var c = i % LANES; c < p.stride; c += LANES) {
     let hit = select(0.0, 1.0, c == wanted);
-    logits[line + c] = (exp(logits[line + c] - total) - hit) * p.scale;
+    let d = (exp(min(logits[line + c] - total, 0.0)) - hit) * p.scale;
+    logits[line + c] = select(0.0, d, c < p.columns);
   }
 }

@@ -7,10 +7,11 @@ struct Params {
   rows: u32,
   firstColumn: u32,
   columns: u32,
+  stride: u32, // columns and padding
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> logits: array<f32>; // [rows, columns]
+@group(0) @binding(1) var<storage, read> logits: array<f32>; // [rows, stride]
 @group(0) @binding(2) var<storage, read> targets: array<u32>; // from row 0 of the microbatch
 @group(0) @binding(3) var<storage, read_write> partials: array<vec2<f32>>; // [rows, LANES + 1]: (max, sum); (target logit, 0)
 
@@ -31,7 +32,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) count:
     best = before.x;
     sum = before.y;
   }
-  let line = row * p.columns;
+  let line = row * p.stride;
   var highest = best;
   for (var c = first; c < p.columns; c += LANES) {
     highest = max(highest, logits[line + c]);

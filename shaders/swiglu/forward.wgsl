@@ -1,20 +1,23 @@
-// out = silu(gate) * up, silu(g) = g / (1 + exp(-g)) (Shazeer 2020); four elements at a time.
+// out = silu(gate) * up, silu(g) = g / (1 + exp(-g)) (Shazeer 2020); gate and up are the halves of a row.
+alias Vector = {{VECTOR}};
+const WIDTH = {{WIDTH}}u; // vectors in half a row
+
 struct Params {
-  vectors: u32,
+  rows: u32,
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> gate: array<vec4<f32>>;
-@group(0) @binding(2) var<storage, read> up: array<vec4<f32>>;
-@group(0) @binding(3) var<storage, read_write> out: array<vec4<f32>>;
+@group(0) @binding(1) var<storage, read> gateUp: array<Vector>; // [rows, 2 * WIDTH]
+@group(0) @binding(2) var<storage, read_write> out: array<Vector>; // [rows, WIDTH]
 
 @compute @workgroup_size(64)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
         @builtin(local_invocation_index) lane: u32) {
   let i = (group.x + group.y * count.x) * 64u + lane;
-  if (i < p.vectors) {
-    let g = gate[i];
+  if (i < p.rows * WIDTH) {
+    let at = i + i / WIDTH * WIDTH;
+    let g = gateUp[at];
     // Past 80 the exponential would leave f32's range, and infinities are not to be relied on.
-    out[i] = g / (1.0 + exp(min(-g, vec4<f32>(80.0)))) * up[i];
+    out[i] = g / (1.0 + exp(min(-g, Vector(80.0)))) * gateUp[at + WIDTH];
   }
 }

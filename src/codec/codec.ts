@@ -6,7 +6,7 @@ import int8EncodeSource from '../../shaders/codec/int8_encode.wgsl?raw'
 import type { BufferView } from '../gpu/buffers.ts'
 import type { GpuContext } from '../gpu/device.ts'
 import { createKernel, f32, spread } from '../gpu/kernel.ts'
-import type { Recorder } from '../gpu/kernel.ts'
+import type { Recording } from '../gpu/kernel.ts'
 import type { RowShape } from '../gpu/kernels/rmsNorm.ts'
 import { rowConstants, rowGrid } from '../gpu/rows.ts'
 import type { CodecName } from '../protocol/runConfig.ts'
@@ -20,9 +20,9 @@ export interface CodecKernels {
    * `values` f32 [rows, columns] → `encoded`. `scale`, a power of two, multiplies the values where the codec has a fixed
    * range (f16): gradients of a mean over many tokens are so small that they would fall among the half's subnormals.
    */
-  encode(recorder: Recorder, values: BufferView, encoded: BufferView, shape: RowShape, scale?: number): void
+  encode(recorder: Recording, values: BufferView, encoded: BufferView, shape: RowShape, scale?: number): void
   /** The reverse, with the same `scale`. */
-  decode(recorder: Recorder, encoded: BufferView, values: BufferView, shape: RowShape, scale?: number): void
+  decode(recorder: Recording, encoded: BufferView, values: BufferView, shape: RowShape, scale?: number): void
 }
 
 /** Compiles the codec of that name. Throws `gpu.shader`. */

@@ -1,5 +1,5 @@
 /** Owns the recording of GPU work: kernels, dispatches with their uniforms, copies, readbacks, one submit. */
-import type { BufferView } from './buffers.ts'
+import type { BufferView, PooledBuffer } from './buffers.ts'
 import type { GpuContext } from './device.ts'
 import type { CompiledPipeline } from './pipelines.ts'
 import { template } from './template.ts'
@@ -23,12 +23,24 @@ export async function createKernel(
   return { label, ...(await gpu.pipelines.get(template(source, constants), label, entry)) }
 }
 
-/** One word of a uniform struct: a plain number is a u32, {@link f32} marks a float. */
-export type UniformWord = number | { readonly f32: number }
+/** One word of a uniform struct: a plain number is a u32, {@link f32} marks a float, {@link variable} what changes. */
+export type UniformWord = number | { readonly f32: number } | Variable
+
+export interface Variable {
+  readonly variable: string
+  readonly type: 'f32' | 'u32'
+}
 
 export function f32(value: number): UniformWord {
   return { f32: value }
 }
+
+/** A word whose value is told each time the work is run: a learning rate, a count. */
+export function variable(name: string, type: Variable['type'] = 'f32'): Variable {
+  return { variable: name, type }
+}
+
+export type Variables = Readonly<Record<string, number>>
 
 /** Workgroup counts; missing ones are 1. */
 export type Grid = readonly [x: number, y?: number, z?: number]
@@ -44,22 +56,77 @@ export function spread(groups: number): Grid {
   return [Math.ceil(groups / y), y]
 }
 
-const SLOT = 256 // The largest minUniformBufferOffsetAlignment that WebGPU allows.
+/** Where kernels put their work: {@link Recorder} runs it soon and once, a `PlanBuilder` keeps it to be run every step. */
+export interface Recording {
+  /**
+   * Runs `kernel` over `grid` workgroups. `uniforms` fills binding 0 word by word, `buffers` bindings 1, 2, …
+   * One dispatch must not bind one buffer both to be read and to be written.
+   */
+  dispatch(kernel: Kernel, uniforms: readonly UniformWord[], buffers: readonly BufferView[], grid: Grid): void
+  /** Copies the first `bytes` (a multiple of 4; all by default) of `from` to the start of `to`. */
+  copy(from: BufferView, to: BufferView, bytes?: number): void
+  /** Fills `view` with zero bytes. */
+  clear(view: BufferView): void
+  /** Lends a buffer for work that is recorded between here and `release`. Its contents are undefined. */
+  scratch(bytes: number, label?: string): PooledBuffer
+  release(...buffers: readonly (PooledBuffer | undefined)[]): void
+}
+
+export const SLOT = 256 // The largest minUniformBufferOffsetAlignment that WebGPU allows.
 const SLOTS = 2048
-const UNIFORM_COPY_DST = 0x40 | 0x08
+export const UNIFORM_COPY_DST = 0x40 | 0x08
 
 const uniformBuffers = new WeakMap<GPUDevice, GPUBuffer>()
+
+/** Writes `words` from word `at` on; a variable takes its value from `values`. */
+export function fillUniforms(
+  { u32, f32: floats }: { readonly u32: Uint32Array; readonly f32: Float32Array },
+  at: number,
+  words: readonly UniformWord[],
+  values: Variables,
+): void {
+  words.forEach((word, i) => {
+    if (typeof word === 'number') u32[at + i] = word
+    else if ('f32' in word) floats[at + i] = word.f32
+    else {
+      const value = values[word.variable]
+      if (value === undefined) throw new RangeError(`The recording needs a value for ${word.variable}.`)
+      if (word.type === 'u32') u32[at + i] = value
+      else floats[at + i] = value
+    }
+  })
+}
+
+/** The bind group's entries of a dispatch: one slot of `uniforms`, then the views. */
+export function entriesOf(uniforms: GPUBuffer, buffers: readonly BufferView[]): GPUBindGroupEntry[] {
+  const entries: GPUBindGroupEntry[] = [{ binding: 0, resource: { buffer: uniforms, size: SLOT } }]
+  buffers.forEach((view, i) => {
+    // Whole vec4s: every view has room up to its next 256-byte border.
+    const size = Math.ceil(view.size / 16) * 16
+    entries.push({ binding: i + 1, resource: { buffer: view.buffer, offset: view.offset, size } })
+  })
+  return entries
+}
+
+/** Throws a RangeError if a dispatch does not fit its kernel. */
+export function checkDispatch(kernel: Kernel, uniforms: readonly UniformWord[], buffers: readonly BufferView[]): void {
+  if (buffers.length + 1 !== kernel.bindings.length) {
+    throw new RangeError(`${kernel.label} takes ${kernel.bindings.length - 1} buffers, not ${buffers.length}.`)
+  }
+  if (uniforms.length * 4 > SLOT) throw new RangeError(`${kernel.label} has too many uniforms.`)
+}
 
 /**
  * Records commands into one command buffer. Dispatches share a compute pass, WebGPU orders them by what they touch.
  * Uniforms are gathered on the CPU and written once before the submit, which orders them against earlier submits; after
  * {@link SLOTS} dispatches the recorder submits by itself and goes on.
  */
-export class Recorder {
+export class Recorder implements Recording {
+  /** Values of the variables in what is recorded from here on. */
+  variables: Variables = {}
   readonly #gpu: GpuContext
   readonly #words = new ArrayBuffer(SLOT * SLOTS)
-  readonly #u32 = new Uint32Array(this.#words)
-  readonly #f32 = new Float32Array(this.#words)
+  readonly #views = { u32: new Uint32Array(this.#words), f32: new Float32Array(this.#words) }
   readonly #uniforms: GPUBuffer
   #slots = 0
   #encoder: GPUCommandEncoder | undefined
@@ -87,46 +154,37 @@ export class Recorder {
     return this.#submits
   }
 
-  /**
-   * Runs `kernel` over `grid` workgroups. `uniforms` fills binding 0 word by word, `buffers` bindings 1, 2, …
-   * One dispatch must not bind one buffer both to be read and to be written.
-   */
   dispatch(kernel: Kernel, uniforms: readonly UniformWord[], buffers: readonly BufferView[], grid: Grid): void {
-    if (buffers.length + 1 !== kernel.bindings.length) {
-      throw new RangeError(`${kernel.label} takes ${kernel.bindings.length - 1} buffers, not ${buffers.length}.`)
-    }
-    if (uniforms.length * 4 > SLOT) throw new RangeError(`${kernel.label} has too many uniforms.`)
+    checkDispatch(kernel, uniforms, buffers)
     const [x, y = 1, z = 1] = grid
     if (x * y * z === 0) return
     if (this.#slots === SLOTS) this.submit()
-    const word = (this.#slots * SLOT) / 4
-    uniforms.forEach((value, i) => {
-      if (typeof value === 'number') this.#u32[word + i] = value
-      else this.#f32[word + i] = value.f32
-    })
-    const { device } = this.#gpu
-    const entries: GPUBindGroupEntry[] = [{ binding: 0, resource: { buffer: this.#uniforms, size: SLOT } }]
-    buffers.forEach((view, i) => {
-      // Whole vec4s: every view has room up to its next 256-byte border.
-      const size = Math.ceil(view.size / 16) * 16
-      entries.push({ binding: i + 1, resource: { buffer: view.buffer, offset: view.offset, size } })
-    })
+    fillUniforms(this.#views, (this.#slots * SLOT) / 4, uniforms, this.variables)
+    const entries = entriesOf(this.#uniforms, buffers)
     this.#pass ??= this.#encoding().beginComputePass()
     this.#pass.setPipeline(kernel.pipeline)
-    this.#pass.setBindGroup(0, device.createBindGroup({ layout: kernel.layout, entries }), [this.#slots * SLOT])
+    const group = this.#gpu.device.createBindGroup({ layout: kernel.layout, entries })
+    this.#pass.setBindGroup(0, group, [this.#slots * SLOT])
     this.#pass.dispatchWorkgroups(x, y, z)
     this.#slots++
     this.#dispatches++
   }
 
-  /** Copies the first `bytes` (a multiple of 4; all by default) of `from` to the start of `to`. */
   copy(from: BufferView, to: BufferView, bytes = from.size): void {
     this.#encodingOutsidePass().copyBufferToBuffer(from.buffer, from.offset, to.buffer, to.offset, bytes)
   }
 
-  /** Fills `view` with zero bytes. */
   clear(view: BufferView): void {
     this.#encodingOutsidePass().clearBuffer(view.buffer, view.offset, Math.ceil(view.size / 4) * 4)
+  }
+
+  scratch(bytes: number, label?: string): PooledBuffer {
+    return this.#gpu.pool.allocate(bytes, label)
+  }
+
+  /** The pool may lend the buffers again at once: later users run after what is recorded here. */
+  release(...buffers: readonly (PooledBuffer | undefined)[]): void {
+    for (const buffer of buffers) if (buffer) this.#gpu.pool.release(buffer)
   }
 
   /** The bytes of `view` as they are at this point of the recording. Resolves some time after `submit`. */

@@ -1,9 +1,9 @@
 /** Owns a stage's flat f32 vector on the GPU: cut into buffers that can each be bound, addressed as if it were one. */
 import type { BufferPool, BufferView, PooledBuffer } from '../gpu/buffers.ts'
-import type { Recorder } from '../gpu/kernel.ts'
+import type { Recorder, Recording } from '../gpu/kernel.ts'
 import { fail } from '../protocol/errors.ts'
 import type { Shard } from '../protocol/routing.ts'
-import type { StageLayout, TensorSpec } from './layout.ts'
+import type { StageLayout } from './layout.ts'
 
 interface Segment extends Shard {
   readonly buffer: PooledBuffer
@@ -20,15 +20,17 @@ export interface Piece {
 export function segmentsOf(layout: StageLayout, mostBytes: number): Shard[] {
   const segments: Shard[] = []
   let offset = 0
-  layout.tensors.forEach((tensor, i) => {
-    if (tensor.length * 4 > mostBytes) {
+  // Joined tensors are bound as one.
+  const starts = layout.tensors.filter(({ joined }) => !joined)
+  starts.forEach((tensor, i) => {
+    const end = starts[i + 1]?.offset ?? layout.length
+    if ((end - tensor.offset) * 4 > mostBytes) {
       fail(
         'gpu.limits',
-        `${tensor.name} takes ${tensor.length * 4} bytes; this device binds at most ${mostBytes}.`,
+        `${tensor.name} takes ${(end - tensor.offset) * 4} bytes; this device binds at most ${mostBytes}.`,
         'Use a device with larger limits, or a smaller vocabulary or width.',
       )
     }
-    const end = layout.tensors[i + 1]?.offset ?? layout.length
     if ((end - offset) * 4 > mostBytes && tensor.offset > offset) {
       segments.push({ offset, length: tensor.offset - offset })
       offset = tensor.offset
@@ -51,9 +53,9 @@ export class FlatVector {
     }))
   }
 
-  /** The whole of one tensor. */
-  tensor({ offset, length }: TensorSpec): BufferView {
-    return this.pieces({ offset, length })[0]!.view
+  /** A range that lies in one buffer: a tensor with what is joined to it, or with its padding. */
+  view(range: Shard): BufferView {
+    return this.pieces(range)[0]!.view
   }
 
   pieces({ offset, length }: Shard): Piece[] {
@@ -68,7 +70,7 @@ export class FlatVector {
     return pieces
   }
 
-  clear(recorder: Recorder): void {
+  clear(recorder: Recording): void {
     for (const { buffer } of this.#segments) recorder.clear(buffer)
   }
 

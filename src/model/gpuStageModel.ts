@@ -1,22 +1,21 @@
 /** Owns one stage of a model on a GPU: the StageModel that production runs. */
-import type { PooledBuffer } from '../gpu/buffers.ts'
 import type { GpuContext } from '../gpu/device.ts'
 import { Recorder } from '../gpu/kernel.ts'
+import type { Variables } from '../gpu/kernel.ts'
+import { tokenSegments } from '../gpu/kernels/embedding.ts'
+import type { TokenSegments } from '../gpu/kernels/embedding.ts'
 import { SkeinError, fail } from '../protocol/errors.ts'
 import type { RunConfig } from '../protocol/runConfig.ts'
 import type { StageInput, StageModel } from '../stage/model.ts'
-import { backwardLayers } from './backward.ts'
-import { forwardLayers, releaseActivations } from './forward.ts'
-import type { StageActivations } from './forward.ts'
-import { lossOf } from './head.ts'
 import { stageLayouts } from './layout.ts'
-import { activationBytes } from './memory.ts'
-import { giveBack, lend } from './stageContext.ts'
-import type { StageContext } from './stageContext.ts'
-import * as stageInput from './stageInput.ts'
-import type { InputTrace } from './stageInput.ts'
+import { activationBytes, microbatchRows } from './memory.ts'
+import type { Stage } from './stageContext.ts'
+import { copyInput, inputRows, inputValues } from './stageInput.ts'
 import { stageKernels } from './stageKernels.ts'
-import { lendVectors, recordUpdate, reduceContributions, releaseVectors } from './stageVectors.ts'
+import { StagePasses } from './stagePasses.ts'
+import type { Slot } from './stagePasses.ts'
+import { StagePlans } from './stagePlans.ts'
+import { lendVectors, reduceContributions, releaseVectors, updateRange } from './stageVectors.ts'
 
 export interface GpuStageSpec {
   readonly config: RunConfig
@@ -43,19 +42,14 @@ export interface GpuStageModel extends StageModel {
   readonly work: WorkCounts
 }
 
-/** What backward needs of a microbatch. */
-interface Kept {
-  readonly rows: number
-  readonly activations: StageActivations
-  readonly trace: InputTrace
-}
-
-/** A microbatch between its forward and its backward: kept whole, or only its input. */
-type Pending = Kept | { readonly input: StageInput }
+/** A microbatch between its forward and its backward: its activations in a slot, or only its input. */
+type Pending =
+  | { readonly slot: Slot; readonly rows: number; readonly segments: TokenSegments | null }
+  | { readonly input: StageInput }
 
 /**
- * Compiles the stage's kernels and lends its memory; parameters and moments are zero until `write`.
- * Throws `gpu.out_of_memory`, `gpu.limits`, `gpu.shader` or `gpu.lost`, and then leaves nothing lent behind.
+ * Compiles the stage's kernels, lends its memory and records the plans of training; parameters and moments are zero until
+ * `write`. Throws `gpu.out_of_memory`, `gpu.limits`, `gpu.shader` or `gpu.lost`, and then leaves nothing lent behind.
  */
 export async function createGpuStageModel(
   gpu: GpuContext,
@@ -67,51 +61,59 @@ export async function createGpuStageModel(
   const layout = stageLayouts(config.model, config.stages)[spec.stage]
   if (!layout) throw new RangeError(`No stage ${spec.stage} among ${config.stages}.`)
   const recorder = new Recorder(gpu)
-  const vectors = lendVectors(gpu, layout, recorder)
+  const vectors = lendVectors(gpu, layout, config.optimizer.moments, recorder)
+  let plans: StagePlans | undefined
   try {
     recorder.submit()
     await gpu.pool.settled()
     const kernels = await stageKernels(gpu, config, layout)
-    gpu.check()
-    const stage: StageContext = { gpu, config, layout, kernels, recorder, ...vectors }
+    plans = new StagePlans(gpu, submitWork(gpu))
+    const stage: Stage = { gpu, config, layout, kernels, ...vectors }
     const budget = options.activationBudget ?? (gpu.adapter.software ? 2 ** 29 : 2 ** 30)
-    return modelOf(stage, vectors, budget)
+    const passes = new StagePasses(stage, plans, Math.floor(budget / activationBytes(config, layout)))
+    // What training needs is lent now, where a device that has no room for it can still be given less.
+    passes.prepare(microbatchRows(config))
+    await gpu.pool.settled()
+    gpu.check()
+    return modelOf(stage, vectors, plans, passes, recorder)
   } catch (caught) {
+    plans?.destroy()
     releaseVectors(vectors)
     gpu.pool.trim()
     throw caught
   }
 }
 
-function modelOf(stage: StageContext, vectors: ReturnType<typeof lendVectors>, budget: number): GpuStageModel {
-  const { gpu, config, layout, kernels, recorder } = stage
-  const { dModel, blockSize, vocabSize } = config.model
+/** Multiply-adds of one submit: well under a tenth of a second on the slowest of each kind of adapter. */
+function submitWork({ adapter }: GpuContext): number {
+  return adapter.software ? 4e8 : 2e10
+}
+
+function modelOf(
+  stage: Stage,
+  vectors: ReturnType<typeof lendVectors>,
+  plans: StagePlans,
+  passes: StagePasses,
+  recorder: Recorder,
+): GpuStageModel {
+  const { gpu, config, layout, kernels } = stage
+  const { dModel, vocabSize } = config.model
   const { gradients } = vectors
-  const perMicrobatch = activationBytes(config, layout)
   const pending = new Map<number, Pending>()
-  let keptCount = 0
   let recomputed = 0
 
-  /** Takes a microbatch out of `pending`; what it kept is the caller's to release. */
   function take(microbatch: number): Pending | undefined {
     const found = pending.get(microbatch)
     pending.delete(microbatch)
-    if (found && 'activations' in found) keptCount--
+    if (found && 'slot' in found) passes.free(found.slot)
     return found
   }
 
-  function drop(microbatch: number): void {
-    const found = take(microbatch)
-    if (!found || !('activations' in found)) return
-    releaseActivations(stage, found.activations)
-    giveBack(stage, found.trace.segments)
-  }
-
-  /** Submits what `record` recorded, waits for its result, and turns what the device reports into a SkeinError. */
-  async function run<T>(record: () => T | Promise<T>): Promise<Awaited<T>> {
+  /** Turns what the device reports while `work` runs into a SkeinError. */
+  async function run<T>(work: () => Promise<T>): Promise<T> {
     gpu.check()
     try {
-      const result = Promise.resolve(record())
+      const result = work()
       result.catch(() => undefined) // Awaited below; an allocation's failure is told first.
       recorder.submit()
       await gpu.pool.settled()
@@ -127,111 +129,108 @@ function modelOf(stage: StageContext, vectors: ReturnType<typeof lendVectors>, b
     }
   }
 
-  /** Uploads and records a forward pass over the layers. `raw` is to be given back once everything is recorded. */
-  function recordForward(input: StageInput, keep: boolean): Kept & { raw: PooledBuffer } {
-    const rows = stageInput.inputRows(stage, input)
-    const { stream, trace, raw } = stageInput.recordInput(stage, input, rows, keep)
-    return { rows, trace, raw, activations: forwardLayers(stage, stream, rows, keep) }
-  }
+  const rowsOf = (input: StageInput) => inputRows(stage, input)
+  const segmentsOf = (input: StageInput) => ('tokens' in input ? tokenSegments(input.tokens) : null)
+  const write = gpu.pool.write.bind(gpu.pool)
+  const bytesOf = (buffer: ArrayBuffer | undefined) => (buffer ? new Uint8Array(buffer) : null)
+  const sumOf = (buffer: ArrayBuffer) => new Float32Array(buffer).reduce((a, b) => a + b, 0)
 
-  function uploadTargets(input: StageInput, targets: Uint32Array): PooledBuffer {
-    if (targets.length !== stageInput.inputRows(stage, input) || targets.some((target) => target >= vocabSize)) {
-      fail('stage.input', 'The targets do not fit the input.', 'Check that the dataset suits the vocabulary.')
-    }
-    return gpu.pool.upload(targets, 'targets')
+  function checkTargets(input: StageInput, targets: Uint32Array): void {
+    if (targets.length === rowsOf(input) && targets.every((target) => target < vocabSize)) return
+    fail('stage.input', 'The targets do not fit the input.', 'Check that the dataset suits the vocabulary.')
   }
 
   return {
     layout,
     get work() {
-      return { dispatches: recorder.dispatches, submits: recorder.submits, recomputed }
+      const { dispatches, submits } = plans.work
+      return { dispatches: dispatches + recorder.dispatches, submits: submits + recorder.submits, recomputed }
     },
 
     beginStep() {
-      for (const microbatch of [...pending.keys()]) drop(microbatch)
+      for (const microbatch of [...pending.keys()]) take(microbatch)
       gradients.clear(recorder)
       recorder.submit()
     },
 
     forward: (microbatch, input) =>
-      run(() => {
-        drop(microbatch)
-        const keep = (keptCount + 1) * perMicrobatch <= budget
-        const { raw, ...state } = recordForward(input, keep)
-        const bytes = stageInput.recordEncoded(stage, state.activations.output, state.rows)
-        giveBack(stage, raw)
-        if (keep) keptCount++
-        else releaseActivations(stage, state.activations)
-        pending.set(microbatch, keep ? state : { input: stageInput.copyInput(input) })
-        return bytes
+      run(async () => {
+        take(microbatch)
+        const rows = rowsOf(input)
+        const slot = passes.reserve(rows)
+        const forward = slot ? passes.forward(slot) : passes.forwardOnly(rows)
+        write(forward.inputs.raw, inputValues(input))
+        const output = plans.run(forward)
+        pending.set(microbatch, slot ? { slot, rows, segments: segmentsOf(input) } : { input: copyInput(input) })
+        return new Uint8Array((await output)[0]!)
       }),
 
     backward: (microbatch, outputGradient) =>
-      run(() => {
+      run(async () => {
         const found = take(microbatch) ?? unknownMicrobatch(microbatch)
-        const shape = { rows: 'rows' in found ? found.rows : stageInput.inputRows(stage, found.input), columns: dModel }
-        if (outputGradient.length !== kernels.codec.bytes(shape)) {
+        const rows = 'rows' in found ? found.rows : rowsOf(found.input)
+        if (outputGradient.length !== kernels.codec.bytes({ rows, columns: dModel })) {
           fail('stage.input', 'The gradient does not fit the output.', 'The run goes back to its last checkpoint.')
         }
-        const encoded = gpu.pool.upload(outputGradient, 'output gradient')
-        const again = 'input' in found ? recordForward(found.input, true) : undefined
+        const again = 'input' in found ? found.input : null
         if (again) recomputed++
-        const { activations, trace, rows } = again ?? (found as Kept)
-        const dOutput = lend(stage, rows, dModel, 'output gradient')
-        kernels.codec.decode(recorder, encoded, dOutput, shape, stageInput.gradientLift(stage))
-        const dInput = backwardLayers(stage, activations, dOutput)
-        const bytes = stageInput.recordInputGradient(stage, trace, dInput, rows)
-        giveBack(stage, encoded, again?.raw)
-        return bytes
+        const plan = 'slot' in found ? passes.backward(found.slot) : passes.recompute(rows)
+        const segments = 'slot' in found ? found.segments : segmentsOf(found.input)
+        if (again) write(plan.inputs.raw!, inputValues(again))
+        write(plan.inputs.gradient, outputGradient)
+        if (segments) write(plan.inputs.segments!, segments.words)
+        return bytesOf((await plans.run(plan, variablesOf(segments)))[0])
       }),
 
     forwardBackward: (_microbatch, input, targets) =>
       run(async () => {
-        const labels = uploadTargets(input, targets)
-        const { rows, trace, activations, raw } = recordForward(input, true)
-        const scale = 1 / (config.batch * blockSize)
-        const { lossSum, dStream } = lossOf(stage, activations.output, labels, rows, scale)
-        const dInput = backwardLayers(stage, activations, dStream!)
-        const bytes = stageInput.recordInputGradient(stage, trace, dInput, rows)
-        giveBack(stage, raw, labels)
-        const [loss, inputGradient] = await Promise.all([lossSum, bytes])
-        return { lossSum: loss, inputGradient }
+        checkTargets(input, targets)
+        const plan = passes.train(rowsOf(input))
+        const segments = segmentsOf(input)
+        write(plan.inputs.raw, inputValues(input))
+        write(plan.inputs.targets, targets)
+        if (segments) write(plan.inputs.segments!, segments.words)
+        const [losses, inputGradient] = await plans.run(plan, variablesOf(segments))
+        return { lossSum: sumOf(losses!), inputGradient: bytesOf(inputGradient) }
       }),
 
     evaluate: (input, targets) =>
-      run(() => {
-        const labels = uploadTargets(input, targets)
-        const { rows, activations, raw } = recordForward(input, false)
-        const { lossSum } = lossOf(stage, activations.output, labels, rows, null)
-        releaseActivations(stage, activations)
-        giveBack(stage, raw, labels)
-        return lossSum
+      run(async () => {
+        checkTargets(input, targets)
+        const plan = passes.evaluate(rowsOf(input))
+        write(plan.inputs.raw, inputValues(input))
+        write(plan.inputs.targets, targets)
+        return sumOf((await plans.run(plan))[0]!)
       }),
 
     forwardOnly: (input) =>
-      run(() => {
-        const { rows, activations, raw } = recordForward(input, false)
-        const bytes = stageInput.recordEncoded(stage, activations.output, rows)
-        releaseActivations(stage, activations)
-        giveBack(stage, raw)
-        return bytes
+      run(async () => {
+        const plan = passes.forwardOnly(rowsOf(input))
+        write(plan.inputs.raw, inputValues(input))
+        return new Uint8Array((await plans.run(plan))[0]!)
       }),
 
     readGradient: (range) => run(() => gradients.read(recorder, range)),
     reduceGradient: (range, contributions) =>
-      run(() => reduceContributions(gpu, kernels, recorder, gradients, range, contributions)),
+      run(() => reduceContributions(gpu, kernels, plans, gradients, range, contributions)),
     update: (range, step) =>
-      run(() => recordUpdate(kernels, recorder, vectors, range, layout.decayLength, config.optimizer, step)),
+      run(() => updateRange(kernels, plans, vectors, range, step)),
     read: (kind, range) => run(() => vectors[kind].read(recorder, range)),
     write: (kind, offset, values) => vectors[kind].write(offset, values),
 
     destroy() {
-      for (const microbatch of [...pending.keys()]) drop(microbatch)
+      pending.clear()
+      passes.destroy()
+      plans.destroy()
       releaseVectors(vectors)
-      giveBack(stage, kernels.ropeTable)
+      gpu.pool.release(kernels.ropeTable)
       gpu.pool.trim()
     },
   }
+}
+
+function variablesOf(segments: TokenSegments | null): Variables {
+  return segments ? { distinct: segments.distinct } : {}
 }
 
 function unknownMicrobatch(microbatch: number): never {

@@ -10,6 +10,12 @@ import type { ModelConfig } from '../protocol/runConfig.ts'
 /** Tensors start at multiples of 64 elements (256 bytes), where WebGPU allows a storage binding to start. */
 export const TENSOR_ALIGNMENT = 64
 
+/**
+ * The head's rows are padded with zero rows to a multiple of this, so that a vocabulary of any size gives products whose
+ * sides are whole vectors and whole tiles. Padding is no part of a tensor: it is neither initialised nor exported.
+ */
+export const VOCABULARY_PADDING = 16
+
 export interface TensorSpec {
   /** The Hugging Face Llama name, such as `model.layers.3.self_attn.q_proj.weight`. */
   readonly name: string
@@ -17,6 +23,8 @@ export interface TensorSpec {
   readonly shape: readonly number[]
   /** Elements from the start of the stage's flat vector. */
   readonly offset: number
+  /** Lies right behind the tensor before it, without a gap: one product computes with both (Q, K, V; gate and up). */
+  readonly joined: boolean
   readonly length: number
   /** Standard deviation of the initial normal, or `ones` for norms. */
   readonly init: number | 'ones'
@@ -46,6 +54,19 @@ export function layersPerStage(layers: number, stages: number): number[] {
 
 const align = (n: number) => Math.ceil(n / TENSOR_ALIGNMENT) * TENSOR_ALIGNMENT
 
+/** Rows of the head, and columns of the logits, as they lie in memory. */
+export function paddedVocabulary({ vocabSize }: Pick<ModelConfig, 'vocabSize'>): number {
+  return Math.ceil(vocabSize / VOCABULARY_PADDING) * VOCABULARY_PADDING
+}
+
+interface Placement {
+  readonly joined?: boolean
+  /** Rows to leave room for, where they are more than the tensor has. */
+  readonly rows?: number
+}
+
+type Matrix = [name: string, shape: number[], init: number, placement?: Placement]
+
 /** The layouts of all stages. A config that passed `validateRunConfig` cannot make it throw. */
 export function stageLayouts(model: ModelConfig, stages: number): StageLayout[] {
   const { dModel: d, ffn, vocabSize } = model
@@ -58,36 +79,40 @@ export function stageLayouts(model: ModelConfig, stages: number): StageLayout[] 
   return layersPerStage(model.layers, stages).map((layerCount, stage) => {
     const hasEmbedding = stage === 0
     const hasHead = stage === stages - 1
-    const matrices: [string, number[], number][] = []
+    const matrices: Matrix[] = []
     const norms: string[] = []
-    if (hasEmbedding) matrices.push(['model.embed_tokens.weight', [vocabSize, d], std])
+    const vocabularyRows = paddedVocabulary(model)
+    if (hasEmbedding) matrices.push(['model.embed_tokens.weight', [vocabSize, d], std, { rows: vocabularyRows }])
     for (let layer = firstLayer; layer < firstLayer + layerCount; layer++) {
       const p = `model.layers.${layer}`
       matrices.push(
         [`${p}.self_attn.q_proj.weight`, [d, d], std],
-        [`${p}.self_attn.k_proj.weight`, [kvDim, d], std],
-        [`${p}.self_attn.v_proj.weight`, [kvDim, d], std],
+        [`${p}.self_attn.k_proj.weight`, [kvDim, d], std, { joined: true }],
+        [`${p}.self_attn.v_proj.weight`, [kvDim, d], std, { joined: true }],
         [`${p}.self_attn.o_proj.weight`, [d, d], residualStd],
         [`${p}.mlp.gate_proj.weight`, [ffn, d], std],
-        [`${p}.mlp.up_proj.weight`, [ffn, d], std],
+        [`${p}.mlp.up_proj.weight`, [ffn, d], std, { joined: true }],
         [`${p}.mlp.down_proj.weight`, [d, ffn], residualStd],
       )
       norms.push(`${p}.input_layernorm.weight`, `${p}.post_attention_layernorm.weight`)
     }
-    if (hasHead && !model.tieEmbeddings) matrices.push(['lm_head.weight', [vocabSize, d], std])
+    if (hasHead && !model.tieEmbeddings)
+      matrices.push(['lm_head.weight', [vocabSize, d], std, { rows: vocabularyRows }])
     if (hasHead) norms.push('model.norm.weight')
 
     const tensors: TensorSpec[] = []
-    let offset = 0
-    const place = (name: string, shape: number[], init: number | 'ones') => {
+    let end = 0
+    const place = (name: string, shape: number[], init: number | 'ones', { rows, joined = false }: Placement = {}) => {
       const length = shape.reduce((a, b) => a * b, 1)
-      tensors.push({ name, shape, offset, length, init })
-      offset = align(offset + length)
+      const offset = joined ? end : align(end)
+      tensors.push({ name, shape, offset, length, init, joined })
+      end = offset + (rows ? rows * (shape[1] ?? 1) : length)
     }
-    for (const [name, shape, init] of matrices) place(name, shape, init)
-    const decayLength = offset
+    for (const matrix of matrices) place(...matrix)
+    const decayLength = align(end)
     for (const name of norms) place(name, [d], 'ones')
-    const layout = { stage, firstLayer, layerCount, hasEmbedding, hasHead, tensors, length: offset, decayLength }
+    const length = align(end)
+    const layout = { stage, firstLayer, layerCount, hasEmbedding, hasHead, tensors, length, decayLength }
     firstLayer += layerCount
     return layout
   })

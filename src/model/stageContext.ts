@@ -1,46 +1,74 @@
-/** Owns what forward and backward share: the stage's sizes, its tensors on the GPU, and the recorder they write to. */
+/** Owns what forward and backward share: the stage's sizes, its tensors on the GPU, and the recording they write to. */
 import type { BufferView, PooledBuffer } from '../gpu/buffers.ts'
 import type { GpuContext } from '../gpu/device.ts'
-import type { Recorder } from '../gpu/kernel.ts'
-import type { MatmulForm } from '../gpu/kernels/matmul.ts'
+import type { MatmulForm, MatmulShape } from '../gpu/kernels/matmul.ts'
+import type { PlanBuilder } from '../gpu/plan.ts'
 import type { RunConfig } from '../protocol/runConfig.ts'
 import type { FlatVector } from './flatVector.ts'
-import { tensorNamed } from './layout.ts'
+import { paddedVocabulary, tensorNamed } from './layout.ts'
 import type { StageLayout } from './layout.ts'
 import type { StageKernels } from './stageKernels.ts'
 
-export interface StageContext {
+/** A stage as it lies on its device. */
+export interface Stage {
   readonly gpu: GpuContext
   readonly config: RunConfig
   readonly layout: StageLayout
   readonly kernels: StageKernels
-  readonly recorder: Recorder
   readonly parameters: FlatVector
   readonly gradients: FlatVector
+}
+
+/** A stage while one of its plans is recorded. */
+export interface StageContext extends Stage {
+  readonly recorder: PlanBuilder
 }
 
 export const HEAD_NORM = 'model.norm.weight'
 export const EMBEDDING = 'model.embed_tokens.weight'
 
-export function headWeight({ config }: StageContext): string {
-  return config.model.tieEmbeddings ? EMBEDDING : 'lm_head.weight'
+/** The tensors of a layer that one product computes with, by the name of the first, without `.weight`. */
+const JOINED: Readonly<Record<string, readonly string[]>> = {
+  'self_attn.q_proj': ['self_attn.q_proj', 'self_attn.k_proj', 'self_attn.v_proj'],
+  'mlp.gate_proj': ['mlp.gate_proj', 'mlp.up_proj'],
 }
 
-export function parameter(stage: StageContext, name: string): BufferView {
-  return stage.parameters.tensor(tensorNamed(stage.layout, name))
+function layerRange({ layout }: Stage, layer: number, name: string) {
+  const parts = (JOINED[name] ?? [name]).map((part) => tensorNamed(layout, `model.layers.${layer}.${part}.weight`))
+  return { offset: parts[0]!.offset, length: parts.reduce((sum, { length }) => sum + length, 0) }
 }
 
-export function gradient(stage: StageContext, name: string): BufferView {
-  return stage.gradients.tensor(tensorNamed(stage.layout, name))
+/** A layer's tensor, with what is joined to it, among the parameters. */
+export function layerParameter(stage: Stage, layer: number, name: string): BufferView {
+  return stage.parameters.view(layerRange(stage, layer, name))
 }
 
-/** Lends an f32 [rows, columns] buffer. */
-export function lend({ gpu }: StageContext, rows: number, columns: number, label: string): PooledBuffer {
-  return gpu.pool.allocate(rows * columns * 4, label)
+export function layerGradient(stage: Stage, layer: number, name: string): BufferView {
+  return stage.gradients.view(layerRange(stage, layer, name))
 }
 
-export function giveBack({ gpu }: StageContext, ...buffers: readonly (PooledBuffer | undefined)[]): void {
-  for (const buffer of buffers) if (buffer) gpu.pool.release(buffer)
+export function parameter(stage: Stage, name: string): BufferView {
+  return stage.parameters.view(tensorNamed(stage.layout, name))
+}
+
+export function gradient(stage: Stage, name: string): BufferView {
+  return stage.gradients.view(tensorNamed(stage.layout, name))
+}
+
+/** The head's matrix [padded vocabulary, d] among `parameters` or `gradients`. */
+export function headMatrix(stage: Stage, vector: 'parameters' | 'gradients'): BufferView {
+  const { model } = stage.config
+  const { offset } = tensorNamed(stage.layout, model.tieEmbeddings ? EMBEDDING : 'lm_head.weight')
+  return stage[vector].view({ offset, length: paddedVocabulary(model) * model.dModel })
+}
+
+/** Lends an f32 [rows, columns] buffer for the rest of the recording, or until it is given back. */
+export function lend({ recorder }: StageContext, rows: number, columns: number, label: string): PooledBuffer {
+  return recorder.scratch(rows * columns * 4, label)
+}
+
+export function giveBack({ recorder }: StageContext, ...buffers: readonly (PooledBuffer | undefined)[]): void {
+  recorder.release(...buffers)
 }
 
 export interface Product {
@@ -52,28 +80,21 @@ export interface Product {
   readonly n: number
   readonly k: number
   readonly accumulate?: boolean
+  /** c = residual + a·b, f32 [m, n]. */
+  readonly residual?: BufferView
+  /** Receives silu(gate)·up where c [m, n] holds gate and up side by side, f32 [m, n/2]. */
+  readonly gated?: BufferView
 }
 
 export function multiply({ kernels, recorder }: StageContext, product: Product): void {
-  const { form, a, b, c, m, n, k, accumulate = false } = product
-  kernels.matmul.record(recorder, { form, m, n, k }, { a, b, c }, accumulate)
-}
-
-/**
- * One submit should stay well under the seconds after which a watchdog resets the device, and under the tenth of one
- * in which the page gets no frame: in multiply-adds, for the slowest of each kind of adapter.
- */
-const SUBMIT_WORK = { software: 4e8, hardware: 2e10 }
-
-/** Submits at a layer's border when `work` multiply-adds since the last submit are enough; returns what is left. */
-export function submitIfLong({ gpu, recorder }: StageContext, work: number): number {
-  if (work < (gpu.adapter.software ? SUBMIT_WORK.software : SUBMIT_WORK.hardware)) return work
-  recorder.submit()
-  return 0
-}
-
-/** Multiply-adds of one layer's forward pass. */
-export function layerWork({ config }: StageContext, rows: number): number {
-  const { dModel: d, heads, kvHeads, ffn, blockSize } = config.model
-  return rows * (2 * d * d + 2 * d * (d / heads) * kvHeads + 3 * d * ffn + d * blockSize)
+  const { form, a, b, c, m, n, k, accumulate = false, residual, gated } = product
+  const epilogue = residual ? 'residual' : gated ? 'swiglu' : undefined
+  const shape: MatmulShape = epilogue ? { form, m, n, k, epilogue } : { form, m, n, k }
+  kernels.matmul.record(
+    recorder,
+    shape,
+    { a, b, c, ...(residual && { residual }), ...(gated && { gated }) },
+    accumulate,
+  )
+  recorder.spent(m * n * k)
 }

@@ -1,25 +1,25 @@
-/** Owns what enters a stage: checks it, puts it on the GPU as the residual stream, and takes its gradient back out. */
-import type { PooledBuffer } from '../gpu/buffers.ts'
+/** Owns what enters a stage: checks it, makes it the residual stream, and takes the stream's gradient back out. */
 import { encodedRows } from '../codec/size.ts'
-import { tokenSegments } from '../gpu/kernels/embedding.ts'
+import type { BufferView, PooledBuffer } from '../gpu/buffers.ts'
+import { segmentWords } from '../gpu/kernels/embedding.ts'
 import { fail } from '../protocol/errors.ts'
 import type { StageInput } from '../stage/model.ts'
+import type { Keeping } from './forward.ts'
 import { EMBEDDING, gradient, giveBack, lend, parameter } from './stageContext.ts'
-import type { StageContext } from './stageContext.ts'
-
-/** Token ids with the places they stand at, on the GPU; nothing where the input was a boundary tensor. */
-export interface InputTrace {
-  readonly segments: PooledBuffer | undefined
-  readonly distinct: number
-}
+import type { Stage, StageContext } from './stageContext.ts'
 
 /** A copy that stays good when the sender's buffer is reused or transferred. */
 export function copyInput(input: StageInput): StageInput {
   return 'tokens' in input ? { tokens: input.tokens.slice() } : { boundary: input.boundary.slice() }
 }
 
+/** The words or bytes of an input, as they are written to the GPU. */
+export function inputValues(input: StageInput): Uint32Array | Uint8Array {
+  return 'tokens' in input ? input.tokens : input.boundary
+}
+
 /** Rows of an input. Throws `stage.input` if it is no whole number of sequences, or not what this stage takes. */
-export function inputRows({ config, layout }: StageContext, input: StageInput): number {
+export function inputRows({ config, layout }: Stage, input: StageInput): number {
   const { blockSize, dModel, vocabSize } = config.model
   const wrong = (message: string) =>
     fail(
@@ -38,64 +38,69 @@ export function inputRows({ config, layout }: StageContext, input: StageInput): 
   return rows
 }
 
-/** Uploads now and records the rest: returns the residual stream [rows, d] and, with `keep`, what backward needs. */
-export function recordInput(stage: StageContext, input: StageInput, rows: number, keep: boolean) {
-  const { gpu, kernels, recorder, config } = stage
+/** Records the way of an input to the residual stream [rows, d], which `keeping` lends. `raw` is to be written before a run. */
+export function recordInput(stage: StageContext, rows: number, keeping: Keeping) {
+  const { kernels, recorder, config, layout } = stage
   const { dModel: d } = config.model
-  // Written before anything is recorded: writes run ahead of recorded work.
-  const segmented = keep && 'tokens' in input ? tokenSegments(input.tokens) : undefined
-  const segments = segmented && gpu.pool.upload(segmented.words, 'token segments')
-  const raw = gpu.pool.upload('tokens' in input ? input.tokens : input.boundary, 'stage input')
-  const stream = lend(stage, rows, d, 'stage input')
-  if ('tokens' in input) {
+  const shape = { rows, columns: d }
+  const raw = recorder.input(layout.hasEmbedding ? rows * 4 : kernels.codec.bytes(shape), 'stage input')
+  const stream = keeping.lend(rows, d, 'stage input')
+  if (layout.hasEmbedding) {
     kernels.embedding!.forward(recorder, { tokens: raw, table: parameter(stage, EMBEDDING), out: stream }, { rows })
   } else {
-    kernels.codec.decode(recorder, raw, stream, { rows, columns: d })
+    kernels.codec.decode(recorder, raw, stream, shape)
   }
-  const trace: InputTrace = { segments, distinct: segmented?.distinct ?? 0 }
-  return { stream, trace, raw }
+  return { stream, raw }
 }
 
 /** Gradients of a mean over the batch are tiny: lifted by this power of two they fit a half float's range. */
-export function gradientLift({ config }: StageContext): number {
+export function gradientLift({ config }: Stage): number {
   return 2 ** Math.round(Math.log2(config.batch * config.model.blockSize))
 }
 
+/** Room for `tokenSegments` of the input, which backward of the first stage needs; nothing elsewhere. */
+export function lendSegments({ recorder, layout }: StageContext, rows: number): PooledBuffer | null {
+  return layout.hasEmbedding ? recorder.input(segmentWords(rows) * 4, 'token segments') : null
+}
+
 /**
- * Ends a backward pass: at the first stage adds to the embedding's gradient (null), elsewhere encodes the gradient of the
- * input; the bytes come some time after the submit. Releases `dInput` and the trace.
+ * Ends a backward pass: at the first stage adds to the embedding's gradient, with the u32 variable `distinct`; elsewhere
+ * returns the encoded gradient of the input. Releases `dInput`.
  */
 export function recordInputGradient(
   stage: StageContext,
-  trace: InputTrace,
+  segments: PooledBuffer | null,
   dInput: PooledBuffer,
   rows: number,
-): Promise<Uint8Array<ArrayBuffer>> | null {
-  const { kernels, recorder } = stage
-  let bytes: Promise<Uint8Array<ArrayBuffer>> | null = null
-  if (trace.segments) {
-    const tensors = { segments: trace.segments, dOut: dInput, tableGradient: gradient(stage, EMBEDDING) }
-    kernels.embedding!.backward(recorder, tensors, { distinct: trace.distinct })
-  } else {
-    bytes = recordEncoded(stage, dInput, rows, gradientLift(stage))
+): BufferView | null {
+  const { kernels, recorder, config } = stage
+  if (!segments) {
+    const encoded = recordEncoded(stage, dInput, rows, gradientLift(stage))
+    giveBack(stage, dInput)
+    return encoded
   }
-  giveBack(stage, trace.segments, dInput)
-  return bytes
+  const tensors = { segments, dOut: dInput, tableGradient: gradient(stage, EMBEDDING) }
+  kernels.embedding!.backward(recorder, tensors, { rows: Math.min(rows, config.model.vocabSize) })
+  giveBack(stage, dInput)
+  return null
 }
 
-/** Encodes `values` [rows, d] with the run's codec and reads the bytes back. */
-export function recordEncoded(
-  stage: StageContext,
-  values: PooledBuffer,
-  rows: number,
-  scale = 1,
-): Promise<Uint8Array<ArrayBuffer>> {
-  const { gpu, kernels, recorder, config } = stage
+/** Encodes `values` [rows, d] with the run's codec, into scratch that stays until the end of the plan. */
+export function recordEncoded(stage: StageContext, values: PooledBuffer, rows: number, scale = 1): BufferView {
+  const { kernels, recorder, config } = stage
   const shape = { rows, columns: config.model.dModel }
   const bytes = kernels.codec.bytes(shape)
-  const encoded = gpu.pool.allocate(bytes, 'encoded boundary')
+  const encoded = recorder.scratch(bytes, 'encoded boundary')
   kernels.codec.encode(recorder, values, encoded, shape, scale)
-  const read = recorder.read({ ...encoded, size: bytes })
-  gpu.pool.release(encoded)
-  return read.then((buffer) => new Uint8Array(buffer))
+  return { ...encoded, size: bytes }
+}
+
+/** Records the decoding of an output's gradient; `raw` is to be written before a run. */
+export function recordOutputGradient(stage: StageContext, rows: number) {
+  const { kernels, recorder, config } = stage
+  const shape = { rows, columns: config.model.dModel }
+  const raw = recorder.input(kernels.codec.bytes(shape), 'output gradient')
+  const dOutput = lend(stage, rows, shape.columns, 'output gradient')
+  kernels.codec.decode(recorder, raw, dOutput, shape, gradientLift(stage))
+  return { raw, dOutput }
 }

@@ -5,17 +5,13 @@ import { tuneMatmul } from '../gpu/autotune.ts'
 import type { Matmul } from '../gpu/autotune.ts'
 import type { PooledBuffer } from '../gpu/buffers.ts'
 import type { GpuContext } from '../gpu/device.ts'
-import { adamwKernels } from '../gpu/kernels/adamw.ts'
-import type { AdamwKernels } from '../gpu/kernels/adamw.ts'
-import { addKernels } from '../gpu/kernels/add.ts'
-import type { AddKernels } from '../gpu/kernels/add.ts'
-import { attentionKernels } from '../gpu/kernels/attention.ts'
-import type { AttentionKernels } from '../gpu/kernels/attention.ts'
+import { attentionKernels } from '../gpu/kernels/attentionQkv.ts'
+import type { AttentionKernels } from '../gpu/kernels/attentionQkv.ts'
 import { crossEntropyKernels } from '../gpu/kernels/crossEntropy.ts'
 import type { CrossEntropyKernels } from '../gpu/kernels/crossEntropy.ts'
 import { embeddingKernels } from '../gpu/kernels/embedding.ts'
 import type { EmbeddingKernels } from '../gpu/kernels/embedding.ts'
-import type { MatmulShape } from '../gpu/kernels/matmul.ts'
+import type { MatmulEpilogue, MatmulShape } from '../gpu/kernels/matmul.ts'
 import { reduceKernels } from '../gpu/kernels/reduce.ts'
 import type { ReduceKernels } from '../gpu/kernels/reduce.ts'
 import { rmsNormKernels } from '../gpu/kernels/rmsNorm.ts'
@@ -25,8 +21,11 @@ import type { RopeKernels } from '../gpu/kernels/rope.ts'
 import { swigluKernels } from '../gpu/kernels/swiglu.ts'
 import type { SwigluKernels } from '../gpu/kernels/swiglu.ts'
 import type { RunConfig } from '../protocol/runConfig.ts'
+import { paddedVocabulary } from './layout.ts'
 import type { StageLayout } from './layout.ts'
 import { logitRows, microbatchRows } from './memory.ts'
+import { optimizerProducts, stageOptimizer } from './optimizer.ts'
+import type { StageOptimizer } from './optimizer.ts'
 
 export interface StageKernels {
   readonly matmul: Matmul
@@ -34,8 +33,7 @@ export interface StageKernels {
   readonly swiglu: SwigluKernels
   readonly attention: AttentionKernels
   readonly rope: RopeKernels
-  readonly add: AddKernels
-  readonly adamw: AdamwKernels
+  readonly optimizer: StageOptimizer
   readonly reduce: ReduceKernels
   readonly codec: CodecKernels
   /** The first stage's. */
@@ -48,43 +46,44 @@ export interface StageKernels {
 
 /** Compiles and measures; takes seconds where the driver is slow. Throws `gpu.shader` and `gpu.lost`. */
 export async function stageKernels(gpu: GpuContext, config: RunConfig, layout: StageLayout): Promise<StageKernels> {
-  const { dModel: d, heads, kvHeads, blockSize, ropeTheta } = config.model
+  const { dModel: d, heads, kvHeads, ffn, blockSize, ropeTheta } = config.model
   const headDim = d / heads
-  const [rmsNorm, swiglu, attention, rope, add, adamw, reduce, codec, embedding, crossEntropy] = await Promise.all([
+  const [rmsNorm, swiglu, attention, rope, reduce, codec, embedding, crossEntropy] = await Promise.all([
     rmsNormKernels(gpu),
-    swigluKernels(gpu),
+    swigluKernels(gpu, { ffn }),
     attentionKernels(gpu, { heads, kvHeads, headDim }),
     ropeKernels(gpu, { headDim }),
-    addKernels(gpu),
-    adamwKernels(gpu),
     reduceKernels(gpu),
     codecKernels(gpu, config.codec),
     layout.hasEmbedding ? embeddingKernels(gpu, { d }) : null,
     layout.hasHead ? crossEntropyKernels(gpu) : null,
   ])
   // Alone, so that nothing else compiles while it measures.
-  const matmul = await tuneMatmul(gpu, matmulShapes(config, layout))
+  const matmul = await tuneMatmul(gpu, [
+    ...matmulShapes(config, layout),
+    ...optimizerProducts(layout, config.optimizer),
+  ])
+  const optimizer = await stageOptimizer(gpu, config.optimizer, layout, matmul)
   const table = gpu.pool.upload(ropeTable(blockSize, headDim, ropeTheta), 'rope table')
-  const common = { matmul, rmsNorm, swiglu, attention, rope, add, adamw, reduce, codec }
+  const common = { matmul, rmsNorm, swiglu, attention, rope, optimizer, reduce, codec }
   return { ...common, embedding, crossEntropy, ropeTable: table }
 }
 
-/** Every product a stage computes: for each weight [out, in] the output, the input's gradient and the weight's. */
+/** Every product of forward and backward: for each weight [out, in] the output, the input's gradient and the weight's. */
 export function matmulShapes(config: RunConfig, layout: StageLayout): MatmulShape[] {
-  const { dModel: d, heads, kvHeads, ffn, vocabSize } = config.model
-  const kv = (d / heads) * kvHeads
+  const { dModel: d, heads, kvHeads, ffn } = config.model
   const rows = microbatchRows(config)
-  const products = (tokens: number, outputs: number, inputs: number): MatmulShape[] => [
-    { form: 'nt', m: tokens, n: outputs, k: inputs },
+  const products = (tokens: number, outputs: number, inputs: number, epilogue?: MatmulEpilogue): MatmulShape[] => [
+    { form: 'nt', m: tokens, n: outputs, k: inputs, ...(epilogue && { epilogue }) },
     { form: 'nn', m: tokens, n: inputs, k: outputs },
     { form: 'tn', m: outputs, n: inputs, k: tokens },
   ]
-  const layer: readonly (readonly [number, number])[] = [
-    [d, d],
-    [kv, d],
-    [ffn, d],
-    [d, ffn],
+  const layer = [
+    ...products(rows, d + 2 * (d / heads) * kvHeads, d),
+    ...products(rows, d, d, 'residual'),
+    ...products(rows, 2 * ffn, d, 'swiglu'),
+    ...products(rows, d, ffn, 'residual'),
   ]
-  const shapes = layer.flatMap(([outputs, inputs]) => products(rows, outputs, inputs))
-  return layout.hasHead ? [...shapes, ...products(logitRows(config, rows), vocabSize, d)] : shapes
+  if (!layout.hasHead) return layer
+  return [...layer, ...products(logitRows(config, rows), paddedVocabulary(config.model), d)]
 }

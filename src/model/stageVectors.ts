@@ -1,29 +1,40 @@
 /** Owns a stage's four flat vectors on the GPU, and what is done to them between two steps: reduce and update. */
 import type { GpuContext } from '../gpu/device.ts'
 import type { Recorder } from '../gpu/kernel.ts'
+import type { MomentStorage } from '../gpu/kernels/adamw.ts'
+import { squarePartials } from '../gpu/kernels/reduce.ts'
 import type { Shard } from '../protocol/routing.ts'
-import type { OptimizerConfig } from '../protocol/runConfig.ts'
-import type { UpdateParameters, VectorKind } from '../stage/model.ts'
+import type { UpdateParameters } from '../stage/model.ts'
 import { FlatVector } from './flatVector.ts'
 import type { StageLayout } from './layout.ts'
+import { momentVector } from './optimizerMoments.ts'
+import type { MomentVector } from './optimizerMoments.ts'
 import type { StageKernels } from './stageKernels.ts'
+import type { StagePlans } from './stagePlans.ts'
 
-export type StageVectors = Readonly<Record<VectorKind | 'gradients', FlatVector>>
+export interface StageVectors {
+  readonly parameters: FlatVector
+  readonly gradients: FlatVector
+  readonly firstMoment: MomentVector
+  readonly secondMoment: MomentVector
+}
 
 /** Lends the four vectors, all zero once the recorder is submitted. Throws `gpu.limits`. */
-export function lendVectors(gpu: GpuContext, layout: StageLayout, recorder: Recorder): StageVectors {
+export function lendVectors(
+  gpu: GpuContext,
+  layout: StageLayout,
+  moments: MomentStorage,
+  recorder: Recorder,
+): StageVectors {
   const most = Math.min(gpu.limits.maxStorageBufferBindingSize, gpu.limits.maxBufferSize)
-  const vector = (label: string) => {
-    const lent = new FlatVector(gpu.pool, layout, most, label)
-    lent.clear(recorder)
-    return lent
+  const vectors = {
+    parameters: new FlatVector(gpu.pool, layout, most, 'parameters'),
+    gradients: new FlatVector(gpu.pool, layout, most, 'gradients'),
+    firstMoment: momentVector(moments, gpu.pool, layout, most, 'first moment'),
+    secondMoment: momentVector(moments, gpu.pool, layout, most, 'second moment'),
   }
-  return {
-    parameters: vector('parameters'),
-    gradients: vector('gradients'),
-    firstMoment: vector('first moment'),
-    secondMoment: vector('second moment'),
-  }
+  for (const vector of Object.values(vectors)) vector.clear(recorder)
+  return vectors
 }
 
 export function releaseVectors(vectors: StageVectors): void {
@@ -34,52 +45,54 @@ export function releaseVectors(vectors: StageVectors): void {
 export async function reduceContributions(
   gpu: GpuContext,
   { reduce }: StageKernels,
-  recorder: Recorder,
+  plans: StagePlans,
   gradients: FlatVector,
   range: Shard,
   contributions: readonly Float32Array[],
 ): Promise<number> {
-  const [first, ...others] = contributions
   for (const { length } of contributions) {
     if (length !== range.length) throw new RangeError(`${length} values for a range of ${range.length}.`)
   }
+  const [first, ...others] = contributions
   const pieces = gradients.pieces(range)
   if (first) gradients.write(range.offset, first)
   for (const values of others) {
     for (const { view, start, length } of pieces) {
-      const part = values.subarray(start - range.offset, start - range.offset + length)
-      const addend = gpu.pool.upload(part, 'contribution')
-      reduce.accumulate(recorder, addend, view, length)
-      // Submitted before the buffer may be lent and written again.
-      recorder.submit()
-      gpu.pool.release(addend)
+      const adding = plans.get(`add ${start} ${length}`, (recorder) => {
+        const addend = recorder.input(length * 4, 'contribution')
+        reduce.accumulate(recorder, addend, view, length)
+        return { inputs: addend, reads: [] }
+      })
+      gpu.pool.write(adding.inputs, values.subarray(start - range.offset, start - range.offset + length))
+      await plans.run(adding)
     }
   }
-  const norms = pieces.map(({ view, length }) => reduce.squaredNorm(recorder, view, length))
-  recorder.submit()
-  return (await Promise.all(norms)).reduce((sum, norm) => sum + norm, 0)
+  const norm = plans.get(`norm ${range.offset} ${range.length}`, (recorder) => {
+    const partials = pieces.map(({ view, length }) => {
+      const size = squarePartials(length) * 4
+      const partial = { ...recorder.scratch(size, 'squares'), size }
+      reduce.squares(recorder, { values: view, partial }, length)
+      return partial
+    })
+    return { inputs: null, reads: partials }
+  })
+  // In f64 and in a fixed order, as on the GPU: equal values give equal bits on one adapter.
+  let squared = 0
+  for (const bytes of await plans.run(norm)) for (const part of new Float32Array(bytes)) squared += part
+  return squared
 }
 
-/** Records AdamW over `range`. */
-export function recordUpdate(
-  { adamw }: StageKernels,
-  recorder: Recorder,
+/** The optimizer's update over `range`. */
+export async function updateRange(
+  { optimizer }: StageKernels,
+  plans: StagePlans,
   vectors: StageVectors,
   range: Shard,
-  decayLength: number,
-  optimizer: OptimizerConfig,
   step: UpdateParameters,
-): void {
-  const gradient = vectors.gradients.pieces(range)
-  const first = vectors.firstMoment.pieces(range)
-  const second = vectors.secondMoment.pieces(range)
-  vectors.parameters.pieces(range).forEach(({ view, start, length }, i) => {
-    const tensors = {
-      parameter: view,
-      gradient: gradient[i]!.view,
-      first: first[i]!.view,
-      second: second[i]!.view,
-    }
-    adamw.update(recorder, tensors, { length, decayLength: decayLength - start }, optimizer, step)
+): Promise<void> {
+  const updating = plans.get(`update ${range.offset} ${range.length}`, (recorder) => {
+    optimizer.record(recorder, vectors, range)
+    return { inputs: null, reads: [] }
   })
+  await plans.run(updating, optimizer.scalars(step))
 }

@@ -1,16 +1,16 @@
 /** Judges the whole GPU model by PyTorch's values: logits, every gradient, ten AdamW steps, on one stage and on two. */
 import { afterAll, describe, expect, it } from 'vitest'
 import { FlatVector } from '../../src/model/flatVector.ts'
-import { forwardLayers } from '../../src/model/forward.ts'
+import { forwardLayers, keptInScratch } from '../../src/model/forward.ts'
 import { createGpuStageModel } from '../../src/model/gpuStageModel.ts'
-import { stageLayouts, tensorNamed } from '../../src/model/layout.ts'
+import { paddedVocabulary, stageLayouts, tensorNamed } from '../../src/model/layout.ts'
 import type { StageLayout } from '../../src/model/layout.ts'
 import { clipScale } from '../../src/model/reference/adamw.ts'
-import { HEAD_NORM, headWeight, multiply, parameter } from '../../src/model/stageContext.ts'
+import { HEAD_NORM, headMatrix, multiply, parameter } from '../../src/model/stageContext.ts'
 import type { StageContext } from '../../src/model/stageContext.ts'
 import { recordInput } from '../../src/model/stageInput.ts'
 import { stageKernels } from '../../src/model/stageKernels.ts'
-import { Recorder } from '../../src/gpu/kernel.ts'
+import { StagePlans } from '../../src/model/stagePlans.ts'
 import { runConfigSchema } from '../../src/protocol/runConfig.ts'
 import type { StageInput, StageModel } from '../../src/stage/model.ts'
 import { testGpu } from '../kernels/gpu.ts'
@@ -70,23 +70,28 @@ describe.each(GOLDEN_NAMES)('the GPU model, %s', (name) => {
   it("gives PyTorch's logits", async () => {
     const config = configOf(golden, 1)
     const layout = stageLayouts(config.model, 1)[0]!
-    const recorder = new Recorder(gpu)
     const kernels = await stageKernels(gpu, config, layout)
     const parameters = new FlatVector(gpu.pool, layout, gpu.limits.maxStorageBufferBindingSize, 'parameters')
     parameters.write(0, flatOf(layout, golden))
-    const stage: StageContext = { gpu, config, layout, kernels, recorder, parameters, gradients: parameters }
     const [rows, { dModel: d, vocabSize, normEps }] = [first.tokens.length, golden.config]
-    const { stream } = recordInput(stage, { tokens: first.tokens }, rows, false)
-    const { output } = forwardLayers(stage, stream, rows, false)
-    const [normed, inverse] = [gpu.pool.allocate(rows * d * 4), gpu.pool.allocate(rows * 4)]
-    const weight = parameter(stage, HEAD_NORM)
-    kernels.rmsNorm.forward(recorder, { x: output, weight, y: normed, inverse }, { rows, columns: d }, normEps)
-    const logits = gpu.pool.allocate(rows * vocabSize * 4)
-    const b = parameter(stage, headWeight(stage))
-    multiply(stage, { form: 'nt', a: normed, b, c: logits, m: rows, n: vocabSize, k: d })
-    const read = recorder.readF32({ ...logits, size: rows * vocabSize * 4 })
-    recorder.submit()
-    expect(relativeError(await read, golden.logits)).toBeLessThan(1e-4)
+    const width = paddedVocabulary(config.model)
+    const plans = new StagePlans(gpu, Infinity)
+    const scoring = plans.get('logits', (recorder) => {
+      const stage: StageContext = { gpu, config, layout, kernels, recorder, parameters, gradients: parameters }
+      const { stream, raw } = recordInput(stage, rows, keptInScratch(stage))
+      const { output } = forwardLayers(stage, stream, rows, null)
+      const [normed, inverse] = [recorder.scratch(rows * d * 4), recorder.scratch(rows * 4)]
+      const weight = parameter(stage, HEAD_NORM)
+      kernels.rmsNorm.forward(recorder, { x: output, weight, y: normed, inverse }, { rows, columns: d }, normEps)
+      const c = recorder.scratch(rows * width * 4)
+      multiply(stage, { form: 'nt', a: normed, b: headMatrix(stage, 'parameters'), c, m: rows, n: width, k: d })
+      return { inputs: raw, reads: [{ ...c, size: rows * width * 4 }] }
+    })
+    gpu.pool.write(scoring.inputs, first.tokens)
+    const padded = new Float32Array((await plans.run(scoring))[0]!)
+    const logits = padded.filter((_, i) => i % width < vocabSize)
+    expect(relativeError(logits, golden.logits)).toBeLessThan(1e-4)
+    plans.destroy()
   })
 
   describe.each(golden.config.tieEmbeddings ? [1] : [1, 2])('on %i stages', (count) => {

@@ -8,12 +8,15 @@ import { noise, relativeError, testGpu } from './gpu.ts'
 const gpu = await testGpu()
 afterAll(() => gpu.check())
 
+/** Columns behind every row, filled with what must not count. */
+const PADDING = 3
+
 /** Columns [first, first + columns) of rows [firstRow, firstRow + rows) of a [.., vocab] matrix. */
 function cut(matrix: Float32Array, vocab: number, firstRow: number, rows: number, first: number, columns: number) {
-  const chunk = new Float32Array(rows * columns)
+  const chunk = new Float32Array(rows * (columns + PADDING)).fill(1e3)
   for (let r = 0; r < rows; r++) {
     const from = (firstRow + r) * vocab + first
-    chunk.set(matrix.subarray(from, from + columns), r * columns)
+    chunk.set(matrix.subarray(from, from + columns), r * (columns + PADDING))
   }
   return chunk
 }
@@ -45,7 +48,7 @@ describe.each([
         const firstColumn = i * chunk
         const columns = Math.min(chunk, vocab - firstColumn)
         const buffer = gpu.pool.upload(cut(logits, vocab, firstRow, count, firstColumn, columns))
-        return { firstRow, rows: count, firstColumn, columns, buffer }
+        return { firstRow, rows: count, firstColumn, columns, stride: columns + PADDING, buffer }
       })
       for (const c of chunks) kernels.stats(recorder, { logits: c.buffer, targets: targetBuffer, partials }, c)
       kernels.finish(recorder, { partials, logSumExp, losses }, { firstRow, rows: count })
@@ -54,7 +57,8 @@ describe.each([
         pending.push(
           recorder.readF32(c.buffer).then((values) => {
             for (let r = 0; r < count; r++) {
-              const line = values.subarray(r * c.columns, (r + 1) * c.columns)
+              const line = values.subarray(r * c.stride, r * c.stride + c.columns)
+              expect(Array.from(values.subarray(r * c.stride + c.columns, (r + 1) * c.stride))).toEqual([0, 0, 0])
               actual.set(line, (firstRow + r) * vocab + c.firstColumn)
             }
           }),

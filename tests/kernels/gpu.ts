@@ -47,3 +47,40 @@ export function relativeError(actual: ArrayLike<number>, expected: ArrayLike<num
   }
   return worst / largest
 }
+
+const MAKERS = [
+  'createBuffer',
+  'createBindGroup',
+  'createBindGroupLayout',
+  'createPipelineLayout',
+  'createShaderModule',
+  'createComputePipeline',
+  'createComputePipelineAsync',
+  'createTexture',
+  'createSampler',
+  'createQuerySet',
+] as const
+
+/**
+ * Counts the objects a device makes from now until `stop`, which returns them by the name of the call that made them.
+ * Encoders do not count: WebGPU has no command buffer that can be submitted twice.
+ */
+export function countObjects(device: GPUDevice): { stop(): Record<string, number> } {
+  const counts: Record<string, number> = {}
+  for (const maker of MAKERS) {
+    const own = device[maker].bind(device) as (...args: unknown[]) => unknown
+    Object.defineProperty(device, maker, {
+      configurable: true,
+      value: (...args: unknown[]) => {
+        counts[maker] = (counts[maker] ?? 0) + 1
+        return own(...args)
+      },
+    })
+  }
+  return {
+    stop() {
+      for (const maker of MAKERS) Reflect.deleteProperty(device, maker)
+      return counts
+    },
+  }
+}

@@ -3,35 +3,22 @@ import { afterAll, describe, expect, it } from 'vitest'
 import { sizeClass } from '../../src/gpu/buffers.ts'
 import { acquireGpu } from '../../src/gpu/device.ts'
 import { createKernel, Recorder, spread } from '../../src/gpu/kernel.ts'
-import { addKernels } from '../../src/gpu/kernels/add.ts'
+import { reduceKernels } from '../../src/gpu/kernels/reduce.ts'
 import { freshGpu, noise, testGpu } from './gpu.ts'
 
 const gpu = await testGpu()
 afterAll(() => gpu.check())
 
-describe('add', () => {
-  it.each([1, 3, 64, 1023])('adds %i elements', async (length) => {
-    const { add } = await addKernels(gpu)
-    const a = noise(length, 1)
-    const b = noise(length, 2, 1e4)
-    const [bufferA, bufferB, out] = [gpu.pool.upload(a), gpu.pool.upload(b), gpu.pool.allocate(length * 4)]
-    const recorder = new Recorder(gpu)
-    add(recorder, { a: bufferA, b: bufferB, out }, length)
-    const result = recorder.readF32(out)
-    recorder.submit()
-    expect(Array.from(await result)).toEqual(Array.from(a, (x, i) => Math.fround(x + b[i]!)))
-    for (const lent of [bufferA, bufferB, out]) gpu.pool.release(lent)
-  })
-})
+/** The smallest kernel there is: total += addend. */
+const kernels = await reduceKernels(gpu)
 
 describe('Recorder', () => {
   it('runs more dispatches than its uniforms hold, in order', async () => {
-    const { add } = await addKernels(gpu)
     const one = gpu.pool.upload(new Float32Array([1, 0, 0, 0]))
-    const sums = [gpu.pool.upload(new Float32Array(4)), gpu.pool.upload(new Float32Array(4))] as const
+    const sum = gpu.pool.upload(new Float32Array(4))
     const recorder = new Recorder(gpu)
-    for (let i = 0; i < 2100; i++) add(recorder, { a: sums[i % 2]!, b: one, out: sums[(i + 1) % 2]! }, 4)
-    const result = recorder.readF32(sums[0])
+    for (let i = 0; i < 2100; i++) kernels.accumulate(recorder, one, sum, 4)
+    const result = recorder.readF32(sum)
     recorder.submit()
     expect((await result)[0]).toBe(2100)
     expect([recorder.dispatches, recorder.submits]).toEqual([2100, 2])

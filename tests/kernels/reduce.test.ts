@@ -1,7 +1,7 @@
 /** Proves the ordered reductions: right, and bit for bit the same on every run. */
 import { afterAll, expect, it } from 'vitest'
 import { Recorder } from '../../src/gpu/kernel.ts'
-import { reduceKernels } from '../../src/gpu/kernels/reduce.ts'
+import { reduceKernels, squarePartials } from '../../src/gpu/kernels/reduce.ts'
 import { noise, testGpu } from './gpu.ts'
 
 const gpu = await testGpu()
@@ -14,14 +14,18 @@ it.each([
   [3_000_000, 1e-8],
   [5000, 1e15],
 ])('the squared norm of %i values of size %f', async (length, scale) => {
-  const { squaredNorm } = await reduceKernels(gpu)
+  const { squares } = await reduceKernels(gpu)
   const values = noise(length, 1, scale)
   const buffer = gpu.pool.upload(values)
   const norm = async () => {
     const recorder = new Recorder(gpu)
-    const result = squaredNorm(recorder, buffer, length)
+    const size = squarePartials(length) * 4
+    const partial = { ...recorder.scratch(size), size }
+    squares(recorder, { values: buffer, partial }, length)
+    const result = recorder.readF32(partial)
+    recorder.release(partial)
     recorder.submit()
-    return result
+    return (await result).reduce((sum, x) => sum + x, 0)
   }
   const expected = values.reduce((sum, x) => sum + x * x, 0)
   const actual = await norm()

@@ -9,7 +9,7 @@ import statsSource from '../../../shaders/cross_entropy/stats.wgsl?raw'
 import type { BufferView } from '../buffers.ts'
 import type { GpuContext } from '../device.ts'
 import { createKernel, f32, spread } from '../kernel.ts'
-import type { Recorder } from '../kernel.ts'
+import type { Recording } from '../kernel.ts'
 
 /** A block of logits: `rows` rows from `firstRow` of the microbatch, `columns` of the vocabulary from `firstColumn`. */
 export interface LogitsChunk {
@@ -17,15 +17,17 @@ export interface LogitsChunk {
   readonly rows: number
   readonly firstColumn: number
   readonly columns: number
+  /** Elements from one row of `logits` to the next; those past `columns` are padding. */
+  readonly stride: number
 }
 
 export interface CrossEntropyKernels {
   /**
-   * Folds `logits` f32 [rows, columns] into the running maxima, sums and target logits of `partials`. The chunk with
+   * Folds `logits` f32 [rows, stride] into the running maxima, sums and target logits of `partials`. The chunk with
    * firstColumn 0 starts afresh. `targets` u32 covers the whole microbatch.
    */
   stats(
-    recorder: Recorder,
+    recorder: Recording,
     tensors: { logits: BufferView; targets: BufferView; partials: BufferView },
     chunk: LogitsChunk,
   ): void
@@ -34,16 +36,16 @@ export interface CrossEntropyKernels {
    * microbatch. Rows that finish does not name keep their values.
    */
   finish(
-    recorder: Recorder,
+    recorder: Recording,
     tensors: { partials: BufferView; logSumExp: BufferView; losses: BufferView },
     chunk: Pick<LogitsChunk, 'firstRow' | 'rows'>,
   ): void
   /**
    * Turns `logits` in place into their gradient, (softmax − onehot) · scale. Scale 1 / (tokens in the whole batch) makes
-   * it the gradient of the batch's mean loss.
+   * it the gradient of the batch's mean loss. Padding becomes zero.
    */
   gradient(
-    recorder: Recorder,
+    recorder: Recording,
     tensors: { logits: BufferView; targets: BufferView; logSumExp: BufferView },
     chunk: LogitsChunk & { readonly scale: number },
   ): void
@@ -63,14 +65,15 @@ export async function crossEntropyKernels(gpu: GpuContext): Promise<CrossEntropy
   ])
   const grid = (rows: number) => spread(Math.ceil((rows * LANES) / 64))
   return {
-    stats(recorder, { logits, targets, partials }, { firstRow, rows, firstColumn, columns }) {
-      recorder.dispatch(stats, [firstRow, rows, firstColumn, columns], [logits, targets, partials], grid(rows))
+    stats(recorder, { logits, targets, partials }, { firstRow, rows, firstColumn, columns, stride }) {
+      const uniforms = [firstRow, rows, firstColumn, columns, stride]
+      recorder.dispatch(stats, uniforms, [logits, targets, partials], grid(rows))
     },
     finish(recorder, { partials, logSumExp, losses }, { firstRow, rows }) {
       recorder.dispatch(finish, [firstRow, rows], [partials, logSumExp, losses], spread(Math.ceil(rows / 64)))
     },
-    gradient(recorder, { logits, targets, logSumExp }, { firstRow, rows, firstColumn, columns, scale }) {
-      const uniforms = [firstRow, rows, firstColumn, columns, f32(scale)]
+    gradient(recorder, { logits, targets, logSumExp }, { firstRow, rows, firstColumn, columns, stride, scale }) {
+      const uniforms = [firstRow, rows, firstColumn, columns, stride, f32(scale)]
       recorder.dispatch(gradient, uniforms, [targets, logSumExp, logits], grid(rows))
     },
   }

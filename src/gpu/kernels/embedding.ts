@@ -3,24 +3,25 @@ import backwardSource from '../../../shaders/embedding/backward.wgsl?raw'
 import forwardSource from '../../../shaders/embedding/forward.wgsl?raw'
 import type { BufferView } from '../buffers.ts'
 import type { GpuContext } from '../device.ts'
-import { createKernel, spread } from '../kernel.ts'
-import type { Recorder } from '../kernel.ts'
+import { createKernel, spread, variable } from '../kernel.ts'
+import type { Recording } from '../kernel.ts'
 
 export interface EmbeddingKernels {
   /** out[i] = table[tokens[i]]. `tokens` u32 [rows], `table` f32 [vocab, d], `out` f32 [rows, d]. */
   forward(
-    recorder: Recorder,
+    recorder: Recording,
     tensors: { tokens: BufferView; table: BufferView; out: BufferView },
     shape: { rows: number },
   ): void
   /**
    * Adds to `tableGradient` f32 [vocab, d] the rows of `dOut` f32 [rows, d] that each token stands at, in the order of
-   * their positions, so that the sum is the same on every run. `segments` holds `tokenSegments(tokens).words`.
+   * their positions, so that the sum is the same on every run. `segments` holds `tokenSegments(tokens).words`; how many
+   * distinct tokens that are is the u32 variable `distinct`, at most `rows`.
    */
   backward(
-    recorder: Recorder,
+    recorder: Recording,
     tensors: { segments: BufferView; dOut: BufferView; tableGradient: BufferView },
-    shape: { distinct: number },
+    shape: { rows: number },
   ): void
 }
 
@@ -71,8 +72,9 @@ export async function embeddingKernels(gpu: GpuContext, { d }: { d: number }): P
     forward(recorder, { tokens, table, out }, { rows }) {
       recorder.dispatch(forward, [rows], [tokens, table, out], grid(rows))
     },
-    backward(recorder, { segments, dOut, tableGradient }, { distinct }) {
-      recorder.dispatch(backward, [distinct], [segments, dOut, tableGradient], grid(distinct))
+    backward(recorder, { segments, dOut, tableGradient }, { rows }) {
+      const words = [variable('distinct', 'u32')]
+      recorder.dispatch(backward, words, [segments, dOut, tableGradient], grid(rows))
     },
   }
 }

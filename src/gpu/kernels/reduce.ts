@@ -4,20 +4,25 @@ import squaresSource from '../../../shaders/reduce/squares.wgsl?raw'
 import type { BufferView } from '../buffers.ts'
 import type { GpuContext } from '../device.ts'
 import { createKernel, spread } from '../kernel.ts'
-import type { Recorder } from '../kernel.ts'
+import type { Recording } from '../kernel.ts'
 
 export interface ReduceKernels {
   /**
-   * Σ values², `length` f32 elements. Partial sums on the GPU, the sum of those in f64 here, both in a fixed order: equal
-   * values give equal bits on one adapter. Resolves after the recorder was submitted.
+   * Partial sums of values², `length` f32 elements, into `partial` f32 [squarePartials(length)], in a fixed order: equal
+   * values give equal bits on one adapter. Their sum is the squared norm.
    */
-  squaredNorm(recorder: Recorder, values: BufferView, length: number): Promise<number>
+  squares(recorder: Recording, tensors: { values: BufferView; partial: BufferView }, length: number): void
   /** total += addend over `length` f32 elements; several calls add in the order of the calls. */
-  accumulate(recorder: Recorder, addend: BufferView, total: BufferView, length: number): void
+  accumulate(recorder: Recording, addend: BufferView, total: BufferView, length: number): void
 }
 
 const MOST_PARTIALS = 16_384
 const LEAST_EACH = 64
+
+/** How many partial sums `squares` makes of so many values. */
+export function squarePartials(length: number): number {
+  return Math.min(MOST_PARTIALS, Math.ceil(length / LEAST_EACH))
+}
 
 export async function reduceKernels(gpu: GpuContext): Promise<ReduceKernels> {
   const [squares, accumulate] = await Promise.all([
@@ -25,13 +30,9 @@ export async function reduceKernels(gpu: GpuContext): Promise<ReduceKernels> {
     createKernel(gpu, 'reduce accumulate', accumulateSource),
   ])
   return {
-    async squaredNorm(recorder, values, length) {
-      const partials = Math.min(MOST_PARTIALS, Math.ceil(length / LEAST_EACH))
-      const partial = gpu.pool.allocate(partials * 4, 'squares')
+    squares(recorder, { values, partial }, length) {
+      const partials = squarePartials(length)
       recorder.dispatch(squares, [length, partials], [values, partial], [Math.ceil(partials / 64)])
-      const sums = recorder.readF32({ ...partial, size: partials * 4 })
-      gpu.pool.release(partial)
-      return (await sums).reduce((total, sum) => total + sum, 0)
     },
     accumulate(recorder, addend, total, length) {
       recorder.dispatch(accumulate, [length], [addend, total], spread(Math.ceil(length / 64)))

@@ -6,7 +6,7 @@ import rowsAddSource from '../../../shaders/reduce/rows_add.wgsl?raw'
 import type { BufferView } from '../buffers.ts'
 import type { GpuContext } from '../device.ts'
 import { createKernel, f32 } from '../kernel.ts'
-import type { Recorder } from '../kernel.ts'
+import type { Recording } from '../kernel.ts'
 import { rowConstants, rowGrid } from '../rows.ts'
 
 export interface RowShape {
@@ -17,14 +17,14 @@ export interface RowShape {
 export interface RmsNormKernels {
   /** `x`, `y` f32 [rows, columns], `weight` [columns]; `inverse` [rows] receives 1/sqrt(mean(x²)+eps), for backward. */
   forward(
-    recorder: Recorder,
+    recorder: Recording,
     tensors: { x: BufferView; weight: BufferView; y: BufferView; inverse: BufferView },
     shape: RowShape,
     eps: number,
   ): void
   /** `dx` = the gradient of `x`, plus `residual` (the gradient that went round the norm) where one is given. */
   backward(
-    recorder: Recorder,
+    recorder: Recording,
     tensors: {
       x: BufferView
       weight: BufferView
@@ -37,7 +37,7 @@ export interface RmsNormKernels {
   ): void
   /** Adds the gradient of the weight to `dWeight` [columns], in an order that depends on nothing but the shape. */
   backwardWeight(
-    recorder: Recorder,
+    recorder: Recording,
     tensors: { x: BufferView; inverse: BufferView; dy: BufferView; dWeight: BufferView },
     shape: RowShape,
   ): void
@@ -63,12 +63,11 @@ export async function rmsNormKernels(gpu: GpuContext): Promise<RmsNormKernels> {
     },
     backwardWeight(recorder, { x, inverse, dy, dWeight }, { rows, columns }) {
       const chunks = Math.ceil(rows / CHUNK_ROWS)
-      const partials = gpu.pool.allocate(chunks * columns * 4, 'rmsnorm partials')
+      const partials = recorder.scratch(chunks * columns * 4, 'rmsnorm partials')
       const across = Math.ceil(columns / 64)
       recorder.dispatch(partial, [rows, columns, CHUNK_ROWS], [x, inverse, dy, partials], [across, chunks])
       recorder.dispatch(rowsAdd, [chunks, columns], [partials, dWeight], [across])
-      // Later users of the buffer run after these dispatches.
-      gpu.pool.release(partials)
+      recorder.release(partials)
     },
   }
 }

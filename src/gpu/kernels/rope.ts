@@ -3,7 +3,7 @@ import source from '../../../shaders/rope/rope.wgsl?raw'
 import type { BufferView } from '../buffers.ts'
 import type { GpuContext } from '../device.ts'
 import { createKernel, f32, spread } from '../kernel.ts'
-import type { Recorder } from '../kernel.ts'
+import type { Recording } from '../kernel.ts'
 
 export interface RopeShape {
   /** Rows of `x`; row r stands at position `r % sequence`. */
@@ -20,9 +20,9 @@ export interface RopeKernels {
    * Turns the first heads·headDim elements of every row of `x` f32 [rows, stride] in place; `table` holds `ropeTable`
    * for at least `sequence` positions.
    */
-  forward(recorder: Recorder, tensors: { x: BufferView; table: BufferView }, shape: RopeShape): void
+  forward(recorder: Recording, tensors: { x: BufferView; table: BufferView }, shape: RopeShape): void
   /** Turns the gradient back, in place: a rotation's transpose is its inverse. */
-  backward(recorder: Recorder, tensors: { x: BufferView; table: BufferView }, shape: RopeShape): void
+  backward(recorder: Recording, tensors: { x: BufferView; table: BufferView }, shape: RopeShape): void
 }
 
 /**

@@ -4,31 +4,38 @@ import forwardSource from '../../../shaders/swiglu/forward.wgsl?raw'
 import type { BufferView } from '../buffers.ts'
 import type { GpuContext } from '../device.ts'
 import { createKernel, spread } from '../kernel.ts'
-import type { Recorder } from '../kernel.ts'
+import type { Recording } from '../kernel.ts'
 
 export interface SwigluKernels {
-  /** out = silu(gate) · up; all f32 of `length` elements. */
-  forward(recorder: Recorder, tensors: { gate: BufferView; up: BufferView; out: BufferView }, length: number): void
+  /** out [rows, ffn] = silu(gate) · up, the halves of `gateUp` [rows, 2·ffn]; all f32. */
+  forward(recorder: Recording, tensors: { gateUp: BufferView; out: BufferView }, shape: SwigluShape): void
+  /** `dGateUp` [rows, 2·ffn] from `dy`, the gradient of out. */
   backward(
-    recorder: Recorder,
-    tensors: { gate: BufferView; up: BufferView; dy: BufferView; dGate: BufferView; dUp: BufferView },
-    length: number,
+    recorder: Recording,
+    tensors: { gateUp: BufferView; dy: BufferView; dGateUp: BufferView },
+    shape: SwigluShape,
   ): void
 }
 
-export async function swigluKernels(gpu: GpuContext): Promise<SwigluKernels> {
+export interface SwigluShape {
+  readonly rows: number
+}
+
+/** Compiles for rows of `ffn` elements. */
+export async function swigluKernels(gpu: GpuContext, { ffn }: { ffn: number }): Promise<SwigluKernels> {
+  const width = ffn % 4 === 0 ? 4 : 1
+  const constants = { VECTOR: width === 4 ? 'vec4<f32>' : 'f32', WIDTH: ffn / width }
   const [forward, backward] = await Promise.all([
-    createKernel(gpu, 'swiglu forward', forwardSource),
-    createKernel(gpu, 'swiglu backward', backwardSource),
+    createKernel(gpu, 'swiglu forward', forwardSource, constants),
+    createKernel(gpu, 'swiglu backward', backwardSource, constants),
   ])
+  const grid = (rows: number) => spread(Math.ceil((rows * constants.WIDTH) / 64))
   return {
-    forward(recorder, { gate, up, out }, length) {
-      const vectors = Math.ceil(length / 4)
-      recorder.dispatch(forward, [vectors], [gate, up, out], spread(Math.ceil(vectors / 64)))
+    forward(recorder, { gateUp, out }, { rows }) {
+      recorder.dispatch(forward, [rows], [gateUp, out], grid(rows))
     },
-    backward(recorder, { gate, up, dy, dGate, dUp }, length) {
-      const vectors = Math.ceil(length / 4)
-      recorder.dispatch(backward, [vectors], [gate, up, dy, dGate, dUp], spread(Math.ceil(vectors / 64)))
+    backward(recorder, { gateUp, dy, dGateUp }, { rows }) {
+      recorder.dispatch(backward, [rows], [gateUp, dy, dGateUp], grid(rows))
     },
   }
 }
