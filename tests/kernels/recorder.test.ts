@@ -4,7 +4,7 @@ import { sizeClass } from '../../src/gpu/buffers.ts'
 import { acquireGpu } from '../../src/gpu/device.ts'
 import { createKernel, Recorder, spread } from '../../src/gpu/kernel.ts'
 import { reduceKernels } from '../../src/gpu/kernels/reduce.ts'
-import { freshGpu, noise, testGpu } from './gpu.ts'
+import { freshGpu, testGpu } from './gpu.ts'
 
 const gpu = await testGpu()
 afterAll(() => gpu.check())
