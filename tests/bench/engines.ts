@@ -10,30 +10,24 @@ export interface EngineSpec {
   readonly module: string
   /** The package that brings it; null for Skein itself. */
   readonly package: string | null
-  readonly kernels: boolean
   readonly trains: boolean
-  /** Why it cannot run on Dawn in Node, where it cannot. */
-  readonly notOnDawn?: string
 }
 
 export const SKEIN: EngineSpec = {
   name: 'skein',
   module: 'skein/engine.ts',
   package: null,
-  kernels: true,
   trains: true,
 }
 
 export const PEERS: readonly EngineSpec[] = [
-  { name: 'jax-js', module: 'peers/jaxJs.ts', package: '@jax-js/jax', kernels: true, trains: true },
-  { name: 'tfjs-webgpu', module: 'peers/tfjs.ts', package: '@tensorflow/tfjs-core', kernels: true, trains: true },
+  { name: 'jax-js', module: 'peers/jaxJs.ts', package: '@jax-js/jax', trains: true },
+  { name: 'tfjs-webgpu', module: 'peers/tfjs.ts', package: '@tensorflow/tfjs-core', trains: true },
   {
     name: 'onnxruntime-web',
     module: 'peers/onnxRuntime.ts',
     package: 'onnxruntime-web',
-    kernels: true,
     trains: false,
-    notOnDawn: 'its WebGPU build is WebAssembly that runs in browsers only',
   },
 ]
 

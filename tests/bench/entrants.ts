@@ -13,19 +13,15 @@ export interface Stage {
   close(): Promise<void>
 }
 
-/** Throws `bench.no_browser`; peers that cannot run there are told. */
+/** Throws `bench.no_browser`, and `enter` `bench.no_adapter` where Skein finds none; a peer that fails is told. */
 export async function openPlace(place: Place, engines: readonly EngineSpec[], teller: Teller): Promise<Stage> {
-  const able = engines.filter(({ name, notOnDawn }) => {
-    if (place === 'dawn' && notOnDawn) teller.say(`${name} is left out on Dawn: ${notOnDawn}.`)
-    return place !== 'dawn' || !notOnDawn
-  })
-  teller.now(`building ${able.map(({ name }) => name).join(', ')} for ${place}`)
-  const folder = await buildEngines(place, able)
+  teller.now(`building ${engines.map(({ name }) => name).join(', ')} for ${place}`)
+  const folder = await buildEngines(place, engines)
   const realm: Realm = place === 'dawn' ? openDawn(folder) : await openChromium(folder)
   return {
     async enter() {
       const entrants: Entrant[] = []
-      for (const engine of able) {
+      for (const engine of engines) {
         const impl = implOf(engine)
         teller.now(`starting ${impl} in ${place}`)
         try {

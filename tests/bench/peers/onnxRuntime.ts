@@ -1,7 +1,5 @@
 /** Owns ONNX Runtime Web on WebGPU as a contender of the bench: products only, operands and results on the GPU. */
 import * as ort from 'onnxruntime-web/webgpu'
-import wasmModule from 'onnxruntime-web/ort-wasm-simd-threaded.asyncify.mjs?url'
-import wasmFile from 'onnxruntime-web/ort-wasm-simd-threaded.asyncify.wasm?url'
 import type { Engine, Kernel } from '../contender.ts'
 import type { MatmulCase } from '../works.ts'
 import { productModel } from './onnxModel.ts'
@@ -47,11 +45,11 @@ async function matmulKernel(
   }
 }
 
-export function load(): Promise<Engine> {
+export async function load(): Promise<Engine> {
   // One thread: the CPU only records commands.
   ort.env.wasm.numThreads = 1
-  ort.env.wasm.wasmPaths = { mjs: wasmModule, wasm: wasmFile }
-  return Promise.resolve({
+  if (!import.meta.env.SSR) ort.env.wasm.wasmPaths = (await import('./onnxRuntimeFiles.ts')).wasmPaths
+  return {
     kernel: (kernel, operands) => (kernel.op === 'matmul' ? matmulKernel(kernel, operands) : Promise.resolve(null)),
-  })
+  }
 }

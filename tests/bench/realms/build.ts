@@ -39,7 +39,8 @@ export async function buildEngines(place: Place, engines: readonly EngineSpec[])
         },
       },
     ],
-    ...(place === 'dawn' && { ssr: { noExternal: true, external: ['webgpu'] } }),
+    // Native code, and WebAssembly that is looked for beside its module, stay where they are.
+    ...(place === 'dawn' && { ssr: { noExternal: true, external: ['webgpu', 'onnxruntime-web'] } }),
     build: {
       target: 'es2023',
       outDir,
