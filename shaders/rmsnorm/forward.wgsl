@@ -1,5 +1,12 @@
 // y = x * inverse * weight, inverse = 1 / sqrt(mean(x^2) + eps), row by row (Zhang & Sennrich 2019).
 // {{LANES}} neighbouring invocations share a row; 1 needs no barrier.
+alias Vector = {{VECTOR}};
+const WIDTH = {{WIDTH}}u; // vectors in a row
+
+fn product(a: Vector, b: Vector) -> f32 {
+  return {{PRODUCT}};
+}
+
 struct Params {
   rows: u32,
   columns: u32,
@@ -7,9 +14,9 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> x: array<f32>;
-@group(0) @binding(2) var<storage, read> weight: array<f32>;
-@group(0) @binding(3) var<storage, read_write> y: array<f32>;
+@group(0) @binding(1) var<storage, read> x: array<Vector>;
+@group(0) @binding(2) var<storage, read> weight: array<Vector>;
+@group(0) @binding(3) var<storage, read_write> y: array<Vector>;
 @group(0) @binding(4) var<storage, read_write> inverse: array<f32>;
 
 const LANES = {{LANES}}u;
@@ -22,11 +29,11 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) count:
   let row = (group.x + group.y * count.x) * ROWS + index / LANES;
   let lane = index % LANES;
   let live = row < p.rows;
-  let base = min(row, p.rows - 1u) * p.columns;
+  let base = min(row, p.rows - 1u) * WIDTH;
   var squares = 0.0;
-  for (var c = lane; c < p.columns; c += LANES) {
+  for (var c = lane; c < WIDTH; c += LANES) {
     let v = x[base + c];
-    squares = fma(v, v, squares);
+    squares += product(v, v);
   }
   if (LANES > 1u) {
     parts[index] = squares;
@@ -41,7 +48,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) count:
     if (lane == 0u) {
       inverse[row] = inv;
     }
-    for (var c = lane; c < p.columns; c += LANES) {
+    for (var c = lane; c < WIDTH; c += LANES) {
       y[base + c] = x[base + c] * inv * weight[c];
     }
   }

@@ -49,7 +49,7 @@ export async function stageKernels(gpu: GpuContext, config: RunConfig, layout: S
   const { dModel: d, heads, kvHeads, ffn, blockSize, ropeTheta } = config.model
   const headDim = d / heads
   const [rmsNorm, swiglu, attention, rope, reduce, codec, embedding, crossEntropy] = await Promise.all([
-    rmsNormKernels(gpu),
+    rmsNormKernels(gpu, { columns: d }),
     swigluKernels(gpu, { ffn }),
     attentionKernels(gpu, { heads, kvHeads, headDim }),
     ropeKernels(gpu, { headDim }),

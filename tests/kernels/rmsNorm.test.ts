@@ -15,7 +15,7 @@ const other: GpuContext = { ...gpu, adapter: { ...gpu.adapter, software: !gpu.ad
 const shapes = [
   { rows: 1, columns: 2, scale: 1 },
   { rows: 70, columns: 30, scale: 1 },
-  { rows: 33, columns: 130, scale: 1e12 },
+  { rows: 33, columns: 128, scale: 1e12 },
   { rows: 5, columns: 257, scale: 1e-4 },
 ]
 
@@ -24,7 +24,7 @@ describe.each([
   ['other row sharing', other],
 ])('%s', (_, context) => {
   it.each(shapes)('[$rows, $columns] of size $scale', async ({ rows, columns, scale }) => {
-    const kernels = await rmsNormKernels(context)
+    const kernels = await rmsNormKernels(context, { columns })
     const eps = 1e-5
     const values = {
       x: noise(rows * columns, 1, scale),

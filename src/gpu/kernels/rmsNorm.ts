@@ -45,28 +45,32 @@ export interface RmsNormKernels {
 
 const CHUNK_ROWS = 32
 
-export async function rmsNormKernels(gpu: GpuContext): Promise<RmsNormKernels> {
-  const constants = rowConstants(gpu)
+/** Compiles for rows of `columns` elements. */
+export async function rmsNormKernels(gpu: GpuContext, { columns }: { columns: number }): Promise<RmsNormKernels> {
+  const lanes = rowConstants(gpu)
+  const width = columns % 4 === 0 ? 4 : 1
+  const vectors = width === 4 ? { VECTOR: 'vec4<f32>', PRODUCT: 'dot(a, b)' } : { VECTOR: 'f32', PRODUCT: 'a * b' }
+  const constants = { ...lanes, ...vectors, WIDTH: columns / width }
   const [forward, backward, partial, rowsAdd] = await Promise.all([
     createKernel(gpu, 'rmsnorm forward', forwardSource, constants),
     createKernel(gpu, 'rmsnorm backward', backwardSource, constants),
-    createKernel(gpu, 'rmsnorm weight partial', partialSource),
+    createKernel(gpu, 'rmsnorm weight partial', partialSource, constants),
     createKernel(gpu, 'reduce rows', rowsAddSource),
   ])
   return {
-    forward(recorder, { x, weight, y, inverse }, { rows, columns }, eps) {
-      recorder.dispatch(forward, [rows, columns, f32(eps)], [x, weight, y, inverse], rowGrid(constants, rows))
+    forward(recorder, { x, weight, y, inverse }, { rows }, eps) {
+      recorder.dispatch(forward, [rows, columns, f32(eps)], [x, weight, y, inverse], rowGrid(lanes, rows))
     },
-    backward(recorder, { x, weight, inverse, dy, residual, dx }, { rows, columns }) {
+    backward(recorder, { x, weight, inverse, dy, residual, dx }, { rows }) {
       const buffers = [x, weight, inverse, dy, residual ?? dy, dx]
-      recorder.dispatch(backward, [rows, columns, residual ? 1 : 0], buffers, rowGrid(constants, rows))
+      recorder.dispatch(backward, [rows, columns, residual ? 1 : 0], buffers, rowGrid(lanes, rows))
     },
-    backwardWeight(recorder, { x, inverse, dy, dWeight }, { rows, columns }) {
+    backwardWeight(recorder, { x, inverse, dy, dWeight }, { rows }) {
       const chunks = Math.ceil(rows / CHUNK_ROWS)
       const partials = recorder.scratch(chunks * columns * 4, 'rmsnorm partials')
-      const across = Math.ceil(columns / 64)
-      recorder.dispatch(partial, [rows, columns, CHUNK_ROWS], [x, inverse, dy, partials], [across, chunks])
-      recorder.dispatch(rowsAdd, [chunks, columns], [partials, dWeight], [across])
+      const buffers = [x, inverse, dy, partials]
+      recorder.dispatch(partial, [rows, CHUNK_ROWS], buffers, [Math.ceil(columns / width / 64), chunks])
+      recorder.dispatch(rowsAdd, [chunks, columns], [partials, dWeight], [Math.ceil(columns / 64)])
       recorder.release(partials)
     },
   }
