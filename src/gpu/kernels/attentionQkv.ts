@@ -6,6 +6,7 @@
 import type { BufferView } from '../buffers.ts'
 import type { GpuContext } from '../device.ts'
 import type { Recording } from '../kernel.ts'
+import { flashAttention, flashTakes } from './attentionFlash.ts'
 import { rowsAttention } from './attentionRows.ts'
 
 export interface AttentionDims {
@@ -56,15 +57,18 @@ export const ATTENTION_VARIANTS = ['flash', 'rows'] as const
 export type AttentionVariant = (typeof ATTENTION_VARIANTS)[number]
 
 export interface AttentionOptions {
-  /** By adapter and head dim if not given. */
+  /** By adapter if not given. */
   readonly variant?: AttentionVariant
 }
 
-/** Compiles for one shape of heads, with the variant that suits the adapter unless one is given. Throws `gpu.shader`. */
+/**
+ * Compiles for one shape of heads. Whatever is asked for, head dims that are no multiple of 4 take `rows`. Throws
+ * `gpu.shader`.
+ */
 export function attentionKernels(
   gpu: GpuContext,
   dims: AttentionDims,
-  _options: AttentionOptions = {},
+  { variant = gpu.adapter.software ? 'rows' : 'flash' }: AttentionOptions = {},
 ): Promise<AttentionKernels> {
-  return rowsAttention(gpu, dims)
+  return variant === 'flash' && flashTakes(dims) ? flashAttention(gpu, dims) : rowsAttention(gpu, dims)
 }
