@@ -4,7 +4,7 @@ import type { GpuWork } from './contender.ts'
 import { isSkein, reason, type Entrant, type Teller } from './entrant.ts'
 import { parameters, trainFlopsPerToken } from './flops.ts'
 import type { TrainRecord } from './records.ts'
-import { COMPARED_STEPS, SCORED_STEPS, type Work } from './works.ts'
+import { COMPARED_STEPS, SCORED_STEPS, WORKS, type Work } from './works.ts'
 
 export interface TrainPace {
   /** Losses wanted of each contender. */
@@ -36,6 +36,15 @@ export interface TrainOutcome {
   readonly losses: ReadonlyMap<string, readonly number[]>
 }
 
+/** The records with their share of `peakGflops`, the best product measured in the same place and run. */
+export function againstPeak(records: readonly TrainRecord[], peakGflops: number): TrainRecord[] {
+  return records.map((record) => {
+    if (record.where === 'cpu') return record
+    const flops = record.tokensPerSecond * trainFlopsPerToken(WORKS[record.work].config.model)
+    return { ...record, mfu: flops / (peakGflops * 1e9), peakGflops }
+  })
+}
+
 /**
  * `reference`: losses that all must agree with; without them the first contender's stand in, which is Skein or PyTorch.
  * Throws when Skein fails; a failing peer is left out and told.
@@ -44,7 +53,6 @@ export async function measureTraining(
   entrants: readonly Entrant[],
   work: Work,
   pace: TrainPace,
-  peakGflops: number | null,
   teller: Teller,
   reference?: readonly number[],
 ): Promise<TrainOutcome> {
@@ -77,7 +85,7 @@ export async function measureTraining(
   } finally {
     for (const { contender } of entrants) await contender.releaseTraining().catch(() => undefined)
   }
-  return outcome(runners, work, peakGflops, teller, reference)
+  return outcome(runners, work, teller, reference)
 }
 
 const wants = ({ losses, spent }: Runner, { steps, limitMs }: TrainPace) => losses.length < steps && spent < limitMs
@@ -115,7 +123,6 @@ function turn(runner: Runner, pace: TrainPace): Promise<void> {
 function outcome(
   runners: readonly Runner[],
   work: Work,
-  peakGflops: number | null,
   teller: Teller,
   given: readonly number[] | undefined,
 ): TrainOutcome {
@@ -129,17 +136,15 @@ function outcome(
       teller.say(`${work.name}: the losses of ${entrant.impl} are off by ${difference.toExponential(1)}: not counted.`)
       continue
     }
-    const tokensPerSecond = (tokens / best) * 1000
-    const onGpu = entrant.where !== 'cpu' && peakGflops !== null
     records.push({
       where: entrant.where,
       adapter: entrant.adapter,
       impl: entrant.impl,
       work: work.name,
       parameters: parameters(model),
-      tokensPerSecond,
-      mfu: onGpu ? (tokensPerSecond * trainFlopsPerToken(model)) / (peakGflops * 1e9) : null,
-      peakGflops: onGpu ? peakGflops : null,
+      tokensPerSecond: (tokens / best) * 1000,
+      mfu: null,
+      peakGflops: null,
       dispatchesPerStep: perStep?.dispatches ?? null,
       submitsPerStep: perStep?.submits ?? null,
       gpuBytes: done?.peakBytes ?? null,

@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest'
+import { trainFlopsPerToken } from '../../bench/flops.ts'
 import { measureKernel } from '../../bench/measureKernels.ts'
-import { measureTraining, trainPace } from '../../bench/measureTraining.ts'
+import { againstPeak, measureTraining, trainPace } from '../../bench/measureTraining.ts'
 import { recordsSchema } from '../../bench/records.ts'
 import { WORKS } from '../../bench/works.ts'
 import { fakeEntrant, fakeTeller } from './fakeEntrant.ts'
@@ -53,7 +54,7 @@ describe('training', () => {
 
   it('goes on in turns to the loss after 50 updates, and counts the third step', async () => {
     const entrants = [fakeEntrant('skein 1', { milliseconds: 10 }), fakeEntrant('peer 2', { milliseconds: 50 })]
-    const { records } = await measureTraining(entrants, WORKS.w1, whole, 10, fakeTeller())
+    const { records } = await measureTraining(entrants, WORKS.w1, whole, fakeTeller())
     expect(recordsSchema.parse(records)).toEqual(records)
     const [skein, peer] = records
     expect(skein).toMatchObject({ tokensPerSecond: 76_800, dispatchesPerStep: 100, submitsPerStep: 2, gpuBytes: 4096 })
@@ -61,35 +62,37 @@ describe('training', () => {
     expect(peer!.lossAfter50).toBeCloseTo(6 - 0.51)
     // Skein was not left idle while the slower one caught up.
     expect(skein!.steps).toBeGreaterThan(200)
-    expect(skein!.mfu! / peer!.mfu!).toBeCloseTo(5)
+    const [share, other] = againstPeak([skein!, { ...peer!, where: 'cpu' }], 1000)
+    expect(share!.mfu).toBeCloseTo((76_800 * trainFlopsPerToken(WORKS.w1.config.model)) / 1e12)
+    expect(other!.mfu).toBeNull()
   })
 
   it('does not count losses that disagree by more than 1e-4, with those given or with the first', async () => {
     const off = (share: number) => ({ loss: (step: number) => (6 - step / 100) * (step === 7 ? 1 + share : 1) })
     const entrants = () => [fakeEntrant('skein 1'), fakeEntrant('near 1', off(9e-5)), fakeEntrant('far 1', off(2e-4))]
     const teller = fakeTeller()
-    const { records, losses } = await measureTraining(entrants(), WORKS.w1, whole, 10, teller)
+    const { records, losses } = await measureTraining(entrants(), WORKS.w1, whole, teller)
     expect(records.map(({ impl }) => impl)).toEqual(['skein 1', 'near 1'])
     expect(teller.said).toEqual(['w1: the losses of far 1 are off by 2.0e-4: not counted.'])
     expect(losses.has('far 1')).toBe(true)
-    const against = await measureTraining(entrants(), WORKS.w1, whole, 10, fakeTeller(), losses.get('far 1'))
+    const against = await measureTraining(entrants(), WORKS.w1, whole, fakeTeller(), losses.get('far 1'))
     expect(against.records.map(({ impl }) => impl)).toEqual(['far 1'])
   })
 
   it('stops one that takes too long and scores what it did', async () => {
     const entrants = [fakeEntrant('skein 1'), fakeEntrant('slow 1', { milliseconds: 20_000 })]
-    const { records } = await measureTraining(entrants, WORKS.w1, whole, null, fakeTeller())
-    expect(records[1]).toMatchObject({ impl: 'slow 1', steps: 3, comparedSteps: 3, lossAfter50: null, mfu: null })
+    const { records } = await measureTraining(entrants, WORKS.w1, whole, fakeTeller())
+    expect(records[1]).toMatchObject({ impl: 'slow 1', steps: 3, comparedSteps: 3, lossAfter50: null })
     expect(records[0]!.steps).toBeGreaterThan(50)
   })
 
   it('goes on without a peer that fails, and ends with a failing Skein', async () => {
     const teller = fakeTeller()
     const lame = fakeEntrant('lame 1', { fails: 'prepareTraining' })
-    const { records } = await measureTraining([fakeEntrant('skein 1'), lame], WORKS.w1, whole, 10, teller)
+    const { records } = await measureTraining([fakeEntrant('skein 1'), lame], WORKS.w1, whole, teller)
     expect(records).toHaveLength(1)
     expect(teller.said).toEqual(['w1: lame 1 is left out: no prepareTraining'])
     const broken = fakeEntrant('skein 1', { fails: 'train' })
-    await expect(measureTraining([broken], WORKS.w1, whole, 10, fakeTeller())).rejects.toThrow('no train')
+    await expect(measureTraining([broken], WORKS.w1, whole, fakeTeller())).rejects.toThrow('no train')
   })
 })
