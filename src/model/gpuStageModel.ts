@@ -61,7 +61,7 @@ export async function createGpuStageModel(
   const layout = stageLayouts(config.model, config.stages)[spec.stage]
   if (!layout) throw new RangeError(`No stage ${spec.stage} among ${config.stages}.`)
   const recorder = new Recorder(gpu)
-  const vectors = lendVectors(gpu, layout, config.optimizer.moments, recorder)
+  const vectors = lendVectors(gpu, layout, config.optimizer, recorder)
   let plans: StagePlans | undefined
   try {
     recorder.submit()

@@ -11,7 +11,7 @@ import type { OptimizerConfig } from '../protocol/runConfig.ts'
 import type { UpdateParameters } from '../stage/model.ts'
 import type { Piece } from './flatVector.ts'
 import type { StageLayout, TensorSpec } from './layout.ts'
-import { takesMuon } from './optimizerShards.ts'
+import { adamwRuns, takesMuon } from './optimizerShards.ts'
 
 interface Vector {
   pieces(range: Shard): Piece[]
@@ -82,20 +82,6 @@ export async function stageOptimizer(
     },
     scalars: (step) => ({ ...adamwScalars(config, step), ...muonScalars(config, step) }),
   }
-}
-
-/** What AdamW walks: the tensors that Muon leaves, each with the padding behind it, neighbours in one run. */
-function adamwRuns(layout: StageLayout, config: OptimizerConfig): Shard[] {
-  const runs: { offset: number; length: number }[] = []
-  layout.tensors.forEach((tensor, i) => {
-    if (takesMuon(config, tensor)) return
-    const { offset } = tensor
-    const length = (layout.tensors[i + 1]?.offset ?? layout.length) - offset
-    const last = runs.at(-1)
-    if (last && last.offset + last.length === offset) last.length += length
-    else runs.push({ offset, length })
-  })
-  return runs
 }
 
 /** Every product that the update of a stage computes, for the autotuner. */

@@ -1,14 +1,14 @@
 /** Owns a stage's four flat vectors on the GPU, and what is done to them between two steps: reduce and update. */
 import type { GpuContext } from '../gpu/device.ts'
 import type { Recorder } from '../gpu/kernel.ts'
-import type { MomentStorage } from '../gpu/kernels/adamw.ts'
 import { squarePartials } from '../gpu/kernels/reduce.ts'
 import type { Shard } from '../protocol/routing.ts'
+import type { OptimizerConfig } from '../protocol/runConfig.ts'
 import type { UpdateParameters } from '../stage/model.ts'
 import { FlatVector } from './flatVector.ts'
 import type { StageLayout } from './layout.ts'
-import { momentVector } from './optimizerMoments.ts'
-import type { MomentVector } from './optimizerMoments.ts'
+import { MomentVector } from './optimizerMoments.ts'
+import { adamwRuns } from './optimizerShards.ts'
 import type { StageKernels } from './stageKernels.ts'
 import type { StagePlans } from './stagePlans.ts'
 
@@ -23,15 +23,17 @@ export interface StageVectors {
 export function lendVectors(
   gpu: GpuContext,
   layout: StageLayout,
-  moments: MomentStorage,
+  optimizer: OptimizerConfig,
   recorder: Recorder,
 ): StageVectors {
   const most = Math.min(gpu.limits.maxStorageBufferBindingSize, gpu.limits.maxBufferSize)
+  const { moments: storage } = optimizer
+  const [whole, withSecond] = [[{ offset: 0, length: layout.length }], adamwRuns(layout, optimizer)]
   const vectors = {
     parameters: new FlatVector(gpu.pool, layout, most, 'parameters'),
     gradients: new FlatVector(gpu.pool, layout, most, 'gradients'),
-    firstMoment: momentVector(moments, gpu.pool, layout, most, 'first moment'),
-    secondMoment: momentVector(moments, gpu.pool, layout, most, 'second moment'),
+    firstMoment: new MomentVector(gpu.pool, layout, { storage, held: whole }, most, 'first moment'),
+    secondMoment: new MomentVector(gpu.pool, layout, { storage, held: withSecond }, most, 'second moment'),
   }
   for (const vector of Object.values(vectors)) vector.clear(recorder)
   return vectors

@@ -3,7 +3,7 @@ import { afterAll, describe, expect, it } from 'vitest'
 import { createGpuStageModel } from '../../src/model/gpuStageModel.ts'
 import type { GpuStageModel } from '../../src/model/gpuStageModel.ts'
 import { initialParameters } from '../../src/model/init.ts'
-import { stageShards } from '../../src/model/optimizerShards.ts'
+import { momentBytes, stageShards } from '../../src/model/optimizerShards.ts'
 import { clipScale } from '../../src/model/reference/adamw.ts'
 import type { Shard } from '../../src/protocol/routing.ts'
 import { runConfigSchema } from '../../src/protocol/runConfig.ts'
@@ -114,15 +114,21 @@ it('refuses to update half a matrix', async () => {
   model!.destroy()
 })
 
-it('bf16 moments take half the bytes', async () => {
-  const bytes = async (moments: 'f32' | 'bf16') => {
+it('takes the memory that the formula says: bf16 half, Muon no second moment of its matrices', async () => {
+  const bytes = async (optimizer: RunConfigInput['optimizer']) => {
+    const config = configOf(optimizer, { ...even, dModel: 128, ffn: 384 })
     const before = gpu.pool.bytesInUse
-    const [model] = await replicasOf(configOf({ moments }), 1)
+    const [model] = await replicasOf(config, 1)
     const taken = gpu.pool.bytesInUse - before
-    const flat = model!.layout.length * 4
+    const formula = momentBytes(model!.layout, config.optimizer)
     model!.destroy()
-    return { taken, flat }
+    return { taken, formula }
   }
-  const [full, half] = [await bytes('f32'), await bytes('bf16')]
-  expect(full.taken - half.taken).toBeGreaterThan(0.8 * full.flat)
+  const full = await bytes({})
+  for (const optimizer of [{ moments: 'bf16' }, { kind: 'muon' }, { kind: 'muon', moments: 'bf16' }] as const) {
+    const less = await bytes(optimizer)
+    expect(less.formula).toBeLessThan(0.6 * full.formula)
+    // The pool rounds up.
+    expect(Math.abs((full.taken - less.taken) / (full.formula - less.formula) - 1)).toBeLessThan(0.25)
+  }
 })
