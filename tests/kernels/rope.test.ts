@@ -35,3 +35,28 @@ describe.each([
     for (const buffer of [table, x]) gpu.pool.release(buffer)
   })
 })
+
+describe.each([{ headDim: 6 }, { headDim: 32 }])('rope in fused rows of heads of $headDim', ({ headDim }) => {
+  it('turns the first heads of a row and leaves the rest', async () => {
+    const [rows, sequence, heads, allHeads] = [10, 5, 3, 5]
+    const [width, stride] = [heads * headDim, allHeads * headDim]
+    const kernels = await ropeKernels(gpu, { headDim })
+    const values = noise(rows * stride, 2)
+    const table = gpu.pool.upload(ropeTable(sequence, headDim, 10_000))
+    const x = gpu.pool.upload(values)
+    const recorder = new Recorder(gpu)
+    kernels.forward(recorder, { x, table }, { rows, heads, sequence, stride })
+    const result = recorder.readF32(x)
+    recorder.submit()
+    const turned = await result
+    const first = Array.from({ length: rows }, (_, row) => [...values.subarray(row * stride, row * stride + width)])
+    const expected = rope(Float64Array.from(first.flat()), heads, headDim, sequence, 10_000)
+    for (let row = 0; row < rows; row++) {
+      const at = row * stride
+      const own = expected.subarray(row * width, (row + 1) * width)
+      expect(relativeError(turned.subarray(at, at + width), own)).toBeLessThan(1e-6)
+      expect(turned.subarray(at + width, at + stride)).toEqual(values.subarray(at + width, at + stride))
+    }
+    for (const buffer of [table, x]) gpu.pool.release(buffer)
+  })
+})

@@ -1,5 +1,6 @@
 /** Owns the typed call of the rotary position embedding (Su et al. 2021), rotate-half as in Hugging Face Llama. */
-import source from '../../../shaders/rope/rope.wgsl?raw'
+import pairsSource from '../../../shaders/rope/rope.wgsl?raw'
+import vectorsSource from '../../../shaders/rope/vectors.wgsl?raw'
 import type { BufferView } from '../buffers.ts'
 import type { GpuContext } from '../device.ts'
 import { createKernel, f32, spread } from '../kernel.ts'
@@ -11,7 +12,7 @@ export interface RopeShape {
   /** Heads to turn, the first of a row: of fused q, k and v the query's and the key's. */
   readonly heads: number
   readonly sequence: number
-  /** Elements from row to row; heads·headDim if not given. */
+  /** Elements from row to row, of whole heads; heads·headDim if not given. */
   readonly stride?: number
 }
 
@@ -43,16 +44,24 @@ export function ropeTable(sequence: number, headDim: number, theta: number): Flo
   return table
 }
 
-/** Compiles for heads of `headDim` elements, which must be even. */
+/** Compiles for heads of `headDim` elements, which must be even. Throws `gpu.shader`. */
 export async function ropeKernels(gpu: GpuContext, { headDim }: { headDim: number }): Promise<RopeKernels> {
   const half = headDim / 2
-  const kernel = await createKernel(gpu, 'rope', source, { HALF: half })
+  const vectors = half % 4 === 0 ? half / 4 : undefined
+  const kernel = await (vectors
+    ? createKernel(gpu, 'rope', vectorsSource, { VECTORS: vectors })
+    : createKernel(gpu, 'rope', pairsSource, { HALF: half }))
   const turn =
     (direction: 1 | -1): RopeKernels['forward'] =>
     (recorder, { x, table }, { rows, heads, sequence, stride = heads * headDim }) => {
-      const pairs = rows * heads * half
-      const uniforms = [pairs, heads, sequence, stride, f32(direction)]
-      recorder.dispatch(kernel, uniforms, [table, x], spread(Math.ceil(pairs / 64)))
+      if (vectors) {
+        const uniforms = [rows, heads, sequence, stride / 4, f32(direction)]
+        recorder.dispatch(kernel, uniforms, [table, x], spread(Math.ceil((rows * vectors) / 64)))
+      } else {
+        const pairs = rows * heads * half
+        const uniforms = [pairs, heads, sequence, stride, f32(direction)]
+        recorder.dispatch(kernel, uniforms, [table, x], spread(Math.ceil(pairs / 64)))
+      }
     }
   return { forward: turn(1), backward: turn(-1) }
 }
