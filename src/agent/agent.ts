@@ -12,6 +12,8 @@ import { startAgentStage, type AgentStage } from './stageProcess.ts'
 import type { AgentState } from './state.ts'
 
 const PROGRESS_MS = 10_000
+/** A phase shorter than this is not worth a line. */
+const LASTING_MS = 100
 const GIB = 1024 ** 3
 
 export interface AgentSurroundings {
@@ -60,11 +62,17 @@ export function runAgent(options: AgentOptions, { state, acquireGpu, say }: Agen
     environment,
   })
   const report = new Report(options.origin)
+  let lasting: ReturnType<typeof setTimeout> | undefined
+  const tell = () => {
+    clearTimeout(lasting)
+    lasting = undefined
+    for (const line of report.changes(volunteer.snapshot(), performance.now())) say(line)
+  }
   const ended = new Promise<void>((resolve, reject) => {
-    volunteer.subscribe((snapshot) => {
-      for (const line of report.changes(snapshot, performance.now())) say(line)
-      const { phase } = snapshot
+    volunteer.subscribe(({ phase }) => {
+      lasting ??= setTimeout(tell, LASTING_MS)
       if (phase.name !== 'stopped' && phase.name !== 'blocked') return
+      tell()
       clearInterval(progress)
       const gone = Promise.all([...stages].map((stage) => stage.ended))
       void gone.then(() => (phase.name === 'blocked' ? reject(new SkeinError(phase.error)) : resolve()))

@@ -2,7 +2,7 @@
 import { fleetSchema } from '../protocol/api.ts'
 import { fail, SkeinError, toErrorBody } from '../protocol/errors.ts'
 import { gpuSource } from './adapter.ts'
-import { runAgent, type Agent } from './agent.ts'
+import { runAgent, type Agent, type AgentSurroundings } from './agent.ts'
 import { AGENT_USAGE, agentOptions, type AgentOptions } from './options.ts'
 import { formatLine } from './report.ts'
 import { defaultStateFolder, openState } from './state.ts'
@@ -44,11 +44,11 @@ async function askServer(origin: string): Promise<void> {
   )
 }
 
-async function start(options: AgentOptions, say: Parameters<typeof runAgent>[1]['say']): Promise<Agent> {
+async function start(options: AgentOptions, source: typeof gpuSource, say: AgentSurroundings['say']): Promise<Agent> {
   const state = openState(options.state ?? defaultStateFolder())
   await askServer(options.origin)
   installWebRtc()
-  return runAgent(options, { state, acquireGpu: await gpuSource(options.adapter), say })
+  return runAgent(options, { state, acquireGpu: await source(options.adapter), say })
 }
 
 /** Stops at the first signal, ends at the second. `running` is null until there is something to stop. */
@@ -69,8 +69,11 @@ function obeySignals(running: () => Agent | null): void {
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, stop)
 }
 
-/** Runs until it is stopped; resolves with the exit code. */
-export async function agentMain(args: readonly string[]): Promise<number> {
+/**
+ * Runs until it is stopped; resolves with the exit code.
+ * @param source where GPUs come from; a parameter for tests that break one
+ */
+export async function agentMain(args: readonly string[], source = gpuSource): Promise<number> {
   let json = args.includes('--json')
   const print = (text: string) => void process.stdout.write(`${text}\n`)
   try {
@@ -84,7 +87,7 @@ export async function agentMain(args: readonly string[]): Promise<number> {
     obeySignals(() => agent)
     // Whoever read the lines is gone: that is no reason to stop.
     process.stdout.on('error', () => {})
-    const running = await start(options, (line) => print(formatLine(line, new Date(), json)))
+    const running = await start(options, source, (line) => print(formatLine(line, new Date(), json)))
     agent = running
     const crash = (caught: unknown) => {
       process.stderr.write(`${caught instanceof Error ? caught.stack : String(caught)}\n`)

@@ -80,7 +80,7 @@ export class Report {
       case 'waiting':
         return `waiting: ${phase.reason}`
       case 'loading':
-        return `loading the weights of ${part}`
+        return phase.progress === null ? `takes ${part}` : `loading the weights of ${part}`
       case 'compiling':
         return `compiling ${part}`
       case 'connecting':
@@ -115,7 +115,10 @@ function phaseLine({ phase, run, stage, replica }: VolunteerSnapshot, message: s
 const nameOf = ({ vendor, architecture, description, software }: AdapterDescription) =>
   `${description || [vendor, architecture].filter(Boolean).join(' ') || 'unnamed'}${software ? ' (software, slow)' : ''}`
 
-const size = (bytes: number) => (bytes < 1e9 ? `${(bytes / 1e6).toFixed(1)} MB` : `${(bytes / 1e9).toFixed(2)} GB`)
+function size(bytes: number): string {
+  if (bytes < 1e6) return `${(bytes / 1e3).toFixed(1)} kB`
+  return bytes < 1e9 ? `${(bytes / 1e6).toFixed(1)} MB` : `${(bytes / 1e9).toFixed(2)} GB`
+}
 
 /** One line of text without its end. `at` is when it happened. */
 export function formatLine(line: ReportLine, at: Date, json: boolean): string {
