@@ -1,13 +1,17 @@
-// Included by the kernels: which columns an invocation owns, and how their sums are stored. C (+)= sums.
+// Included by the kernels: C, which of its columns an invocation owns, and how {{COUNT}} sums of a row are stored.
+// Here C (+)= sums. A column is one {{VECTOR}}, {{WIDTH}} floats; an invocation's lie {{APART}} apart.
+@group(0) @binding(3) var<storage, read_write> c: array<{{VECTOR}}>;
+
 fn columnOf(unit: u32, j: u32) -> u32 {
-  return unit * {{TN}}u + j;
+  return unit / {{APART}}u * {{APART}}u * {{COUNT}}u + unit % {{APART}}u + j * {{APART}}u;
 }
 
-fn store(row: u32, unit: u32, sums: array<f32, {{TN}}>) {
-  for (var j = 0u; j < {{TN}}u; j++) {
+fn store(row: u32, unit: u32, sums: array<{{VECTOR}}, {{COUNT}}>) {
+  let width = p.n / {{WIDTH}}u;
+  for (var j = 0u; j < {{COUNT}}u; j++) {
     let column = columnOf(unit, j);
-    if (row < p.m && column < p.n) {
-      let i = row * p.n + column;
+    if (row < p.m && column < width) {
+      let i = row * width + column;
       if (p.accumulate == 1u) {
         c[i] += sums[j];
       } else {

@@ -1,15 +1,18 @@
-// Included by the kernels: which columns an invocation owns, and how their sums are stored. C = residual + sums.
-@group(0) @binding(4) var<storage, read> residual: array<f32>;
+// Included by the kernels: C, which of its columns an invocation owns, and how {{COUNT}} sums of a row are stored.
+// Here C = residual + sums. A column is one {{VECTOR}}, {{WIDTH}} floats; an invocation's lie {{APART}} apart.
+@group(0) @binding(3) var<storage, read_write> c: array<{{VECTOR}}>;
+@group(0) @binding(4) var<storage, read> residual: array<{{VECTOR}}>;
 
 fn columnOf(unit: u32, j: u32) -> u32 {
-  return unit * {{TN}}u + j;
+  return unit / {{APART}}u * {{APART}}u * {{COUNT}}u + unit % {{APART}}u + j * {{APART}}u;
 }
 
-fn store(row: u32, unit: u32, sums: array<f32, {{TN}}>) {
-  for (var j = 0u; j < {{TN}}u; j++) {
+fn store(row: u32, unit: u32, sums: array<{{VECTOR}}, {{COUNT}}>) {
+  let width = p.n / {{WIDTH}}u;
+  for (var j = 0u; j < {{COUNT}}u; j++) {
     let column = columnOf(unit, j);
-    if (row < p.m && column < p.n) {
-      let i = row * p.n + column;
+    if (row < p.m && column < width) {
+      let i = row * width + column;
       c[i] = residual[i] + sums[j];
     }
   }

@@ -1,22 +1,27 @@
-// Included by the kernels: which columns an invocation owns, and how their sums are stored. The columns of C are gates,
-// then as many ups; an invocation owns pairs of them, so that gated = silu(gate) * up needs no second pass over C.
-@group(0) @binding(4) var<storage, read_write> gated: array<f32>;
+// Included by the kernels: C, which of its columns an invocation owns, and how {{COUNT}} sums of a row are stored.
+// The columns of C are gates, then as many ups; an invocation owns pairs of them, so that gated = silu(gate) * up needs no
+// second pass over C. A column is one {{VECTOR}}, {{WIDTH}} floats; an invocation's
+// lie {{APART}} apart.
+@group(0) @binding(3) var<storage, read_write> c: array<{{VECTOR}}>;
+@group(0) @binding(4) var<storage, read_write> gated: array<{{VECTOR}}>;
 
 fn columnOf(unit: u32, j: u32) -> u32 {
-  return unit * {{TN}}u / 2u + j % ({{TN}}u / 2u) + select(0u, p.n / 2u, j >= {{TN}}u / 2u);
+  let pairs = {{COUNT}}u / 2u;
+  let pair = unit / {{APART}}u * {{APART}}u * pairs + unit % {{APART}}u + j % pairs * {{APART}}u;
+  return pair + select(0u, p.n / {{WIDTH}}u / 2u, j >= pairs);
 }
 
-fn store(row: u32, unit: u32, sums: array<f32, {{TN}}>) {
-  let half = p.n / 2u;
-  for (var j = 0u; j < {{TN}}u / 2u; j++) {
+fn store(row: u32, unit: u32, sums: array<{{VECTOR}}, {{COUNT}}>) {
+  let half = p.n / {{WIDTH}}u / 2u;
+  for (var j = 0u; j < {{COUNT}}u / 2u; j++) {
     let column = columnOf(unit, j);
     if (row < p.m && column < half) {
       let gate = sums[j];
-      let up = sums[j + {{TN}}u / 2u];
-      c[row * p.n + column] = gate;
-      c[row * p.n + half + column] = up;
+      let up = sums[j + {{COUNT}}u / 2u];
+      c[row * 2u * half + column] = gate;
+      c[row * 2u * half + half + column] = up;
       // As shaders/swiglu/forward.wgsl.
-      gated[row * half + column] = gate / (1.0 + exp(min(-gate, 80.0))) * up;
+      gated[row * half + column] = gate / (1.0 + exp(min(-gate, {{VECTOR}}(80.0)))) * up;
     }
   }
 }

@@ -1,93 +1,137 @@
-// C[m,n] (+)= sum over k of A(m,k) * B(k,n), through workgroup memory: tiles of {{BM}} x {{BN}}, {{BK}} deep, a workgroup of
-// 16 x 16 invocations that keep {{TM}} x {{TN}} sums each. Any sizes; strides as in strided_registers.wgsl.
-// {{A_ALONG_K}} and {{B_ALONG_K}} (true or false) say which way neighbours in memory lie, so that loads coalesce.
+// C[m,n] (+)= sum over k of A * B through workgroup memory: tiles of {{BM}} x {{BN}}, {{BK}} deep, {{WX}} x {{WY}} invocations that keep
+// 4 * {{QUADS}} rows of {{VECTORS}} vec4 sums each. A and B lie along k in memory or across it (A_ALONG, A_ACROSS, ...). k is a
+// multiple of {{BK}}, n of 4, and so is m where A lies across. What is past the end is loaded from the last row or column and
+// not stored: addresses are clamped once, ahead of the loop. Group z takes `span` columns of k.
+{{ENABLE}}
 struct Params {
   m: u32,
   n: u32,
   k: u32,
   accumulate: u32,
-  aRow: u32,
-  aStep: u32,
-  bColumn: u32,
-  bStep: u32,
+  span: u32,
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> a: array<f32>;
-@group(0) @binding(2) var<storage, read> b: array<f32>;
-@group(0) @binding(3) var<storage, read_write> c: array<f32>;
+@group(0) @binding(1) var<storage, read> a: array<vec4<f32>>;
+@group(0) @binding(2) var<storage, read> b: array<vec4<f32>>;
+{{STORE}}
 
-// One row of padding spreads a column over the banks.
-var<workgroup> tileA: array<f32, {{BK}} * ({{BM}} + 1)>;
-var<workgroup> tileB: array<f32, {{BK}} * ({{BN}} + 1)>;
+// One vec4 of padding spreads what an invocation writes over the banks.
+const ROW_A = {{BM}}u / 4u + 1u;
+const ROW_B = {{BN}}u / 4u + 1u;
+var<workgroup> tileA: array<vec4<{{TILE}}>, {{BK}}u * ROW_A>;
+var<workgroup> tileB: array<vec4<{{TILE}}>, {{BK}}u * ROW_B>;
 
-fn put(row: u32, column: u32, sum: f32) {
-  if (row < p.m && column < p.n) {
-    let i = row * p.n + column;
-    if (p.accumulate == 1u) {
-      c[i] += sum;
-    } else {
-      c[i] = sum;
-    }
-  }
+// Four rows along k, turned to lie across it.
+fn turned(v0: vec4<f32>, v1: vec4<f32>, v2: vec4<f32>, v3: vec4<f32>) -> mat4x4<f32> {
+  return transpose(mat4x4<f32>(v0, v1, v2, v3));
 }
 
-@compute @workgroup_size(16, 16)
+@compute @workgroup_size({{WX}}, {{WY}})
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) local: vec3<u32>,
         @builtin(local_invocation_index) lane: u32) {
-  let row = group.y * {{BM}}u;
-  let column = group.x * {{BN}}u;
-//:for i {{TM}}
-//:for j {{TN}}
-  var c_${i}_${j} = 0.0;
+  let depth = p.k / 4u;
+  let width = p.n / 4u;
+  let height = p.m / 4u;
+  let unit = group.x * {{WX}}u + local.x;
+  let start = group.z * p.span;
+  let end = min(start + p.span, p.k);
+//:for on {{SPLIT}}
+  plane = group.z;
+//:end
+//:for t {{A_LOADS}}
+  let e_${t} = lane + ${t}u * {{WX}}u * {{WY}}u;
+//:for on {{A_ALONG}}
+  let quadA_${t} = e_${t} / ({{BK}}u / 4u);
+  let stepA_${t} = e_${t} % ({{BK}}u / 4u);
+//:for l 4
+  let a_${t}${l} = min(group.y * {{BM}}u + quadA_${t} * 4u + ${l}u, p.m - 1u) * depth + stepA_${t};
 //:end
 //:end
-  for (var k = 0u; k < p.k; k += {{BK}}u) {
-    for (var i = lane; i < {{BM}}u * {{BK}}u; i += 256u) {
-      let depth = select(i / {{BM}}u, i % {{BK}}u, {{A_ALONG_K}});
-      let r = select(i % {{BM}}u, i / {{BK}}u, {{A_ALONG_K}});
-      var x = 0.0;
-      if (row + r < p.m && k + depth < p.k) {
-        x = a[(row + r) * p.aRow + (k + depth) * p.aStep];
-      }
-      tileA[depth * ({{BM}}u + 1u) + r] = x;
+//:for on {{A_ACROSS}}
+  let quadA_${t} = e_${t} % ({{BM}}u / 4u);
+  let stepA_${t} = e_${t} / ({{BM}}u / 4u);
+  let a_${t} = stepA_${t} * height + min(group.y * {{BM}}u / 4u + quadA_${t}, height - 1u);
+//:end
+//:end
+//:for t {{B_LOADS}}
+  let f_${t} = lane + ${t}u * {{WX}}u * {{WY}}u;
+//:for on {{B_ALONG}}
+  let quadB_${t} = f_${t} / ({{BK}}u / 4u);
+  let stepB_${t} = f_${t} % ({{BK}}u / 4u);
+//:end
+//:for on {{B_ACROSS}}
+  let quadB_${t} = f_${t} % ({{BN}}u / 4u);
+  let stepB_${t} = f_${t} / ({{BN}}u / 4u);
+//:end
+  let column_${t} = min(columnOf(group.x * {{WX}}u + quadB_${t} % {{WX}}u, quadB_${t} / {{WX}}u), width - 1u);
+//:for on {{B_ALONG}}
+  let b_${t} = column_${t} * 4u * depth + stepB_${t};
+//:end
+//:for on {{B_ACROSS}}
+  let b_${t} = stepB_${t} * width + column_${t};
+//:end
+//:end
+//:for q {{QUADS}}
+//:for l 4
+//:for u {{VECTORS}}
+  var c_${q}${l}_${u} = vec4<f32>();
+//:end
+//:end
+//:end
+  for (var k = start; k < end; k += {{BK}}u) {
+    let v = k / 4u;
+//:for t {{A_LOADS}}
+    if (e_${t} < {{A_ITEMS}}u) {
+//:for on {{A_ALONG}}
+      let x = turned(a[a_${t}0 + v], a[a_${t}1 + v], a[a_${t}2 + v], a[a_${t}3 + v]);
+//:for l 4
+      tileA[(stepA_${t} * 4u + ${l}u) * ROW_A + quadA_${t}] = vec4<{{TILE}}>(x[${l}]);
+//:end
+//:end
+//:for on {{A_ACROSS}}
+      tileA[stepA_${t} * ROW_A + quadA_${t}] = vec4<{{TILE}}>(a[k * height + a_${t}]);
+//:end
     }
-    for (var i = lane; i < {{BN}}u * {{BK}}u; i += 256u) {
-      let depth = select(i / {{BN}}u, i % {{BK}}u, {{B_ALONG_K}});
-      let s = select(i % {{BN}}u, i / {{BK}}u, {{B_ALONG_K}});
-      var y = 0.0;
-      if (column + s < p.n && k + depth < p.k) {
-        y = b[(column + s) * p.bColumn + (k + depth) * p.bStep];
-      }
-      tileB[depth * ({{BN}}u + 1u) + s] = y;
+//:end
+//:for t {{B_LOADS}}
+    if (f_${t} < {{B_ITEMS}}u) {
+//:for on {{B_ALONG}}
+      let y = turned(b[b_${t} + v], b[b_${t} + depth + v], b[b_${t} + 2u * depth + v], b[b_${t} + 3u * depth + v]);
+//:for l 4
+      tileB[(stepB_${t} * 4u + ${l}u) * ROW_B + quadB_${t}] = vec4<{{TILE}}>(y[${l}]);
+//:end
+//:end
+//:for on {{B_ACROSS}}
+      tileB[stepB_${t} * ROW_B + quadB_${t}] = vec4<{{TILE}}>(b[k * width + b_${t}]);
+//:end
     }
+//:end
     workgroupBarrier();
-    for (var depth = 0u; depth < {{BK}}u; depth++) {
-      // Sums 16 apart: neighbouring invocations read neighbouring words.
-//:for i {{TM}}
-      let x_${i} = tileA[depth * ({{BM}}u + 1u) + local.y + ${i}u * 16u];
+    for (var d = 0u; d < {{BK}}u; d++) {
+//:for u {{VECTORS}}
+      let y_${u} = vec4<f32>(tileB[d * ROW_B + local.x + ${u}u * {{WX}}u]);
 //:end
-//:for j {{TN}}
-      {
-        let y = tileB[depth * ({{BN}}u + 1u) + local.x + ${j}u * 16u];
-//:for i {{TM}}
-        c_${i}_${j} = fma(x_${i}, y, c_${i}_${j});
+//:for q {{QUADS}}
+      let x_${q} = vec4<f32>(tileA[d * ROW_A + local.y + ${q}u * {{WY}}u]);
+//:for l 4
+//:for u {{VECTORS}}
+      c_${q}${l}_${u} = fma(vec4<f32>(x_${q}[${l}]), y_${u}, c_${q}${l}_${u});
 //:end
-      }
+//:end
 //:end
     }
     workgroupBarrier();
   }
-  // Stored from a loop: unrolled, the guards take longer to compile than all the rest.
-  var sums: array<array<f32, {{TN}}>, {{TM}}>;
-//:for i {{TM}}
-//:for j {{TN}}
-  sums[${i}][${j}] = c_${i}_${j};
+//:for q {{QUADS}}
+//:for l 4
+  {
+    var sums: array<vec4<f32>, {{VECTORS}}>;
+//:for u {{VECTORS}}
+    sums[${u}] = c_${q}${l}_${u};
 //:end
-//:end
-  for (var i = 0u; i < {{TM}}u; i++) {
-    for (var j = 0u; j < {{TN}}u; j++) {
-      put(row + local.y + i * 16u, column + local.x + j * 16u, sums[i][j]);
-    }
+    store(group.y * {{BM}}u + (local.y + ${q}u * {{WY}}u) * 4u + ${l}u, unit, sums);
   }
+//:end
+//:end
 }

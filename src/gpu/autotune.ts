@@ -56,7 +56,7 @@ interface Winner {
  */
 function variantsFor({ adapter, subgroupSize }: GpuContext): readonly string[] | undefined {
   if (!adapter.software) return undefined
-  return subgroupSize === 4 ? ['lanes 16x8', 'lanes 16x16'] : ['registers 8x8', 'registers 4x4']
+  return subgroupSize === 4 ? ['quads 8x16', 'quads 8x8'] : ['registers 8x8', 'registers 4x4']
 }
 
 /** Shapes within a factor of two in every side share a choice; divisibility by 4 decides which kernels may run. */

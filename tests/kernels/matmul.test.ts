@@ -146,7 +146,7 @@ describe.each(fusing)('matmul $name with an epilogue', (spec) => {
 describe('tuneMatmul', () => {
   it('measures every variant asked for, takes the fastest and computes with it', async () => {
     const shape: MatmulShape = { form: 'nn', m: 96, n: 64, k: 64 }
-    const names = variants.map((variant) => variant.name)
+    const names = variants.filter((variant) => variant.accepts(shape)).map((variant) => variant.name)
     const matmul = await tuneMatmul(gpu, [shape], { variants: names, budgetMs: 60_000 })
     expect(matmul.measurements.map((one) => one.variant).sort()).toEqual([...names].sort())
     const best = matmul.measurements.reduce((a, b) => (a.milliseconds <= b.milliseconds ? a : b))

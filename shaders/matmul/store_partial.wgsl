@@ -1,0 +1,20 @@
+// Included by the kernels: C, which of its columns an invocation owns, and how {{COUNT}} sums of a row are stored.
+// Here C is one plane a part of k, summed afterwards by sum_parts.wgsl. A column is one {{VECTOR}}, {{WIDTH}} floats; an
+// invocation's lie {{APART}} apart.
+@group(0) @binding(3) var<storage, read_write> c: array<{{VECTOR}}>;
+
+var<private> plane: u32;
+
+fn columnOf(unit: u32, j: u32) -> u32 {
+  return unit / {{APART}}u * {{APART}}u * {{COUNT}}u + unit % {{APART}}u + j * {{APART}}u;
+}
+
+fn store(row: u32, unit: u32, sums: array<{{VECTOR}}, {{COUNT}}>) {
+  let width = p.n / {{WIDTH}}u;
+  for (var j = 0u; j < {{COUNT}}u; j++) {
+    let column = columnOf(unit, j);
+    if (row < p.m && column < width) {
+      c[(plane * p.m + row) * width + column] = sums[j];
+    }
+  }
+}
