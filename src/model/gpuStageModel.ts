@@ -1,4 +1,5 @@
 /** Owns one stage of a model on a GPU: the StageModel that production runs. */
+import type { PooledBuffer } from '../gpu/buffers.ts'
 import type { GpuContext } from '../gpu/device.ts'
 import { Recorder } from '../gpu/kernel.ts'
 import type { Variables } from '../gpu/kernel.ts'
@@ -12,6 +13,7 @@ import { activationBytes, microbatchRows } from './memory.ts'
 import type { Stage } from './stageContext.ts'
 import { copyInput, inputRows, inputValues } from './stageInput.ts'
 import { stageKernels } from './stageKernels.ts'
+import type { KernelChoice } from './stageKernels.ts'
 import { StagePasses } from './stagePasses.ts'
 import type { Slot } from './stagePasses.ts'
 import { StagePlans } from './stagePlans.ts'
@@ -28,6 +30,7 @@ export interface GpuStageOptions {
    * and backward computes the rest again. 1 GiB by default, half of that on a software adapter.
    */
   readonly activationBudget?: number
+  readonly kernels?: KernelChoice
 }
 
 /** Counts since the model was made, for the bench. */
@@ -63,14 +66,19 @@ export async function createGpuStageModel(
   const recorder = new Recorder(gpu)
   const vectors = lendVectors(gpu, layout, config.optimizer, recorder)
   let plans: StagePlans | undefined
+  let passes: StagePasses | undefined
+  let ropeTable: PooledBuffer | undefined
   try {
     recorder.submit()
     await gpu.pool.settled()
-    const kernels = await stageKernels(gpu, config, layout)
+    const kernels = await stageKernels(gpu, config, layout, options.kernels)
+    ropeTable = kernels.ropeTable
+    // What the kernels were tried on has sizes of its own: the workspace needs the room.
+    gpu.pool.trim()
     plans = new StagePlans(gpu, submitWork(gpu))
     const stage: Stage = { gpu, config, layout, kernels, ...vectors }
     const budget = options.activationBudget ?? (gpu.adapter.software ? 2 ** 29 : 2 ** 30)
-    const passes = new StagePasses(stage, plans, Math.floor(budget / activationBytes(config, layout)))
+    passes = new StagePasses(stage, plans, Math.floor(budget / activationBytes(config, layout)))
     // What training needs is lent now, where a device that has no room for it can still be given less.
     passes.prepare(microbatchRows(config))
     await gpu.pool.settled()
@@ -78,6 +86,8 @@ export async function createGpuStageModel(
     return modelOf(stage, vectors, plans, passes, recorder)
   } catch (caught) {
     plans?.destroy()
+    passes?.destroy()
+    if (ropeTable) gpu.pool.release(ropeTable)
     releaseVectors(vectors)
     gpu.pool.trim()
     throw caught
@@ -213,8 +223,7 @@ function modelOf(
     readGradient: (range) => run(() => gradients.read(recorder, range)),
     reduceGradient: (range, contributions) =>
       run(() => reduceContributions(gpu, kernels, plans, gradients, range, contributions)),
-    update: (range, step) =>
-      run(() => updateRange(kernels, plans, vectors, range, step)),
+    update: (range, step) => run(() => updateRange(kernels, plans, vectors, range, step)),
     read: (kind, range) => run(() => vectors[kind].read(recorder, range)),
     write: (kind, offset, values) => vectors[kind].write(offset, values),
 

@@ -6,7 +6,7 @@ import type { Matmul } from '../gpu/autotune.ts'
 import type { PooledBuffer } from '../gpu/buffers.ts'
 import type { GpuContext } from '../gpu/device.ts'
 import { attentionKernels } from '../gpu/kernels/attentionQkv.ts'
-import type { AttentionKernels } from '../gpu/kernels/attentionQkv.ts'
+import type { AttentionKernels, AttentionVariant } from '../gpu/kernels/attentionQkv.ts'
 import { crossEntropyKernels } from '../gpu/kernels/crossEntropy.ts'
 import type { CrossEntropyKernels } from '../gpu/kernels/crossEntropy.ts'
 import { embeddingKernels } from '../gpu/kernels/embedding.ts'
@@ -44,14 +44,26 @@ export interface StageKernels {
   readonly ropeTable: PooledBuffer
 }
 
+/** Kernels that are taken instead of the adapter's own best; tests and the bench run every one of them. */
+export interface KernelChoice {
+  /** Names of matmul variants, of which the fastest is taken. */
+  readonly matmul?: readonly string[]
+  readonly attention?: AttentionVariant
+}
+
 /** Compiles and measures; takes seconds where the driver is slow. Throws `gpu.shader` and `gpu.lost`. */
-export async function stageKernels(gpu: GpuContext, config: RunConfig, layout: StageLayout): Promise<StageKernels> {
+export async function stageKernels(
+  gpu: GpuContext,
+  config: RunConfig,
+  layout: StageLayout,
+  choice: KernelChoice = {},
+): Promise<StageKernels> {
   const { dModel: d, heads, kvHeads, ffn, blockSize, ropeTheta } = config.model
   const headDim = d / heads
   const [rmsNorm, swiglu, attention, rope, reduce, codec, embedding, crossEntropy] = await Promise.all([
     rmsNormKernels(gpu, { columns: d }),
     swigluKernels(gpu, { ffn }),
-    attentionKernels(gpu, { heads, kvHeads, headDim }),
+    attentionKernels(gpu, { heads, kvHeads, headDim }, choice.attention ? { variant: choice.attention } : {}),
     ropeKernels(gpu, { headDim }),
     reduceKernels(gpu),
     codecKernels(gpu, config.codec),
@@ -59,10 +71,8 @@ export async function stageKernels(gpu: GpuContext, config: RunConfig, layout: S
     layout.hasHead ? crossEntropyKernels(gpu) : null,
   ])
   // Alone, so that nothing else compiles while it measures.
-  const matmul = await tuneMatmul(gpu, [
-    ...matmulShapes(config, layout),
-    ...optimizerProducts(layout, config.optimizer),
-  ])
+  const shapes = [...matmulShapes(config, layout), ...optimizerProducts(layout, config.optimizer)]
+  const matmul = await tuneMatmul(gpu, shapes, choice.matmul ? { variants: choice.matmul } : {})
   const optimizer = await stageOptimizer(gpu, config.optimizer, layout, matmul)
   const table = gpu.pool.upload(ropeTable(blockSize, headDim, ropeTheta), 'rope table')
   const common = { matmul, rmsNorm, swiglu, attention, rope, optimizer, reduce, codec }
