@@ -44,7 +44,7 @@ export async function stageOptimizer(
 ): Promise<StageOptimizer> {
   const { moments } = config
   const adamw = await adamwKernels(gpu, { moments })
-  const muon = config.kind === 'muon' ? await muonKernels(gpu, moments, matmul) : null
+  const muon = config.kind === 'muon' ? await muonKernels(gpu, { moments, matmul }) : null
   const matrices = layout.tensors.filter((tensor) => takesMuon(config, tensor))
   const runs = adamwRuns(layout, config)
 

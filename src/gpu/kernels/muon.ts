@@ -76,9 +76,18 @@ export function muonProducts(rows: number, columns: number): Record<'gram' | 'sq
   }
 }
 
-export async function muonKernels(gpu: GpuContext, moments: MomentStorage, matmul: Matmul): Promise<MuonKernels> {
-  const lanes = gpu.adapter.software ? 1 : 64
-  const mostPartials = gpu.adapter.software ? 256 : 4096
+export interface MuonOptions {
+  readonly moments: MomentStorage
+  /** Must know the {@link muonProducts} of every matrix. */
+  readonly matmul: Matmul
+  /** How norms are summed: by few invocations on software adapters, whose barriers are slow, else by many. */
+  readonly sums?: keyof typeof SUMS
+}
+
+const SUMS = { few: { lanes: 1, partials: 256 }, many: { lanes: 256, partials: 16_384 } } as const
+
+export async function muonKernels(gpu: GpuContext, { moments, matmul, sums }: MuonOptions): Promise<MuonKernels> {
+  const { lanes, partials: mostPartials } = SUMS[sums ?? (gpu.adapter.software ? 'few' : 'many')]
   const [momentum, inverseNorm, normalize, polynomial, apply] = await Promise.all([
     createKernel(gpu, `muon momentum ${moments}`, MOMENTS_SOURCE[moments] + momentumSource),
     createKernel(gpu, 'muon inverse norm', inverseNormSource, { LANES: lanes }),

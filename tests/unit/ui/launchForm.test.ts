@@ -40,6 +40,27 @@ describe('fields', () => {
     expect(readConfig(defaultValues()).config).toEqual(runConfigSchema.parse({}))
   })
 
+  test('every choice is one that a run may take', () => {
+    for (const field of runFields) {
+      if (field.kind !== 'choice') continue
+      for (const [choice] of field.choices) {
+        const { config, errors } = readConfig({ ...defaultValues(), [field.path]: choice })
+        expect(errors, `${field.path} ${choice}`).toEqual({})
+        expect(field.path.split('.').reduce<unknown>((at, key) => (at as Record<string, unknown>)[key], config)).toBe(
+          choice,
+        )
+      }
+      expect(readConfig({ ...defaultValues(), [field.path]: 'other' }).errors).toHaveProperty([field.path])
+    }
+    const optimizers = runFields.find(({ path }) => path === 'optimizer.kind')
+    expect(optimizers).toMatchObject({
+      choices: [
+        ['adamw', expect.any(String)],
+        ['muon', expect.any(String)],
+      ],
+    })
+  })
+
   test('every preset is a configuration that can be trained', () => {
     for (const preset of modelPresets) {
       const shape = Object.fromEntries(Object.entries(preset.values).map(([path, value]) => [path, String(value)]))
