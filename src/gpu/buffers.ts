@@ -119,6 +119,11 @@ export class BufferPool {
     this.check()
   }
 
+  /** Forgets that memory ran out, once everything that was lent in vain has been released and trimmed. */
+  forgive(): void {
+    this.#failure = undefined
+  }
+
   /** Destroys every buffer, lent ones too. */
   destroy(): void {
     this.trim()

@@ -21,6 +21,8 @@ export interface GpuContext {
   readonly lost: Promise<SkeinError>
   /** Throws `gpu.lost`, `gpu.out_of_memory` or `gpu.internal` if the device is gone or reported an error since. */
   check(): void
+  /** Forgets every error but the device's loss: whoever caused them has freed what they spoilt, and begins anew. */
+  recover(): void
   destroy(): void
 }
 
@@ -113,13 +115,14 @@ function describe(adapter: GPUAdapter): AdapterDescription {
 
 function contextOf(device: GPUDevice, adapter: AdapterDescription, subgroupSize: number | null): GpuContext {
   let failure: SkeinError | undefined
+  let gone: SkeinError | undefined
   const lost = device.lost.then((info) => {
-    failure = new SkeinError({
+    gone = new SkeinError({
       code: 'gpu.lost',
       message: `The graphics device was lost: ${info.message || info.reason}.`,
       remedy: 'Skein starts again by itself; if it happens often, close other pages that use the GPU.',
     })
-    return failure
+    return gone
   })
   device.addEventListener('uncapturederror', (event) => {
     failure ??= errorFrom((event as GPUUncapturedErrorEvent).error)
@@ -137,8 +140,13 @@ function contextOf(device: GPUDevice, adapter: AdapterDescription, subgroupSize:
     readback,
     lost,
     check() {
-      if (failure) throw failure
+      const error = gone ?? failure
+      if (error) throw error
       pool.check()
+    },
+    recover() {
+      failure = undefined
+      pool.forgive()
     },
     destroy() {
       readback.destroy()

@@ -1,17 +1,28 @@
-/** Owns the estimate of what one stage takes on a device: a pure formula, which server and nodes evaluate alike. */
+/**
+ * Owns the estimate of what one stage takes on a device: a pure formula, which server and nodes evaluate alike.
+ *
+ * An upper bound of what the stage's plans lend, close enough to seat devices by: buffers are counted at the size in which
+ * the pool lends them, and those of one pass as if each had a place of its own, except from layer to layer.
+ */
+import { encodedBytes } from '../codec/size.ts'
+import { sizeClass } from '../gpu/buffers.ts'
 import type { RunConfig } from '../protocol/runConfig.ts'
-import { stageLayouts } from './layout.ts'
+import { paddedVocabulary, stageLayouts } from './layout.ts'
 import type { StageLayout } from './layout.ts'
+import { adamwRuns, stageShards, takesMuon } from './optimizerShards.ts'
 
 /** All in bytes. */
 export interface StageMemory {
   readonly weights: number
   readonly gradients: number
+  /** Both, as the device holds them. */
   readonly moments: number
   /** Everything backward needs of one microbatch, when nothing is recomputed. */
   readonly activationsPerMicrobatch: number
-  /** Scratch of the backward pass, logits, encoded boundaries and staging. */
+  /** Scratch of the passes and of the update, logits, encoded boundaries. */
   readonly workspace: number
+  /** Through which parameters come back from the device when a checkpoint is written. */
+  readonly staging: number
   /**
    * The least that training needs: one microbatch's activations, and for every further microbatch in flight only the
    * stage's input, from which backward recomputes the rest.
@@ -21,6 +32,10 @@ export interface StageMemory {
 
 /** Logits are made for so many rows at a time that they stay below this. */
 export const LOGITS_BYTES = 32 * 1024 * 1024
+/** Longer vectors are cut into pieces, each of which a size class may round up. */
+const WHOLE_VECTOR_BYTES = 128 * 1024 * 1024
+/** A size class adds at most a quarter. */
+const CLASS_WASTE = 1.25
 
 /** Tokens of one microbatch, which are the rows of every activation. */
 export function microbatchRows(config: RunConfig): number {
@@ -29,52 +44,122 @@ export function microbatchRows(config: RunConfig): number {
 
 /** Rows of `rows` whose logits are held at once: all, or a multiple of 64, so that a block starts where a binding may. */
 export function logitRows(config: RunConfig, rows: number): number {
-  const most = Math.floor(LOGITS_BYTES / (4 * config.model.vocabSize) / 64) * 64
+  const most = Math.floor(LOGITS_BYTES / (4 * paddedVocabulary(config.model)) / 64) * 64
   return Math.min(rows, Math.max(64, most))
 }
 
-/** f32 values a layer keeps for backward, per row: `LayerActivations`. */
-export function layerActivationsPerRow(config: RunConfig): number {
-  const { dModel: d, ffn, heads, kvHeads } = config.model
-  const kv = (d / heads) * kvHeads
-  // Residual in, after attention; both normalised; q, attention out; k, v; gate, up, product; two norm scales; row sums.
-  return 6 * d + 2 * kv + 3 * ffn + 2 + heads
+/** Columns of the buffers, each [rows, columns], that hold a layer's activations: `LayerActivations`. */
+function layerActivations({ model: { dModel: d, ffn, heads, kvHeads } }: RunConfig): number[] {
+  const width = d + 2 * (d / heads) * kvHeads
+  // The stream in and after attention, both normalised, attention's output; Q, K, V; gate, up; their product; row sums.
+  return [d, d, d, d, d, width, 2 * ffn, ffn, heads, 1, 1]
 }
 
-/** f32 values of scratch a layer's backward takes, per row. */
-export function layerScratchPerRow(config: RunConfig): number {
-  const { dModel: d, ffn, heads, kvHeads } = config.model
-  const kv = (d / heads) * kvHeads
-  return 7 * d + 4 * kv + 3 * ffn + heads
+/** Columns of the buffers that a layer's backward has lent at one time or another. */
+function layerScratch({ model: { dModel: d, ffn, heads, kvHeads } }: RunConfig): number[] {
+  const width = d + 2 * (d / heads) * kvHeads
+  // Gradients of the product, of gate and up, of both normalised streams, of both streams, of attention, of Q, K, V.
+  return [ffn, 2 * ffn, d, d, d, d, d, width, heads]
 }
 
-export function stageInputBytes(config: RunConfig, layout: StageLayout): number {
-  return microbatchRows(config) * (layout.hasEmbedding ? 1 : config.model.dModel) * 4
-}
+const f32 = (rows: number, columns: readonly number[]) => columns.reduce((sum, n) => sum + sizeClass(4 * rows * n), 0)
 
-/** Activations of a whole stage for one microbatch, in bytes. */
+/** What a slot takes that keeps the activations of one microbatch. */
 export function activationBytes(config: RunConfig, layout: StageLayout): number {
-  const { dModel: d } = config.model
+  return layout.layerCount * f32(microbatchRows(config), layerActivations(config))
+}
+
+/** Microbatches between their forward and their backward: 1F1B's one for each stage from here on, and one for the links. */
+export function microbatchesInFlight(config: RunConfig, layout: StageLayout): number {
+  return layout.hasHead ? 1 : Math.min(config.batch / config.microbatch, config.stages - layout.stage + 1)
+}
+
+function vectorBytes(bytes: number): number {
+  return bytes <= WHOLE_VECTOR_BYTES ? sizeClass(bytes) : CLASS_WASTE * bytes
+}
+
+/** The first moment of every parameter, and the second of those that AdamW updates. */
+function momentBytes({ optimizer }: RunConfig, layout: StageLayout): number {
+  const each = optimizer.moments === 'bf16' ? 2 : 4
+  const second = adamwRuns(layout, optimizer).reduce((sum, { length }) => sum + vectorBytes(each * length), 0)
+  return vectorBytes(each * layout.length) + second
+}
+
+/** Scratch of forward and backward over the layers, whoever keeps the activations. */
+function passBytes(config: RunConfig, layout: StageLayout): number {
   const rows = microbatchRows(config)
-  const head = layout.hasHead ? 2 * d + 1 : d
-  return 4 * rows * (layout.layerCount * layerActivationsPerRow(config) + head) + stageInputBytes(config, layout)
+  const { dModel: d } = config.model
+  const encoded = sizeClass(encodedBytes(config.codec, rows, d))
+  const ends = layout.hasEmbedding ? sizeClass(4 * rows) + sizeClass(16 * rows) : 2 * encoded
+  // The stage's output, its gradient, and the partial sums of a norm's weight.
+  const streams = f32(rows, [d, d, d / 8])
+  const head = layout.hasHead ? headBytes(config, rows) : 2 * encoded
+  return f32(rows, layerScratch(config)) + streams + ends + head
+}
+
+function headBytes(config: RunConfig, rows: number): number {
+  const { dModel: d } = config.model
+  const block = logitRows(config, rows)
+  // Logits, and their partial sums; the stream normalised, its gradient and the stream's; losses, sums, targets.
+  return f32(block, [paddedVocabulary(config.model), 66]) + f32(rows, [d, d, d, 1, 1, 1, 1])
+}
+
+/** Scratch of what happens between two steps: another replica's gradients, and Muon's matrices. */
+function mergeBytes(config: RunConfig, layout: StageLayout): number {
+  const { optimizer, replicas } = config
+  const shards = replicas > 1 ? stageShards(layout, 2, optimizer) : []
+  const contribution = Math.max(0, ...shards.map(({ length }) => vectorBytes(4 * length)))
+  const muon = layout.tensors
+    .filter((tensor) => takesMuon(optimizer, tensor))
+    .map(({ length, shape }) => 5 * sizeClass(4 * length) + 2 * sizeClass(4 * Math.min(...shape) ** 2))
+  return contribution + Math.max(0, ...muon)
+}
+
+/** The largest product that the kernels are tried on, before there is a workspace: operands, result, and an epilogue's. */
+function tuningBytes(config: RunConfig, layout: StageLayout): number {
+  const rows = microbatchRows(config)
+  const { dModel: d, ffn, heads, kvHeads } = config.model
+  const width = d + 2 * (d / heads) * kvHeads
+  const product = (m: number, outputs: number, inputs: number) => {
+    const sizes = [m * outputs, m * inputs, outputs * inputs].map((n) => sizeClass(4 * n))
+    return sizes.reduce((a, b) => a + b, 0) + Math.max(...sizes)
+  }
+  const products = [product(rows, width, d), product(rows, 2 * ffn, d), product(rows, d, ffn)]
+  if (layout.hasHead) products.push(product(logitRows(config, rows), paddedVocabulary(config.model), d))
+  return Math.max(...products)
 }
 
 /** What stage `stage` needs, by formula. A config that passed `validateRunConfig`'s checks of shape cannot make it throw. */
 export function estimateStageMemory(config: RunConfig, stage: number): StageMemory {
   const layout = stageLayouts(config.model, config.stages)[stage]
   if (!layout) throw new RangeError(`No stage ${stage} among ${config.stages}.`)
-  const { dModel: d, vocabSize } = config.model
-  const rows = microbatchRows(config)
-  const flat = layout.length * 4
+  const flat = vectorBytes(4 * layout.length)
   const activationsPerMicrobatch = activationBytes(config, layout)
-  const logits = layout.hasHead ? 2 * logitRows(config, rows) * vocabSize * 4 : 0
-  const boundaries = 4 * rows * d * 4
-  const largestTensor = Math.max(...layout.tensors.map((tensor) => tensor.length * 4))
-  const workspace = 4 * rows * layerScratchPerRow(config) + logits + boundaries + largestTensor
-  // 1F1B holds one microbatch for every stage from here to the last, and one more to hide the links' latency.
-  const waiting = layout.hasHead ? 0 : Math.min(config.batch / config.microbatch, config.stages - stage + 1) - 1
-  const inputs = waiting * stageInputBytes(config, layout)
-  const total = 4 * flat + activationsPerMicrobatch + inputs + workspace
-  return { weights: flat, gradients: flat, moments: 2 * flat, activationsPerMicrobatch, workspace, total }
+  const tables = sizeClass(4 * config.model.blockSize * (config.model.dModel / config.model.heads))
+  const workspace = passBytes(config, layout) + mergeBytes(config, layout) + tables
+  const moments = momentBytes(config, layout)
+  const vectors = 2 * flat + moments
+  const atWork = activationsPerMicrobatch + workspace + flat
+  const total = vectors + Math.max(atWork, tuningBytes(config, layout))
+  return {
+    weights: flat,
+    gradients: flat,
+    moments,
+    activationsPerMicrobatch,
+    workspace,
+    staging: flat,
+    total,
+  }
+}
+
+/**
+ * How many microbatches in flight may keep their activations on a device that has `memoryBytes` for the stage; the others
+ * are computed a second time. 0 where even that may be too much, which the device itself then says.
+ */
+export function activationSlots(config: RunConfig, stage: number, memoryBytes: number): number {
+  const { total, activationsPerMicrobatch: each } = estimateStageMemory(config, stage)
+  const layout = stageLayouts(config.model, config.stages)[stage]!
+  // What `total` holds for the one that is recomputed serves the scoring in part, so no slot makes up for it.
+  const room = Math.floor((memoryBytes - total) / each)
+  return Math.max(0, Math.min(microbatchesInFlight(config, layout), room))
 }

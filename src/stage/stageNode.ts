@@ -1,11 +1,12 @@
 /** Owns a node at work: one GPU, one control socket, one set of links and the executor between them. */
 import type { GpuContext } from '../gpu/device.ts'
-import { createGpuStageModel } from '../model/gpuStageModel.ts'
+import { createStage } from '../model/createStage.ts'
 import { PeerLinks } from '../net/peerLinks.ts'
 import type { ClientMessage, NodePhase, NodeStats, ServerMessage } from '../protocol/control.ts'
-import { toErrorBody, type ErrorBody } from '../protocol/errors.ts'
+import { SkeinError, toErrorBody, type ErrorBody } from '../protocol/errors.ts'
 import { PROTOCOL_VERSION } from '../protocol/version.ts'
 import { ControlSocket } from './controlSocket.ts'
+import { proveDevice } from './deviceMemory.ts'
 import { StageExecutor } from './executor.ts'
 import type { StagePage, StageStart } from './workerContract.ts'
 
@@ -41,7 +42,7 @@ export class StageNode {
     this.#executor = new StageExecutor({
       apiUrl: options.apiUrl,
       token: () => this.#token,
-      createModel: ({ config, stage }) => createGpuStageModel(gpu, { config, stage }),
+      createModel: ({ config, stage }) => createStage(gpu, { config, stage }, options.memoryBytes),
       links: this.#links,
       report: (message) => this.#control.send(message),
       phase: (phase, progress) => this.#setPhase(phase, progress),
@@ -158,19 +159,20 @@ export async function startStageNode(
   port: MessagePort,
   host: NodeHost,
 ): Promise<StageNode | null> {
-  let gpu: GpuContext
+  const acquire = async () => {
+    const gpu = await host.acquireGpu()
+    const { adapter } = gpu
+    page.event({ type: 'adapter', adapter })
+    if (!adapter.software || options.allowSoftware) return gpu
+    gpu.destroy()
+    throw new SkeinError(host.softwareOnly(adapter.description || adapter.vendor))
+  }
   try {
-    gpu = await host.acquireGpu()
+    const { gpu, memory } = await proveDevice(acquire, options.memoryBytes)
+    page.event({ type: 'memory', memory })
+    return new StageNode(host.kind, { ...options, memoryBytes: memory.memoryBytes }, page, gpu, port)
   } catch (caught) {
     page.event({ type: 'blocked', error: toErrorBody(caught) })
     return null
   }
-  const { adapter } = gpu
-  page.event({ type: 'adapter', adapter })
-  if (adapter.software && !options.allowSoftware) {
-    gpu.destroy()
-    page.event({ type: 'blocked', error: host.softwareOnly(adapter.description || adapter.vendor) })
-    return null
-  }
-  return new StageNode(host.kind, options, page, gpu, port)
 }

@@ -1,6 +1,7 @@
 /** Owns what a page (or the agent) and its node say to each other: calls one way, events the other, one port for links. */
 import type { AdapterDescription, NodePhase, NodeStats } from '../protocol/control.ts'
 import type { ErrorBody } from '../protocol/errors.ts'
+import type { ProvenMemory } from './deviceMemory.ts'
 
 /** Everything the node must know before it touches the GPU or the network. */
 export interface StageStart {
@@ -12,7 +13,7 @@ export interface StageStart {
   deviceId: string
   /** False: a software adapter ends in `blocked` with `gpu.software_adapter`, and no socket is opened. */
   allowSoftware: boolean
-  /** Bytes the page offers for weights, gradients, moments and activations. */
+  /** Bytes the page offers for weights, gradients, moments and activations; the device is tried for them first. */
   memoryBytes: number
 }
 
@@ -38,6 +39,8 @@ export interface StagePage {
 /** In the order in which they happen; the page folds them into its phase and snapshot. */
 export type StageEvent =
   | { type: 'adapter'; adapter: AdapterDescription }
+  /** What of the offer the device proved to have; the server hears `memoryBytes`. */
+  | { type: 'memory'; memory: ProvenMemory }
   /** The control socket opened (`welcome` received) or was lost; the Worker redials it by itself. */
   | { type: 'control'; connected: boolean }
   /** Nothing to do yet; `reason` is the server's sentence. */

@@ -25,6 +25,7 @@ export const INITIAL_STATE: VolunteerState = {
     link: 'unknown',
     error: null,
     adapter: null,
+    memory: null,
     lifetime: { ...NO_CONTRIBUTION },
   },
   before: NO_CONTRIBUTION,
@@ -62,6 +63,8 @@ export function foldEvent(state: VolunteerState, event: VolunteerEvent): Volunte
       return phase === snapshot.phase ? state : changed(next, { error: null })
     case 'adapter':
       return changed(next, { adapter: event.adapter })
+    case 'memory':
+      return changed(next, { memory: event.memory })
     case 'assigned':
       return changed(next, { run: event.run, stage: event.stage, stages: event.stages, replica: event.replica })
     case 'step':

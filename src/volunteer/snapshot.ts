@@ -1,6 +1,7 @@
 /** Owns what the page knows about its volunteer at one moment: the phase in plain words, the run, and the totals. */
 import type { AdapterDescription, LinkKind } from '../protocol/control.ts'
 import type { ErrorBody } from '../protocol/errors.ts'
+import type { ProvenMemory } from '../stage/deviceMemory.ts'
 import type { Contribution } from '../store/device.ts'
 
 export type { Contribution }
@@ -54,6 +55,8 @@ export interface VolunteerSnapshot {
   /** The last thing that went wrong and did not stop us; cleared by the next step. */
   error: ErrorBody | null
   adapter: AdapterDescription | null
+  /** What this device offers a stage, and how much of it was tried; null until then. */
+  memory: ProvenMemory | null
   /** This session included. */
   lifetime: Contribution
 }

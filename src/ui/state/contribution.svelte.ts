@@ -37,6 +37,7 @@ const idle: VolunteerSnapshot = {
   link: 'unknown',
   error: null,
   adapter: null,
+  memory: null,
   lifetime: nothing,
 }
 

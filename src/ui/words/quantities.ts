@@ -28,6 +28,11 @@ export function bytes(value: number): string {
   return `${unit === 'B' ? Math.round(value) : number}${NBSP}${unit}`
 }
 
+/** Whole mebibytes without the unit, for a column that names it: `1,234`. Needs are rounded up, offers down. */
+export function mebibytes(value: number, round = Math.ceil): string {
+  return Number.isFinite(value) ? whole.format(round(value / 2 ** 20)) : '–'
+}
+
 /** `1,234` below ten thousand, then `12.3 k`, `1.20 M`, `4.56 G`. */
 export function count(value: number): string {
   if (!Number.isFinite(value)) return '–'

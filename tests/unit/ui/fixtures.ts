@@ -17,6 +17,7 @@ export function snapshotOf(change: Partial<VolunteerSnapshot>): VolunteerSnapsho
     link: 'unknown',
     error: null,
     adapter: null,
+    memory: null,
     lifetime: none,
     ...change,
   }

@@ -118,6 +118,14 @@ describe('the volunteer', () => {
     expect(volunteer.snapshot()).toMatchObject({ run: { name: 'Stories' }, stage: 1, stages: 4 })
   })
 
+  it('tells what of its offer the device proved to have', async () => {
+    const volunteer = await atWork()
+    expect(volunteer.snapshot().memory).toBeNull()
+    const memory = { memoryBytes: 3 * 1024 ** 3, triedBytes: 3 * 1024 ** 3 }
+    page.say({ type: 'memory', memory })
+    expect(volunteer.snapshot().memory).toEqual(memory)
+  })
+
   it('is blocked without WebGPU before any Worker starts', async () => {
     page.webgpu = false
     const volunteer = createVolunteer({ environment: page })
