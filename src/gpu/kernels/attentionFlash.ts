@@ -8,7 +8,7 @@ import forwardSource from '../../../shaders/attention/flash_forward.wgsl?raw'
 import type { GpuContext } from '../device.ts'
 import { createKernel, f32, spread } from '../kernel.ts'
 import type { Kernel } from '../kernel.ts'
-import type { AttentionDims, AttentionKernels, AttentionShape } from './attentionQkv.ts'
+import type { AttentionDims, AttentionKernels, AttentionShape } from './attention.ts'
 
 /** Whether the tiled kernels take heads of this dim: they load whole vec4s and keep sums in registers. */
 export function flashTakes({ headDim }: AttentionDims): boolean {

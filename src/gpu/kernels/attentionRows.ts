@@ -8,7 +8,7 @@ import forwardSource from '../../../shaders/attention/rows_forward.wgsl?raw'
 import type { GpuContext } from '../device.ts'
 import { createKernel, f32, spread } from '../kernel.ts'
 import type { Kernel } from '../kernel.ts'
-import type { AttentionDims, AttentionKernels, AttentionShape } from './attentionQkv.ts'
+import type { AttentionDims, AttentionKernels, AttentionShape } from './attention.ts'
 
 /** The block of scores that an invocation makes at a time: rows are its own, columns those it walks. */
 interface ScoreBlock {
