@@ -1,23 +1,23 @@
 /** Owns the choice among matmul kernels: by measuring them on this adapter for the shapes that a stage will run. */
 import { SkeinError } from '../protocol/errors.ts'
+import { measureMatmul } from './autotuneMeasure.ts'
+import { loadWinners, saveWinners, tuningKey } from './autotuneStore.ts'
+import type { StoredWinners, TuningStore } from './autotuneStore.ts'
+import { verifyMatmul } from './autotuneVerify.ts'
 import type { GpuContext } from './device.ts'
-import { Recorder } from './kernel.ts'
 import type { Recording } from './kernel.ts'
-import { MATMUL_VARIANTS } from './kernels/matmul.ts'
-import type {
-  MatmulEpilogue,
-  MatmulForm,
-  MatmulShape,
-  MatmulTensors,
-  MatmulVariant,
-  MatmulVariantSpec,
-} from './kernels/matmul.ts'
+import { HALF_MATMUL_VARIANTS, MATMUL_VARIANTS } from './kernels/matmul.ts'
+import type { MatmulShape, MatmulTensors, MatmulVariant, MatmulVariantSpec } from './kernels/matmul.ts'
+
+export type { TuningStore } from './autotuneStore.ts'
 
 export interface Measurement {
   readonly shape: MatmulShape
   readonly variant: string
   /** Milliseconds a run, the best of a few. */
   readonly milliseconds: number
+  /** Why the variant was dropped though it was fast. */
+  readonly note?: string
 }
 
 /** Matrix multiplication with the kernel that was the fastest for the shape's class. */
@@ -27,8 +27,10 @@ export interface Matmul {
    * the same form that fits it; without one it throws a RangeError.
    */
   record(recorder: Recording, shape: MatmulShape, tensors: MatmulTensors, accumulate?: boolean): void
-  /** What was measured, for the bench and the log. */
+  /** What was measured, for the bench and the log; empty where the choice was known. */
   readonly measurements: readonly Measurement[]
+  /** Multiply-adds a second of the kernel chosen for the largest shape, by which submits are paced. */
+  readonly rate: number
   /** The name of the variant chosen for a shape. */
   chosen(shape: MatmulShape): string
 }
@@ -38,65 +40,124 @@ export interface TuneOptions {
   readonly budgetMs?: number
   /** The variants to choose from, by name; all that suit the adapter by default. */
   readonly variants?: readonly string[]
+  /** What names stand for. */
+  readonly ladder?: readonly MatmulVariantSpec[]
+  /** Also variants that round A and B to f16 on the way, where the adapter has `shader-f16`. Never by itself. */
+  readonly halves?: boolean
+  /** Where choices are kept from visit to visit. */
+  readonly store?: TuningStore
+  /** The browser and its version, or the runtime's, as part of the store's key. */
+  readonly runtime?: string
+  /** Shape classes settled so far, of all. */
+  readonly onProgress?: (done: number, total: number) => void
+}
+
+interface Winner {
+  readonly shape: MatmulShape
+  readonly variant: MatmulVariant
+  readonly spec: MatmulVariantSpec
+  /** Multiply-adds a second; 0 where it was the only choice and never measured. */
+  readonly rate: number
+  /** Whether it was measured against all others: an interrupted choice is not worth keeping. */
+  readonly settled: boolean
 }
 
 /** What survives between two stages on one device: the winner of each shape class. */
 const winners = new WeakMap<GPUDevice, Map<string, Winner>>()
 
-interface Winner {
-  readonly form: MatmulForm
-  readonly epilogue: MatmulEpilogue | undefined
-  readonly variant: MatmulVariant
-  accepts(shape: MatmulShape): boolean
-}
+const work = ({ m, n, k }: MatmulShape) => m * n * k
 
-/**
- * Workgroup memory and its barriers are emulated on software adapters, and a large kernel takes seconds to compile when
- * several stages share the cores: only two kernels a form are tried there, the better pair where it can run.
- */
-function variantsFor({ adapter, subgroupSize }: GpuContext): readonly string[] | undefined {
+/** Below this many multiply-adds a large kernel takes longer to compile on a software adapter than it ever saves. */
+const LARGE_WORK = 2 ** 22
+
+/** Variants worth trying, the best guess first: with its time up the tuner takes the first. */
+function namesFor({ adapter, subgroupSize }: GpuContext, shape: MatmulShape): readonly string[] | undefined {
   if (!adapter.software) return undefined
-  return subgroupSize === 4 ? ['quads 8x16', 'quads 8x8'] : ['registers 8x8', 'registers 4x4']
+  // Workgroup memory and its barriers are emulated there.
+  if (subgroupSize !== 4) return ['registers 8x8', 'registers 4x4']
+  return work(shape) >= LARGE_WORK ? ['quads 8x16', 'quads 8x8'] : ['quads 8x8']
 }
 
-/** Shapes within a factor of two in every side share a choice; divisibility by 4 decides which kernels may run. */
+function ladderOf({ ladder, halves }: TuneOptions): readonly MatmulVariantSpec[] {
+  return ladder ?? [...MATMUL_VARIANTS, ...(halves ? HALF_MATMUL_VARIANTS : [])]
+}
+
+function candidatesFor(gpu: GpuContext, shape: MatmulShape, options: TuneOptions): readonly MatmulVariantSpec[] {
+  const names = options.variants ?? namesFor(gpu, shape)
+  const fitting = ladderOf(options).filter((spec) => spec.suits(gpu) && spec.accepts(shape))
+  const wanted = names
+    ? names.flatMap((name) => fitting.filter((spec) => spec.name === name))
+    : fitting.filter(({ fallback }) => !fallback)
+  return wanted.length > 0 ? wanted : fitting.slice(0, 1)
+}
+
+/** Shapes within a factor of two in every side share a choice; divisibility by 16 decides which kernels may run. */
 function classOf({ form, m, n, k, epilogue }: MatmulShape): string {
-  const side = (x: number) => `${Math.round(Math.log2(x))}${x % 4 === 0 ? '' : 'r'}`
+  const side = (x: number) => `${Math.round(Math.log2(x))}${x % 16 === 0 ? '' : x % 4 === 0 ? 'q' : 'r'}`
   return `${form} ${epilogue ?? 'plain'} ${side(m)} ${side(n)} ${side(k)}`
 }
 
-/** Compiles and measures; cached per device by shape class. Throws `gpu.shader`, `gpu.lost` or `gpu.out_of_memory`. */
+/**
+ * Compiles, measures and verifies, the largest work first; cached per device by shape class, and in `store`.
+ * Throws `gpu.shader`, `gpu.lost` or `gpu.out_of_memory`.
+ */
 export async function tuneMatmul(
   gpu: GpuContext,
   shapes: readonly MatmulShape[],
   options: TuneOptions = {},
 ): Promise<Matmul> {
-  const { budgetMs = gpu.adapter.software ? 1500 : 2000 } = options
-  const names = options.variants ?? variantsFor(gpu)
+  const { budgetMs = gpu.adapter.software ? 2000 : 10_000, runtime = globalThis.navigator?.userAgent ?? '' } = options
   const deadline = performance.now() + budgetMs
-  const cache = options.variants ? new Map<string, Winner>() : cacheOf(gpu.device)
+  const usual = !options.variants && !options.ladder && !options.halves
+  const cache = usual ? cacheOf(gpu.device) : new Map<string, Winner>()
+  const { store } = options
+  const offered = options.variants ?? ladderOf(options).map(({ name }) => name)
+  const key = tuningKey(gpu, runtime, offered)
+  const stored: StoredWinners = store ? await loadWinners(store, key) : {}
   const measurements: Measurement[] = []
-  const work = ({ m, n, k }: MatmulShape) => m * n * k
-  for (const shape of shapes.toSorted((a, b) => work(b) - work(a))) {
-    const key = classOf(shape)
-    if (cache.has(key)) continue
-    const fitting = MATMUL_VARIANTS.filter((variant) => variant.suits(gpu) && variant.accepts(shape))
-    const wanted = fitting.filter((variant) => !names || names.includes(variant.name))
-    const candidates = wanted.length > 0 ? wanted : fitting.slice(0, 1)
-    cache.set(key, await fastest(gpu, shape, candidates, deadline, measurements))
+  const classes = new Map(shapes.toSorted((a, b) => work(a) - work(b)).map((shape) => [classOf(shape), shape]))
+  const open = [...classes].toReversed()
+  const session: Session = { deadline, measurements, verified: new Map() }
+  let done = 0
+  for (const [name, shape] of open) {
+    const candidates = candidatesFor(gpu, shape, options)
+    let winner =
+      cache.get(name) ??
+      (await known(gpu, shape, candidates, stored[name])) ??
+      (await fastest(gpu, shape, candidates, session))
+    if (done === 0 && winner.rate === 0) {
+      const milliseconds = await measureMatmul(gpu, winner.variant, shape, deadline)
+      winner = { ...winner, rate: (work(shape) / milliseconds) * 1000 }
+    }
+    cache.set(name, winner)
+    options.onProgress?.(++done, open.length)
   }
+  if (store && measurements.length > 0) {
+    const settled = open.flatMap(([name]) => {
+      const winner = cache.get(name)!
+      return winner.settled ? [[name, { variant: winner.variant.name, rate: winner.rate }] as const] : []
+    })
+    await saveWinners(store, key, { ...stored, ...Object.fromEntries(settled) })
+  }
+  return matmulOf(cache, open[0]?.[0], measurements)
+}
+
+function matmulOf(
+  cache: ReadonlyMap<string, Winner>,
+  largest: string | undefined,
+  measurements: readonly Measurement[],
+): Matmul {
   const variantFor = (shape: MatmulShape) => {
+    const fits = ({ shape: { form, epilogue }, spec }: Winner) =>
+      form === shape.form && epilogue === shape.epilogue && spec.accepts(shape)
     const exact = cache.get(classOf(shape))
-    const winner =
-      exact ??
-      [...cache.values()].find(
-        (one) => one.form === shape.form && one.epilogue === shape.epilogue && one.accepts(shape),
-      )
+    const winner = exact && fits(exact) ? exact : [...cache.values()].find(fits)
     if (!winner) throw new RangeError(`No kernel was tuned for ${classOf(shape)}.`)
     return winner.variant
   }
   return {
     measurements,
+    rate: largest === undefined ? 0 : cache.get(largest)!.rate,
     chosen: (shape) => variantFor(shape).name,
     record: (recorder, shape, tensors, accumulate = false) =>
       variantFor(shape).record(recorder, shape, tensors, accumulate),
@@ -109,38 +170,70 @@ function cacheOf(device: GPUDevice): Map<string, Winner> {
   return cache
 }
 
+async function known(
+  gpu: GpuContext,
+  shape: MatmulShape,
+  candidates: readonly MatmulVariantSpec[],
+  stored: StoredWinners[string] | undefined,
+): Promise<Winner | undefined> {
+  const spec = candidates.find(({ name }) => name === stored?.variant)
+  const variant = spec && (await tryCreate(gpu, spec, shape))
+  return variant ? { shape, variant, spec, rate: stored!.rate, settled: true } : undefined
+}
+
+interface Session {
+  readonly deadline: number
+  readonly measurements: Measurement[]
+  /** What was found of a variant with a form and an epilogue: the shape matters to its speed only. */
+  readonly verified: Map<string, boolean>
+}
+
 async function fastest(
   gpu: GpuContext,
   shape: MatmulShape,
   candidates: readonly MatmulVariantSpec[],
-  deadline: number,
-  measurements: Measurement[],
+  { deadline, measurements, verified }: Session,
 ): Promise<Winner> {
-  const { m, n, k } = shape
-  const buffers = [m * k, n * k, m * n, m * n].map((length) => gpu.pool.allocate(length * 4, 'autotune'))
-  const tensors = { a: buffers[0]!, b: buffers[1]!, c: buffers[2]!, residual: buffers[3]!, gated: buffers[3]! }
-  let best: (Winner & { milliseconds: number }) | undefined
-  try {
-    for (const spec of candidates) {
-      if (best && performance.now() > deadline) break
-      const variant = await tryCreate(gpu, spec, shape)
-      if (!variant) continue
-      const winner = {
-        form: shape.form,
-        epilogue: shape.epilogue,
-        variant,
-        accepts: (other: MatmulShape) => spec.accepts(other),
-      }
-      if (candidates.length === 1) return winner
-      const milliseconds = await measure(gpu, variant, shape, tensors, deadline)
-      measurements.push({ shape, variant: variant.name, milliseconds })
-      if (!best || milliseconds < best.milliseconds) best = { ...winner, milliseconds }
+  const tried: (Winner & { milliseconds: number })[] = []
+  let settled = candidates.length > 1
+  for (const spec of candidates) {
+    if (tried.length > 0 && performance.now() > deadline) {
+      settled = false
+      break
     }
-  } finally {
-    for (const buffer of buffers) gpu.pool.release(buffer)
+    const variant = await tryCreate(gpu, spec, shape)
+    if (!variant) continue
+    const milliseconds = candidates.length > 1 ? await measureMatmul(gpu, variant, shape, deadline) : 0
+    const rate = milliseconds > 0 ? (work(shape) / milliseconds) * 1000 : 0
+    tried.push({ shape, variant, spec, rate, settled, milliseconds })
   }
   gpu.check()
-  return best ?? failedAll(shape)
+  const dropped = new Set<string>()
+  let winner: Winner | undefined
+  for (const one of tried.toSorted((x, y) => x.milliseconds - y.milliseconds)) {
+    const subject = `${one.spec.name} ${shape.form} ${shape.epilogue ?? ''}`
+    const right = verified.get(subject) ?? (await verifyMatmul(gpu, one.spec, one.variant, shape))
+    gpu.check()
+    verified.set(subject, right)
+    if (right) {
+      winner = { ...one, settled }
+      break
+    }
+    dropped.add(one.variant.name)
+  }
+  for (const { variant, milliseconds } of tried) {
+    const note = dropped.has(variant.name) ? { note: 'dropped: it disagrees with the reference' } : {}
+    if (milliseconds > 0 || dropped.size > 0) measurements.push({ shape, variant: variant.name, milliseconds, ...note })
+  }
+  return winner ?? failedAll(shape)
+}
+
+function failedAll(shape: MatmulShape): never {
+  throw new SkeinError({
+    code: 'gpu.shader',
+    message: `No matrix multiplication kernel compiles here and computes rightly for ${classOf(shape)}.`,
+    remedy: 'Update the browser and the graphics driver.',
+  })
 }
 
 /** A variant that one driver cannot compile is left out; the others stand in. */
@@ -152,38 +245,4 @@ async function tryCreate(gpu: GpuContext, spec: MatmulVariantSpec, shape: Matmul
     if (caught instanceof SkeinError && caught.code === 'gpu.shader') return null
     throw caught
   }
-}
-
-function failedAll(shape: MatmulShape): never {
-  throw new SkeinError({
-    code: 'gpu.shader',
-    message: `No matrix multiplication kernel compiles here for ${classOf(shape)}.`,
-    remedy: 'Update the browser and the graphics driver.',
-  })
-}
-
-const ROUNDS = 3
-/** A round repeats a fast kernel until it lasts about this long, so that the clock's grain does not decide. */
-const ROUND_MS = 8
-
-async function measure(
-  gpu: GpuContext,
-  variant: MatmulVariant,
-  shape: MatmulShape,
-  tensors: MatmulTensors,
-  deadline: number,
-): Promise<number> {
-  const run = async (times: number) => {
-    const recorder = new Recorder(gpu)
-    const start = performance.now()
-    for (let i = 0; i < times; i++) variant.record(recorder, shape, tensors, false)
-    recorder.submit()
-    await gpu.device.queue.onSubmittedWorkDone()
-    return (performance.now() - start) / times
-  }
-  await run(1) // The first run of a pipeline pays for its set-up.
-  let best = await run(1)
-  const times = Math.max(1, Math.min(32, Math.round(ROUND_MS / best)))
-  for (let round = 0; round < ROUNDS && performance.now() < deadline; round++) best = Math.min(best, await run(times))
-  return best
 }

@@ -1,6 +1,5 @@
-/** Proves every matmul variant against f64 sums, on ragged, long and tiny shapes, and that tuning chooses among them. */
+/** Proves every matmul variant against f64 sums, on ragged, long and tiny shapes, with every epilogue. */
 import { afterAll, describe, expect, it } from 'vitest'
-import { tuneMatmul } from '../../src/gpu/autotune.ts'
 import { Recorder } from '../../src/gpu/kernel.ts'
 import { MATMUL_VARIANTS } from '../../src/gpu/kernels/matmul.ts'
 import type { MatmulForm, MatmulShape, MatmulVariant, MatmulVariantSpec } from '../../src/gpu/kernels/matmul.ts'
@@ -69,6 +68,7 @@ const sizes = [
   [60, 132, 52],
   [65, 130, 129],
   [192, 256, 128],
+  [68, 132, 528],
 ]
 
 const variants = MATMUL_VARIANTS.filter((variant) => variant.suits(gpu))
@@ -143,33 +143,16 @@ describe.each(fusing)('matmul $name with an epilogue', (spec) => {
   })
 })
 
-describe('tuneMatmul', () => {
-  it('measures every variant asked for, takes the fastest and computes with it', async () => {
-    const shape: MatmulShape = { form: 'nn', m: 96, n: 64, k: 64 }
-    const names = variants.filter((variant) => variant.accepts(shape)).map((variant) => variant.name)
-    const matmul = await tuneMatmul(gpu, [shape], { variants: names, budgetMs: 60_000 })
-    expect(matmul.measurements.map((one) => one.variant).sort()).toEqual([...names].sort())
-    const best = matmul.measurements.reduce((a, b) => (a.milliseconds <= b.milliseconds ? a : b))
-    expect(matmul.chosen(shape)).toBe(best.variant)
-    const [a, b] = [noise(96 * 64, 6), noise(64 * 64, 7)]
-    const chosen = { name: 'tuned', record: matmul.record.bind(matmul) } as MatmulVariant
-    expect(relativeError(await run(chosen, shape, a, b), reference(shape, a, b))).toBeLessThan(2e-6)
-  })
-
-  it('finds a kernel for ragged sides, and refuses a shape it never saw', async () => {
-    const ragged: MatmulShape = { form: 'tn', m: 5, n: 7, k: 3 }
-    const matmul = await tuneMatmul(gpu, [ragged])
-    const [a, b] = [noise(15, 8), noise(21, 9)]
-    const chosen = { name: 'tuned', record: matmul.record.bind(matmul) } as MatmulVariant
-    expect(relativeError(await run(chosen, ragged, a, b), reference(ragged, a, b))).toBeLessThan(2e-6)
-    expect(() => matmul.chosen({ ...ragged, form: 'nt', m: 4096 })).toThrow(RangeError)
-  })
-
-  it('stops measuring when its time is up', async () => {
-    const shape: MatmulShape = { form: 'nt', m: 40, n: 40, k: 40 }
-    const names = ['registers 8x8', 'registers 4x4']
-    const matmul = await tuneMatmul(gpu, [shape], { variants: names, budgetMs: 0 })
-    expect(matmul.measurements).toHaveLength(1)
-    expect(matmul.chosen(shape)).toBe('registers 8x8')
+describe('k in parts', () => {
+  it('gives the same bits each time', async () => {
+    const spec = variants.find(({ name }) => name.endsWith('parts'))!
+    const shape: MatmulShape = { form: 'tn', m: 36, n: 52, k: 528 }
+    const variant = await spec.create(gpu, 'tn')
+    const [a, b] = [noise(36 * 528, 1, 9), noise(528 * 52, 2, 9)]
+    const first = await run(variant, shape, a, b)
+    expect(relativeError(first, reference(shape, a, b))).toBeLessThan(2e-6)
+    expect(await run(variant, shape, a, b)).toEqual(first)
+    const start = noise(36 * 52, 3, 9)
+    expect(relativeError(await run(variant, shape, a, b, start), reference(shape, a, b, start))).toBeLessThan(2e-6)
   })
 })

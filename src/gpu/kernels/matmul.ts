@@ -1,6 +1,7 @@
 /** Owns the list of matmul variants that the autotuner chooses among. */
-import { quads, registers, strided } from './matmulRegisters.ts'
-import { tiled } from './matmulTiled.ts'
+import { REGISTER_TEXTS, quads, registers, strided } from './matmulRegisters.ts'
+import { TILED_TEXTS, tiled } from './matmulTiled.ts'
+import { STORE_TEXTS } from './matmulVariant.ts'
 import type { MatmulVariantSpec } from './matmulVariant.ts'
 
 export * from './matmulVariant.ts'
@@ -23,4 +24,10 @@ export const MATMUL_VARIANTS: readonly MatmulVariantSpec[] = [
 export const HALF_MATMUL_VARIANTS: readonly MatmulVariantSpec[] = [
   tiled({ depth: 16, quads: 2, vectors: 2, wx: 16, wy: 8, half: true }),
   tiled({ depth: 16, quads: 2, vectors: 2, wx: 16, wy: 16, half: true }),
+]
+
+/** Every text a variant is made of and every name it has: a choice that was stored holds only while these do. */
+export const MATMUL_TEXTS: readonly string[] = [
+  ...[...REGISTER_TEXTS, ...TILED_TEXTS, ...STORE_TEXTS],
+  ...[...MATMUL_VARIANTS, ...HALF_MATMUL_VARIANTS].map(({ name }) => name),
 ]

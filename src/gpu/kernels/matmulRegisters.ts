@@ -21,6 +21,8 @@ const CHAIN = `fma(y_\${u}[0], vec4<f32>(x.x), fma(y_\${u}[1], vec4<f32>(x.y),
 const DOTS = `vec4<f32>(dot(x, y_\${u}[0]), dot(x, y_\${u}[1]), dot(x, y_\${u}[2]), dot(x, y_\${u}[3])) + c_${SUM}`
 const PRODUCT = `y_\${u} * x + c_${SUM}`
 
+export const REGISTER_TEXTS = [registersText, stridedText, CHAIN, DOTS, PRODUCT]
+
 /** 4·quads × 4·vectors sums an invocation, vec4 loads. */
 export function registers(tile: RegisterTile): MatmulVariantSpec {
   return registerVariant(`registers ${4 * tile.quads}x${4 * tile.vectors}`, tile, 1, () => ({
@@ -83,6 +85,7 @@ function strideWords({ form, m, n, k }: MatmulShape, accumulate: boolean): Unifo
 /** The fallback that takes every shape. */
 export const strided: MatmulVariantSpec = {
   name: 'strided 4x4',
+  fallback: true,
   suits: () => true,
   accepts: ({ form, n, epilogue }) => !epilogue || (form === 'nt' && (epilogue !== 'swiglu' || n % 2 === 0)),
   async create(gpu, _, epilogue) {

@@ -7,6 +7,8 @@ import type { Kernel } from '../kernel.ts'
 import { layoutConstants, matmulBuffers, storeText, wholeVectors } from './matmulVariant.ts'
 import type { MatmulForm, MatmulShape, MatmulVariantSpec } from './matmulVariant.ts'
 
+export const TILED_TEXTS = [tiledText, sumPartsText]
+
 export interface Tile {
   readonly depth: number
   /** Rows an invocation owns, in fours, and vec4 columns. */

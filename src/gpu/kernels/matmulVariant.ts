@@ -50,6 +50,8 @@ export interface MatmulVariantSpec {
   readonly name: string
   /** Where A and B are rounded on the way: the largest error allowed, over the largest sum of absolute products. */
   readonly tolerance?: number
+  /** Takes what nothing else does, and is slow: never measured against others. */
+  readonly fallback?: boolean
   /** Whether the adapter can run it at all. */
   suits(gpu: GpuContext): boolean
   /** Whether it is right for the shape. */
@@ -66,6 +68,8 @@ export function matmulBuffers({ epilogue }: MatmulShape, tensors: MatmulTensors,
   return [a, b, c, more]
 }
 
+/** The texts that all kernels end in. */
+export const STORE_TEXTS = [storePlain, storeResidual, storeSwiglu, storePartial]
 const stores = { plain: storePlain, residual: storeResidual, swiglu: storeSwiglu, partial: storePartial }
 
 export interface StoreLayout {
