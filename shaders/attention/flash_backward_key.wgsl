@@ -26,9 +26,7 @@ const COLUMNS_AT = 4u * (ROWS + 2u);
 var<workgroup> staged: array<vec4<f32>, {{STAGED}}>;
 var<workgroup> weights: array<Rows, 544>;
 
-fn mac(a: vec4<f32>, b: vec4<f32>, sum: f32) -> f32 {
-  return fma(a.x, b.x, fma(a.y, b.y, fma(a.z, b.z, fma(a.w, b.w, sum))));
-}
+fn mac(a: vec4<f32>, b: vec4<f32>, c: f32) -> f32 { return fma(a.x, b.x, fma(a.y, b.y, fma(a.z, b.z, fma(a.w, b.w, c)))); }
 
 // What the tile's rows and the columns of a product are: k·q and v·dOut. n is a vector's number.
 fn row_qk(row: u32, kvHead: u32, n: u32) -> vec4<f32> { return qkv[row * STRIDE + (HEADS + kvHead) * N + n]; }

@@ -9,12 +9,7 @@ const STRIDE = (HEADS + 2u * KV_HEADS) * N; // vectors in a row of qkv: its q he
 const ROWS = 16u * {{R}}u;
 const PART = {{PART}}u; // keys staged at a time
 
-struct Params {
-  batch: u32,
-  sequence: u32,
-  tiles: u32, // ceil(sequence / ROWS)
-  scale: f32,
-}
+struct Params { batch: u32, sequence: u32, tiles: u32 /* ceil(sequence / ROWS) */, scale: f32 }
 
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> qkv: array<vec4<f32>>; // [batch * sequence, STRIDE]
@@ -28,9 +23,7 @@ const COLUMNS_AT = 4u * (ROWS + 2u);
 var<workgroup> staged: array<vec4<f32>, {{STAGED}}>;
 var<workgroup> weights: array<Rows, 544>;
 
-fn mac(a: vec4<f32>, b: vec4<f32>, sum: f32) -> f32 {
-  return fma(a.x, b.x, fma(a.y, b.y, fma(a.z, b.z, fma(a.w, b.w, sum))));
-}
+fn mac(a: vec4<f32>, b: vec4<f32>, c: f32) -> f32 { return fma(a.x, b.x, fma(a.y, b.y, fma(a.z, b.z, fma(a.w, b.w, c)))); }
 
 // What the tile's rows and the columns of a product are: q·k and dOut·v. n is a vector's number.
 fn row_qk(row: u32, head: u32, n: u32) -> vec4<f32> { return qkv[row * STRIDE + head * N + n]; }
@@ -55,21 +48,19 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) count:
   let end = min(t + ROWS - 1u, last);
   let kvHead = head / (HEADS / KV_HEADS);
 
+  var total: Rows;
   //:for r {{R}}
   let at_${r} = (first + min(t + y + ${r}u * 16u, last)) * HEADS + head;
   var dot_${r} = 0.0;
   for (var n = x; n < N; n += 8u) {
     dot_${r} = mac(dOut[at_${r} * N + n], out[at_${r} * N + n], dot_${r});
   }
+  weights[x * 16u + y][${r}] = dot_${r};
+  total[${r}] = logSumExp[at_${r}];
   //:for m {{SLICES}}
   var sum_${r}_${m} = vec4<f32>();
   //:end
   //:end
-  weights[x * 16u + y] = Rows(
-    //:for r {{R}}
-    dot_${r},
-    //:end
-  );
   workgroupBarrier();
   var rowDot = weights[y];
   for (var s = 1u; s < 8u; s++) {
@@ -78,11 +69,6 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) count:
   //:for r {{R}}
   if (x == 0u && t + y + ${r}u * 16u <= last) { rowDots[at_${r}] = rowDot[${r}]; }
   //:end
-  let total = Rows(
-    //:for r {{R}}
-    logSumExp[at_${r}],
-    //:end
-  );
   workgroupBarrier();
 
   for (var j = 0u; j <= end; j += 32u) {
@@ -120,12 +106,9 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) count:
     //:for c 4
     {
       let key = j + x + ${c}u * 8u;
-      //:for r {{R}}
-      let score_${r} = select(-1e30, qk_${r}_${c} * p.scale, key <= t + y + ${r}u * 16u);
-      //:end
       let weight = exp(Rows(
         //:for r {{R}}
-        score_${r},
+        select(-1e30, qk_${r}_${c} * p.scale, key <= t + y + ${r}u * 16u),
         //:end
       ) - total);
       weights[(x + ${c}u * 8u) * 17u + y] = weight * p.scale * (Rows(

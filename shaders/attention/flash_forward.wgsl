@@ -11,12 +11,7 @@ const STRIDE = (HEADS + 2u * KV_HEADS) * N; // vectors in a row of qkv: its q he
 const ROWS = 16u * {{R}}u;
 const PART = {{PART}}u; // values staged at a time
 
-struct Params {
-  batch: u32,
-  sequence: u32,
-  tiles: u32, // ceil(sequence / ROWS)
-  scale: f32,
-}
+struct Params { batch: u32, sequence: u32, tiles: u32 /* ceil(sequence / ROWS) */, scale: f32 }
 
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> qkv: array<vec4<f32>>; // [batch * sequence, STRIDE]
@@ -29,9 +24,7 @@ var<workgroup> staged: array<vec4<f32>, {{STAGED}}>;
 // [32][17]: the weights of the rows by key; or [8][16], what the invocations of the rows have to tell each other.
 var<workgroup> weights: array<Rows, 544>;
 
-fn mac(a: vec4<f32>, b: vec4<f32>, sum: f32) -> f32 {
-  return fma(a.x, b.x, fma(a.y, b.y, fma(a.z, b.z, fma(a.w, b.w, sum))));
-}
+fn mac(a: vec4<f32>, b: vec4<f32>, c: f32) -> f32 { return fma(a.x, b.x, fma(a.y, b.y, fma(a.z, b.z, fma(a.w, b.w, c)))); }
 
 @compute @workgroup_size(128)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
@@ -58,8 +51,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) count:
   //:end
   //:end
   for (var j = 0u; j <= end; j += 32u) {
-    //:for r {{R}}
     //:for c 4
+    //:for r {{R}}
     var product_${r}_${c} = 0.0;
     //:end
     //:end

@@ -80,31 +80,15 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) count:
       //:end
       //:for r {{ROWS}}
       let product_${r}_${c} =
-        //:for i {{PARTS}}
-        //:for s {{SWAPS}}
-        fma(k_${r}_${i}_${s}, q_${c}_${i}_${s},
+        //:for n {{NAMES}}
+        fma(k_${r}_${n}, q_${c}_${n},
         //:end
-        //:end
-        Vector()
-        //:for i {{PARTS}}
-        //:for s {{SWAPS}}
-        )
-        //:end
-        //:end
-        ;
+        Vector(){{VECTOR_ENDS}};
       let dProduct_${r}_${c} =
-        //:for i {{PARTS}}
-        //:for s {{SWAPS}}
-        fma(v_${r}_${i}_${s}, dOut_${c}_${i}_${s},
+        //:for n {{NAMES}}
+        fma(v_${r}_${n}, dOut_${c}_${n},
         //:end
-        //:end
-        Vector()
-        //:for i {{PARTS}}
-        //:for s {{SWAPS}}
-        )
-        //:end
-        //:end
-        ;
+        Vector(){{VECTOR_ENDS}};
       let seen_${r}_${c} = j + ${r}u <= t + ${c}u && t + ${c}u <= last;
       let score_${r}_${c} = select(-1e30, dot(product_${r}_${c}, Vector(1.0)), seen_${r}_${c});
       let weight_${r}_${c} = exp(score_${r}_${c} - total_${c});
@@ -118,20 +102,12 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) count:
         //:for c {{COLUMNS}}
         fma(q_${c}_${i}_${s}, Vector(dScore_${r}_${c}),
         //:end
-        dk_${r}_${i}_${s}
-        //:for c {{COLUMNS}}
-        )
-        //:end
-        ;
+        dk_${r}_${i}_${s}{{COLUMN_ENDS}};
       dv_${r}_${i}_${s} =
         //:for c {{COLUMNS}}
         fma(dOut_${c}_${i}_${s}, Vector(weight_${r}_${c}),
         //:end
-        dv_${r}_${i}_${s}
-        //:for c {{COLUMNS}}
-        )
-        //:end
-        ;
+        dv_${r}_${i}_${s}{{COLUMN_ENDS}};
       //:end
       //:end
       //:end

@@ -93,31 +93,15 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) count:
     //:end
     //:for r {{ROWS}}
     let product_${r}_${c} =
-      //:for i {{PARTS}}
-      //:for s {{SWAPS}}
-      fma(q_${r}_${i}_${s}, k_${c}_${i}_${s},
+      //:for n {{NAMES}}
+      fma(q_${r}_${n}, k_${c}_${n},
       //:end
-      //:end
-      Vector()
-      //:for i {{PARTS}}
-      //:for s {{SWAPS}}
-      )
-      //:end
-      //:end
-      ;
+      Vector(){{VECTOR_ENDS}};
     let dProduct_${r}_${c} =
-      //:for i {{PARTS}}
-      //:for s {{SWAPS}}
-      fma(dOut_${r}_${i}_${s}, v_${c}_${i}_${s},
+      //:for n {{NAMES}}
+      fma(dOut_${r}_${n}, v_${c}_${n},
       //:end
-      //:end
-      Vector()
-      //:for i {{PARTS}}
-      //:for s {{SWAPS}}
-      )
-      //:end
-      //:end
-      ;
+      Vector(){{VECTOR_ENDS}};
     let score_${r}_${c} = select(-1e30, dot(product_${r}_${c}, Vector(1.0)), j + ${c}u <= t + ${r}u);
     let dScore_${r}_${c} = exp(score_${r}_${c} - total_${r}) * (dot(dProduct_${r}_${c}, Vector(1.0)) - rowDot_${r});
     //:end
@@ -129,11 +113,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) count:
       //:for c {{COLUMNS}}
       fma(k_${c}_${i}_${s}, Vector(dScore_${r}_${c}),
       //:end
-      sum_${r}_${i}_${s}
-      //:for c {{COLUMNS}}
-      )
-      //:end
-      ;
+      sum_${r}_${i}_${s}{{COLUMN_ENDS}};
     //:end
     //:end
     //:end

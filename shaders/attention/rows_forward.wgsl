@@ -2,6 +2,7 @@
 // walks the keys COLUMNS at a time. Where subgroups are exactly four invocations (software adapters, where a load costs
 // several multiplications), a quad owns neighbouring rows, each of the four loads a quarter of a key or value and gets
 // the rest from the others: vectors come in the order lane ^ 0, 1, 2, 3, and so are queries and sums laid out.
+// Vector n of a head is named part_swap; VECTOR_ENDS and COLUMN_ENDS close the brackets that a loop opened.
 {{ENABLE}}
 alias Vector = {{VECTOR}};
 const SWAPS = {{SWAPS}}u; // invocations that share their loads: 4 or 1
@@ -71,18 +72,10 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) count:
     //:end
     //:for r {{ROWS}}
     let product_${r}_${c} =
-      //:for i {{PARTS}}
-      //:for s {{SWAPS}}
-      fma(q_${r}_${i}_${s}, k_${c}_${i}_${s},
+      //:for n {{NAMES}}
+      fma(q_${r}_${n}, k_${c}_${n},
       //:end
-      //:end
-      Vector()
-      //:for i {{PARTS}}
-      //:for s {{SWAPS}}
-      )
-      //:end
-      //:end
-      ;
+      Vector(){{VECTOR_ENDS}};
     let score_${r}_${c} = select(-1e30, dot(product_${r}_${c}, Vector(1.0)), j + ${c}u <= t + ${r}u);
     //:end
     //:end
@@ -91,11 +84,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) count:
       //:for c {{COLUMNS}}
       max(score_${r}_${c},
       //:end
-      highest_${r}
-      //:for c {{COLUMNS}}
-      )
-      //:end
-      ;
+      highest_${r}{{COLUMN_ENDS}};
     let keep_${r} = exp(highest_${r} - higher_${r});
     highest_${r} = higher_${r};
     //:for c {{COLUMNS}}
@@ -122,11 +111,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) count:
       //:for c {{COLUMNS}}
       fma(v_${c}_${i}_${s}, Vector(weight_${r}_${c}),
       //:end
-      sum_${r}_${i}_${s} * keep_${r}
-      //:for c {{COLUMNS}}
-      )
-      //:end
-      ;
+      sum_${r}_${i}_${s} * keep_${r}{{COLUMN_ENDS}};
     //:end
     //:end
     //:end

@@ -18,14 +18,15 @@ interface ScoreBlock {
 
 /**
  * Everything about a block is unrolled, so its size is bounded by compilation: on SwiftShader these three kernels take
- * about 1.5 s at any head dim. More rows share a load, more columns share a store. The key pass keeps twice as much a row.
- * A GPU wants many invocations with few registers each.
+ * 1 to 2 s of a core at any head dim. More rows share a load, more columns share a store; the key pass keeps twice as much
+ * a row. A GPU wants many invocations with few registers each.
  */
-function blocksFor(gpu: GpuContext, headDim: number): Record<'query' | 'key', ScoreBlock> {
-  if (!gpu.adapter.software) return { query: { rows: 1, columns: 2 }, key: { rows: 1, columns: 2 } }
+function blocksFor(gpu: GpuContext, headDim: number, shared: boolean): Record<'query' | 'key', ScoreBlock> {
+  const both = (rows: number, columns: number) => ({ query: { rows, columns }, key: { rows, columns } })
+  if (!gpu.adapter.software) return both(1, 2)
   if (headDim <= 32) return { query: { rows: 4, columns: 4 }, key: { rows: 2, columns: 4 } }
-  if (headDim <= 64) return { query: { rows: 2, columns: 2 }, key: { rows: 2, columns: 2 } }
-  return { query: { rows: 1, columns: 2 }, key: { rows: 1, columns: 2 } }
+  if (headDim <= 64) return both(2, 2)
+  return shared ? both(1, 2) : both(1, 1)
 }
 
 /** Compiles for heads of any even dim. Throws `gpu.shader`. */
@@ -35,8 +36,9 @@ export async function rowsAttention(gpu: GpuContext, dims: AttentionDims): Promi
   // A quad can share its loads where it is the whole subgroup and each of the four has as much to load.
   const shared = gpu.subgroupSize === 4 && headDim % 16 === 0
   const swaps = shared ? 4 : 1
+  const parts = headDim / width / swaps
   const size = shared ? 4 : 32
-  const blocks = blocksFor(gpu, headDim)
+  const blocks = blocksFor(gpu, headDim, shared)
   const constants = ({ rows, columns }: ScoreBlock) => ({
     ENABLE: shared ? 'enable subgroups;' : '',
     SHARED: shared ? 1 : 0,
@@ -46,7 +48,10 @@ export async function rowsAttention(gpu: GpuContext, dims: AttentionDims): Promi
     GROUP: size,
     VECTOR: `vec${width}<f32>`,
     SWAPS: swaps,
-    PARTS: headDim / width / swaps,
+    PARTS: parts,
+    NAMES: Array.from({ length: parts * swaps }, (_, n) => `${Math.floor(n / swaps)}_${n % swaps}`).join(' '),
+    VECTOR_ENDS: ')'.repeat(parts * swaps),
+    COLUMN_ENDS: ')'.repeat(columns),
     HEADS: heads,
     KV_HEADS: kvHeads,
     ROWS: rows,
