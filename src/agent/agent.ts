@@ -4,6 +4,7 @@ import type { GpuContext } from '../gpu/device.ts'
 import { SkeinError, type ErrorBody } from '../protocol/errors.ts'
 import type { VolunteerEnvironment } from '../volunteer/environment.ts'
 import { memoryOffered } from '../volunteer/preflight.ts'
+import type { NodeHost } from '../stage/stageNode.ts'
 import { createVolunteer } from '../volunteer/volunteer.ts'
 import { softwareOnly } from './adapter.ts'
 import type { AgentOptions } from './options.ts'
@@ -20,6 +21,7 @@ export interface AgentSurroundings {
   state: AgentState
   /** A fresh device each time: the first one, and one after each loss. */
   acquireGpu(): Promise<GpuContext>
+  tuning: NodeHost['tuning']
   say(line: ReportLine): void
 }
 
@@ -31,7 +33,7 @@ export interface Agent {
   crash(error: ErrorBody): void
 }
 
-export function runAgent(options: AgentOptions, { state, acquireGpu, say }: AgentSurroundings): Agent {
+export function runAgent(options: AgentOptions, { state, acquireGpu, tuning, say }: AgentSurroundings): Agent {
   const stages = new Set<AgentStage>()
   let current: AgentStage | null = null
   const environment: VolunteerEnvironment = {
@@ -44,7 +46,7 @@ export function runAgent(options: AgentOptions, { state, acquireGpu, say }: Agen
       return () => {}
     },
     startStage(request) {
-      const stage = startAgentStage(request, { kind: 'agent', acquireGpu, softwareOnly })
+      const stage = startAgentStage(request, { kind: 'agent', acquireGpu, tuning, softwareOnly })
       stages.add(stage)
       void stage.ended.then(() => stages.delete(stage))
       current = stage

@@ -6,6 +6,7 @@ import { runAgent, type Agent, type AgentSurroundings } from './agent.ts'
 import { AGENT_USAGE, agentOptions, type AgentOptions } from './options.ts'
 import { formatLine } from './report.ts'
 import { defaultStateFolder, openState } from './state.ts'
+import { agentTuning } from './tuning.ts'
 import { endWebRtc, installWebRtc } from './webrtc.ts'
 
 const ASK_MS = 5000
@@ -45,10 +46,11 @@ async function askServer(origin: string): Promise<void> {
 }
 
 async function start(options: AgentOptions, source: typeof gpuSource, say: AgentSurroundings['say']): Promise<Agent> {
-  const state = openState(options.state ?? defaultStateFolder())
+  const folder = options.state ?? defaultStateFolder()
+  const state = openState(folder)
   await askServer(options.origin)
   installWebRtc()
-  return runAgent(options, { state, acquireGpu: await source(options.adapter), say })
+  return runAgent(options, { state, acquireGpu: await source(options.adapter), tuning: agentTuning(folder), say })
 }
 
 /** Stops at the first signal, ends at the second. `running` is null until there is something to stop. */

@@ -4,7 +4,7 @@ import os from 'node:os'
 import path from 'node:path'
 import Database from 'better-sqlite3'
 import { z } from 'zod'
-import { fail } from '../protocol/errors.ts'
+import { fail, SkeinError } from '../protocol/errors.ts'
 import { addContribution, NO_CONTRIBUTION, type DeviceStore } from '../store/device.ts'
 
 const total = z.number().min(0)
@@ -40,7 +40,7 @@ export interface AgentState extends DeviceStore {
  */
 export function openState(folder: string): AgentState {
   const file = path.join(folder, 'device.json')
-  let release: () => void
+  let release = () => {}
   let device: Device
   try {
     mkdirSync(folder, { recursive: true, mode: 0o700 })
@@ -48,7 +48,8 @@ export function openState(folder: string): AgentState {
     device = readDevice(file)
     write(file, device)
   } catch (caught) {
-    if (caught instanceof Error && 'remedy' in caught) throw caught
+    release()
+    if (caught instanceof SkeinError) throw caught
     return fail('agent.state', `The state folder ${folder} cannot be used: ${(caught as Error).message}`, REMEDY)
   }
   return {

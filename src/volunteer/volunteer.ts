@@ -27,6 +27,8 @@ const RESTART_LONGEST_MS = 60_000
 /** Failures in a row, without one committed step between them, after which only a person may try again. */
 const MAX_RESTARTS = 8
 const SAVE_MS = 10_000
+/** After a loss a browser or a driver takes up to minutes until it offers an adapter again. */
+const PASSING = new Set(['gpu.no_adapter', 'gpu.no_device'])
 
 /** One volunteer per page; it does nothing until `start`. */
 export function createVolunteer(options: VolunteerOptions = {}): Volunteer {
@@ -108,7 +110,9 @@ export function createVolunteer(options: VolunteerOptions = {}): Volunteer {
   }
 
   function stageEvent(event: StageEvent) {
-    if (event.type === 'blocked') return block(event.error)
+    if (event.type === 'blocked') {
+      return failures > 0 && PASSING.has(event.error.code) ? down(event.error) : block(event.error)
+    }
     if (event.type === 'deviceLost') return down(event.error)
     if (event.type === 'stats' && event.stats.steps > state.current.steps) failures = 0
     apply(event)

@@ -181,6 +181,22 @@ describe('the volunteer', () => {
     expect(page.timers).toHaveLength(0)
   })
 
+  it('waits for an adapter after a loss, and asks a person only where there never was one', async () => {
+    const noAdapter = { ...error, code: 'gpu.no_adapter' }
+    const volunteer = await atWork()
+    page.say({ type: 'deviceLost', error })
+    page.retry()
+    await settled()
+    page.say({ type: 'blocked', error: noAdapter })
+    expect(volunteer.snapshot().phase).toMatchObject({ name: 'lostDevice', error: noAdapter, retryInMs: 2000 })
+
+    const another = createVolunteer({ environment: (page = new Page()) })
+    another.start()
+    await settled()
+    page.say({ type: 'blocked', error: noAdapter })
+    expect(another.snapshot().phase).toMatchObject({ name: 'blocked', error: noAdapter })
+  })
+
   it('stays paused over a lost device', async () => {
     const volunteer = await atWork()
     volunteer.pause()
