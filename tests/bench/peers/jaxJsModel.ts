@@ -31,7 +31,7 @@ function lossOf({ model, batch }: RunConfig) {
   /** Consumes the weights. */
   return (weights: Tensors, tokens: Array_, targets: Array_) => {
     const layer = (index: number) => (name: string) => weights[`model.layers.${index}.${name}.weight`]
-    let stream = np.matmul(nn.oneHot(tokens, vocabSize), weights['model.embed_tokens.weight'])
+    let stream = np.take(weights['model.embed_tokens.weight'], tokens, 0)
     for (let i = 0; i < layers; i++) {
       const w = layer(i)
       const normed = norm(stream.ref, w('input_layernorm'))
