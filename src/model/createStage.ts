@@ -2,9 +2,10 @@
 import type { GpuContext } from '../gpu/device.ts'
 import { SkeinError } from '../protocol/errors.ts'
 import { createGpuStageModel } from './gpuStageModel.ts'
-import type { GpuStageModel, GpuStageSpec } from './gpuStageModel.ts'
+import type { GpuStageModel, GpuStageOptions, GpuStageSpec } from './gpuStageModel.ts'
 import { stageLayouts } from './layout.ts'
 import { activationBytes, activationSlots, estimateStageMemory } from './memory.ts'
+import type { Tuning } from './stageKernels.ts'
 
 /** Kept activations beyond this save little on the whole step, and crowd out whatever else the device does. */
 const mostKept = ({ adapter }: GpuContext) => (adapter.software ? 2 ** 29 : 2 ** 30)
@@ -16,7 +17,12 @@ const mostKept = ({ adapter }: GpuContext) => (adapter.software ? 2 ** 29 : 2 **
  * Errors of earlier work on the device are forgiven: whoever did it has to have freed what it held.
  * @throws SkeinError `gpu.out_of_memory` when the device cannot hold even the least; whatever `createGpuStageModel` throws
  */
-export async function createStage(gpu: GpuContext, spec: GpuStageSpec, memoryBytes: number): Promise<GpuStageModel> {
+export async function createStage(
+  gpu: GpuContext,
+  spec: GpuStageSpec,
+  memoryBytes: number,
+  tuning: Tuning = {},
+): Promise<GpuStageModel> {
   const { config, stage } = spec
   const layout = stageLayouts(config.model, config.stages)[stage]
   if (!layout) throw new RangeError(`No stage ${stage} among ${config.stages}.`)
@@ -26,7 +32,7 @@ export async function createStage(gpu: GpuContext, spec: GpuStageSpec, memoryByt
   if (layout.hasHead) slots = 0
   for (;;) {
     gpu.recover()
-    const model = await attempt(gpu, spec, slots * each)
+    const model = await attempt(gpu, spec, { activationBudget: slots * each, tuning })
     if (model) return model
     if (slots === 0) throw outOfMemory(estimateStageMemory(config, stage).total)
     slots = Math.floor(slots / 2)
@@ -34,12 +40,12 @@ export async function createStage(gpu: GpuContext, spec: GpuStageSpec, memoryByt
 }
 
 /** Null where memory ran out; then nothing is held any more, and nothing remembered. */
-async function attempt(gpu: GpuContext, spec: GpuStageSpec, activationBudget: number): Promise<GpuStageModel | null> {
+async function attempt(gpu: GpuContext, spec: GpuStageSpec, options: GpuStageOptions): Promise<GpuStageModel | null> {
   const { device } = gpu
   // Whatever is done with a buffer that came out invalid is an error as well, and no news.
   device.pushErrorScope('out-of-memory')
   device.pushErrorScope('validation')
-  const made = await createGpuStageModel(gpu, spec, { activationBudget }).then(
+  const made = await createGpuStageModel(gpu, spec, options).then(
     (model) => ({ model }),
     (caught: unknown) => ({ caught }),
   )

@@ -13,7 +13,7 @@ import { activationBytes, microbatchRows } from './memory.ts'
 import type { Stage } from './stageContext.ts'
 import { copyInput, inputRows, inputValues } from './stageInput.ts'
 import { stageKernels } from './stageKernels.ts'
-import type { KernelChoice } from './stageKernels.ts'
+import type { KernelChoice, Tuning } from './stageKernels.ts'
 import { StagePasses } from './stagePasses.ts'
 import type { Slot } from './stagePasses.ts'
 import { StagePlans } from './stagePlans.ts'
@@ -31,6 +31,7 @@ export interface GpuStageOptions {
    */
   readonly activationBudget?: number
   readonly kernels?: KernelChoice
+  readonly tuning?: Tuning
 }
 
 /** Counts since the model was made, for the bench. */
@@ -71,11 +72,14 @@ export async function createGpuStageModel(
   try {
     recorder.submit()
     await gpu.pool.settled()
-    const kernels = await stageKernels(gpu, config, layout, options.kernels)
+    const kernels = await stageKernels(gpu, config, layout, {
+      ...(options.kernels && { choice: options.kernels }),
+      ...(options.tuning && { tuning: options.tuning }),
+    })
     ropeTable = kernels.ropeTable
     // What the kernels were tried on has sizes of its own: the workspace needs the room.
     gpu.pool.trim()
-    plans = new StagePlans(gpu, submitWork(gpu))
+    plans = new StagePlans(gpu, SUBMIT_SECONDS * kernels.matmul.rate)
     const stage: Stage = { gpu, config, layout, kernels, ...vectors }
     const budget = options.activationBudget ?? (gpu.adapter.software ? 2 ** 29 : 2 ** 30)
     passes = new StagePasses(stage, plans, Math.floor(budget / activationBytes(config, layout)))
@@ -94,10 +98,8 @@ export async function createGpuStageModel(
   }
 }
 
-/** Multiply-adds of one submit: well under a tenth of a second on the slowest of each kind of adapter. */
-function submitWork({ adapter }: GpuContext): number {
-  return adapter.software ? 4e8 : 2e10
-}
+/** A submit's length: short of the tenth of a second in which the page would get no frame. */
+const SUBMIT_SECONDS = 0.08
 
 function modelOf(
   stage: Stage,

@@ -2,7 +2,7 @@
 import { codecKernels } from '../codec/codec.ts'
 import type { CodecKernels } from '../codec/codec.ts'
 import { tuneMatmul } from '../gpu/autotune.ts'
-import type { Matmul } from '../gpu/autotune.ts'
+import type { Matmul, TuneOptions } from '../gpu/autotune.ts'
 import type { PooledBuffer } from '../gpu/buffers.ts'
 import type { GpuContext } from '../gpu/device.ts'
 import { attentionKernels } from '../gpu/kernels/attentionQkv.ts'
@@ -51,12 +51,15 @@ export interface KernelChoice {
   readonly attention?: AttentionVariant
 }
 
+/** Where the choice of kernels is kept, and how far it is. */
+export type Tuning = Pick<TuneOptions, 'store' | 'runtime' | 'onProgress'>
+
 /** Compiles and measures; takes seconds where the driver is slow. Throws `gpu.shader` and `gpu.lost`. */
 export async function stageKernels(
   gpu: GpuContext,
   config: RunConfig,
   layout: StageLayout,
-  choice: KernelChoice = {},
+  { choice = {}, tuning = {} }: { choice?: KernelChoice; tuning?: Tuning } = {},
 ): Promise<StageKernels> {
   const { dModel: d, heads, kvHeads, ffn, blockSize, ropeTheta } = config.model
   const headDim = d / heads
@@ -72,7 +75,7 @@ export async function stageKernels(
   ])
   // Alone, so that nothing else compiles while it measures.
   const shapes = [...matmulShapes(config, layout), ...optimizerProducts(layout, config.optimizer)]
-  const matmul = await tuneMatmul(gpu, shapes, choice.matmul ? { variants: choice.matmul } : {})
+  const matmul = await tuneMatmul(gpu, shapes, choice.matmul ? { variants: choice.matmul } : tuning)
   const optimizer = await stageOptimizer(gpu, config.optimizer, layout, matmul)
   const table = gpu.pool.upload(ropeTable(blockSize, headDim, ropeTheta), 'rope table')
   const common = { matmul, rmsNorm, swiglu, attention, rope, optimizer, reduce, codec }

@@ -30,7 +30,8 @@ export interface ExecutorHost {
   apiUrl: string
   /** Bearer token of the current control session. */
   token(): string
-  createModel(assignment: Assignment): Promise<StageModel>
+  /** `progress` goes from 0 to 1 while kernels are compiled and measured. */
+  createModel(assignment: Assignment, progress: (share: number) => void): Promise<StageModel>
   links: {
     setPartners(ids: readonly string[]): void
     opened(deadlineMs: number): Promise<void>
@@ -139,14 +140,22 @@ export class StageExecutor {
     const current = () => this.#tenure === tenure
     const load = async () => {
       this.#host.phase('compiling', null)
-      const model = await this.#host.createModel(assignment)
+      const making = this.#host.createModel(assignment, (share) => {
+        if (current()) this.#host.phase('compiling', share)
+      })
+      // The weights travel while the kernels are compiled and measured.
+      let made = false
+      const loading = loadWeights(this.#host.apiUrl, assignment, making, abort.signal, (share) => {
+        if (made) this.#host.phase('loading', share)
+      })
+      loading.catch(() => undefined) // Awaited below, unless the model fails first.
+      const model = await making
+      made = true
       if (!current()) return model.destroy()
       tenure.model = model
       tenure.shards = stageShards(model.layout, members[stage]!.length, assignment.config.optimizer)
       this.#host.phase('loading', 0)
-      await loadWeights(this.#host.apiUrl, assignment, model, abort.signal, (share) =>
-        this.#host.phase('loading', share),
-      )
+      await loading
     }
     // Dialling takes its time and needs neither GPU nor weights: it starts first. Waiting for it stays out of the GPU's
     // queue, where it would hold up the assignment after this one.

@@ -1,6 +1,7 @@
 /** Owns a node at work: one GPU, one control socket, one set of links and the executor between them. */
 import type { GpuContext } from '../gpu/device.ts'
 import { createStage } from '../model/createStage.ts'
+import type { Tuning } from '../model/stageKernels.ts'
 import { PeerLinks } from '../net/peerLinks.ts'
 import type { ClientMessage, NodePhase, NodeStats, ServerMessage } from '../protocol/control.ts'
 import { SkeinError, toErrorBody, type ErrorBody } from '../protocol/errors.ts'
@@ -18,6 +19,8 @@ export type NodeKind = Extract<ClientMessage, { type: 'hello' }>['kind']
 export interface NodeHost {
   readonly kind: NodeKind
   acquireGpu(): Promise<GpuContext>
+  /** Where the choice of kernels is kept from start to start, and the runtime it holds for. */
+  readonly tuning: Required<Pick<Tuning, 'store' | 'runtime'>>
   /** What a person is told when only a software adapter was found and none was asked for. */
   softwareOnly(adapterName: string): ErrorBody
 }
@@ -35,14 +38,18 @@ export class StageNode {
   #phase: { phase: NodePhase; progress: number | null } = { phase: 'standby', progress: null }
   #paused = false
 
-  constructor(kind: NodeKind, options: StageStart, page: StagePage, gpu: GpuContext, port: MessagePort) {
+  constructor({ kind, tuning }: NodeHost, options: StageStart, page: StagePage, gpu: GpuContext, port: MessagePort) {
     this.#page = page
     this.#gpu = gpu
     this.#links = new PeerLinks(port)
     this.#executor = new StageExecutor({
       apiUrl: options.apiUrl,
       token: () => this.#token,
-      createModel: ({ config, stage }) => createStage(gpu, { config, stage }, options.memoryBytes),
+      createModel: ({ config, stage }, progress) =>
+        createStage(gpu, { config, stage }, options.memoryBytes, {
+          ...tuning,
+          onProgress: (done, total) => progress(done / total),
+        }),
       links: this.#links,
       report: (message) => this.#control.send(message),
       phase: (phase, progress) => this.#setPhase(phase, progress),
@@ -170,7 +177,7 @@ export async function startStageNode(
   try {
     const { gpu, memory } = await proveDevice(acquire, options.memoryBytes)
     page.event({ type: 'memory', memory })
-    return new StageNode(host.kind, { ...options, memoryBytes: memory.memoryBytes }, page, gpu, port)
+    return new StageNode(host, { ...options, memoryBytes: memory.memoryBytes }, page, gpu, port)
   } catch (caught) {
     page.event({ type: 'blocked', error: toErrorBody(caught) })
     return null

@@ -14,13 +14,14 @@ export async function sha256(bytes: Uint8Array<ArrayBuffer>): Promise<string> {
 }
 
 /**
- * Downloads every chunk, checks its hash and writes it to the model; `progress` goes from 0 to 1 by bytes.
+ * Downloads every chunk, checks its hash and writes it to the model once that is made, until when a few chunks wait;
+ * `progress` goes from 0 to 1 by bytes.
  * @throws SkeinError `transfer.failed`, `blob.hash_mismatch`
  */
 export async function loadWeights(
   apiUrl: string,
   { checkpoint }: Assignment,
-  model: StageModel,
+  making: Promise<StageModel>,
   signal: AbortSignal,
   progress: (share: number) => void,
 ): Promise<void> {
@@ -37,6 +38,7 @@ export async function loadWeights(
           message: 'A chunk of the checkpoint does not match its hash.',
           remedy: 'Something between this device and the server alters data: try another network.',
         })
+      const model = await making
       signal.throwIfAborted()
       model.write(chunk.kind, chunk.offset, new Float32Array(bytes.buffer))
       loaded += chunk.length

@@ -1,12 +1,14 @@
 /** Owns the stage Worker of a page: the node that lives in it, driven by the page over Comlink. */
 import * as Comlink from 'comlink'
 import { acquireGpu } from '../gpu/device.ts'
+import { browserTuning } from '../store/tuning.ts'
 import { startStageNode, type NodeHost, type StageNode } from './stageNode.ts'
 import type { StageWorkerApi } from './workerContract.ts'
 
 const host: NodeHost = {
   kind: 'browser',
   acquireGpu: () => acquireGpu(),
+  tuning: { store: browserTuning(), runtime: navigator.userAgent },
   softwareOnly: (name) => ({
     code: 'gpu.software_adapter',
     message: `This browser offers only a software adapter (${name}).`,
