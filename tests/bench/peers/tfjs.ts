@@ -1,4 +1,7 @@
-/** Owns TensorFlow.js on WebGPU as a contender of the bench: its core and backend, without layers, data and WebGL. */
+/**
+ * Owns TensorFlow.js on WebGPU as a contender of the bench: its core and backend, without layers, data and WebGL, with its
+ * own settings: of its matmul programs none was faster than its choice (`WEBGPU_MATMUL_PROGRAM_TYPE` 1 to 3).
+ */
 import '@tensorflow/tfjs-backend-webgpu'
 import * as tf from '@tensorflow/tfjs-core'
 import '@tensorflow/tfjs-core/dist/register_all_gradients'

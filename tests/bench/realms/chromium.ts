@@ -53,7 +53,10 @@ export async function openChromium(folder: string): Promise<Realm> {
       'Install one, name one in SKEIN_BROWSER, or measure on Dawn alone: --where dawn.',
     )
   }
-  const browser: Browser = await chromium.launch({ executablePath, args: browserArgs() })
+  const browser: Browser = await chromium.launch({ executablePath, args: browserArgs() }).catch((caught: unknown) => {
+    const why = caught instanceof Error ? caught.message.split('\n')[0] : String(caught)
+    return fail('bench.no_browser', `${executablePath} does not start: ${why}`, 'Name another one in SKEIN_BROWSER.')
+  })
   const { server, origin } = await serve(folder)
   return {
     async open(engine) {
