@@ -1,6 +1,6 @@
 /** The trajectory gate: fifty steps with every kernel variant forced follow the f64 reference, so none may drift unseen. */
 import { afterAll, describe, expect, it } from 'vitest'
-import { ATTENTION_VARIANTS } from '../../src/gpu/kernels/attentionQkv.ts'
+import { ATTENTION_VARIANTS } from '../../src/gpu/kernels/attention.ts'
 import { MATMUL_VARIANTS } from '../../src/gpu/kernels/matmul.ts'
 import { createGpuStageModel } from '../../src/model/gpuStageModel.ts'
 import { initialParameters } from '../../src/model/init.ts'

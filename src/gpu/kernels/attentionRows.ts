@@ -18,15 +18,14 @@ interface ScoreBlock {
 
 /**
  * Everything about a block is unrolled, so its size is bounded by compilation: on SwiftShader these three kernels take
- * 1 to 2 s of a core at any head dim. More rows share a load, more columns share a store; the key pass keeps twice as much
- * a row. A GPU wants many invocations with few registers each.
+ * 1 to 2 s of a core at any head dim. More rows share a load, more columns share a store. A GPU wants many invocations
+ * with few registers each.
  */
-function blocksFor(gpu: GpuContext, headDim: number, shared: boolean): Record<'query' | 'key', ScoreBlock> {
-  const both = (rows: number, columns: number) => ({ query: { rows, columns }, key: { rows, columns } })
-  if (!gpu.adapter.software) return both(1, 2)
-  if (headDim <= 32) return { query: { rows: 4, columns: 4 }, key: { rows: 2, columns: 4 } }
-  if (headDim <= 64) return both(2, 2)
-  return shared ? both(1, 2) : both(1, 1)
+function blockFor(gpu: GpuContext, headDim: number, shared: boolean): ScoreBlock {
+  if (!gpu.adapter.software) return { rows: 1, columns: 2 }
+  if (headDim <= 32) return { rows: 4, columns: shared ? 4 : 2 }
+  if (headDim <= 64) return { rows: 2, columns: 2 }
+  return { rows: 1, columns: shared ? 2 : 1 }
 }
 
 /** Compiles for heads of any even dim. Throws `gpu.shader`. */
@@ -38,8 +37,8 @@ export async function rowsAttention(gpu: GpuContext, dims: AttentionDims): Promi
   const swaps = shared ? 4 : 1
   const parts = headDim / width / swaps
   const size = shared ? 4 : 32
-  const blocks = blocksFor(gpu, headDim, shared)
-  const constants = ({ rows, columns }: ScoreBlock) => ({
+  const { rows, columns } = blockFor(gpu, headDim, shared)
+  const constants = {
     ENABLE: shared ? 'enable subgroups;' : '',
     SHARED: shared ? 1 : 0,
     LANE: shared ? 'subgroup_invocation_id' : 'local_invocation_index',
@@ -56,27 +55,27 @@ export async function rowsAttention(gpu: GpuContext, dims: AttentionDims): Promi
     KV_HEADS: kvHeads,
     ROWS: rows,
     COLUMNS: columns,
-  })
+  }
   const [forward, backwardQuery, backwardKey] = await Promise.all([
-    createKernel(gpu, 'attention.forward', forwardSource, constants(blocks.query)),
-    createKernel(gpu, 'attention.backwardQuery', backwardQuerySource, constants(blocks.query)),
-    createKernel(gpu, 'attention.backwardKey', backwardKeySource, constants(blocks.key)),
+    createKernel(gpu, 'attention.forward', forwardSource, constants),
+    createKernel(gpu, 'attention.backwardQuery', backwardQuerySource, constants),
+    createKernel(gpu, 'attention.backwardKey', backwardKeySource, constants),
   ])
-  const call = (kernel: Kernel, { rows }: ScoreBlock, count: number, { batch, sequence }: AttentionShape) => {
+  const call = (kernel: Kernel, count: number, { batch, sequence }: AttentionShape) => {
     const quads = Math.ceil(sequence / (4 * rows))
     const uniforms = [batch, sequence, quads, f32(1 / Math.sqrt(headDim))]
     return [kernel, uniforms, spread(Math.ceil((batch * count * quads * 4) / size))] as const
   }
   return {
     forward(recorder, { qkv, out, logSumExp }, shape) {
-      const [kernel, uniforms, grid] = call(forward, blocks.query, heads, shape)
+      const [kernel, uniforms, grid] = call(forward, heads, shape)
       recorder.dispatch(kernel, uniforms, [qkv, out, logSumExp], grid)
     },
     backward(recorder, { qkv, out, logSumExp, dOut, rowDots, dqkv }, shape) {
       // The query pass leaves the row dots that the key pass reads.
-      const [query, queryUniforms, queryGrid] = call(backwardQuery, blocks.query, heads, shape)
+      const [query, queryUniforms, queryGrid] = call(backwardQuery, heads, shape)
       recorder.dispatch(query, queryUniforms, [qkv, out, logSumExp, dOut, rowDots, dqkv], queryGrid)
-      const [key, keyUniforms, keyGrid] = call(backwardKey, blocks.key, kvHeads, shape)
+      const [key, keyUniforms, keyGrid] = call(backwardKey, kvHeads, shape)
       recorder.dispatch(key, keyUniforms, [qkv, logSumExp, dOut, rowDots, dqkv], keyGrid)
     },
   }
