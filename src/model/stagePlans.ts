@@ -2,8 +2,9 @@
 import type { BufferView } from '../gpu/buffers.ts'
 import type { GpuContext } from '../gpu/device.ts'
 import type { Variables } from '../gpu/kernel.ts'
-import { PlanBuilder, Workspace } from '../gpu/plan.ts'
+import { PlanBuilder } from '../gpu/plan.ts'
 import type { Plan } from '../gpu/plan.ts'
+import { Workspace } from '../gpu/workspace.ts'
 
 /** A plan with the places where its inputs are to be written before a run, and of what is read after it. */
 export interface StagePlan<Inputs> {

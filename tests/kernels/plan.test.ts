@@ -2,7 +2,8 @@
 import { afterAll, describe, expect, it } from 'vitest'
 import { createKernel, variable } from '../../src/gpu/kernel.ts'
 import { reduceKernels } from '../../src/gpu/kernels/reduce.ts'
-import { PlanBuilder, Workspace } from '../../src/gpu/plan.ts'
+import { PlanBuilder } from '../../src/gpu/plan.ts'
+import { Workspace } from '../../src/gpu/workspace.ts'
 import { countObjects, testGpu } from './gpu.ts'
 
 const gpu = await testGpu()
