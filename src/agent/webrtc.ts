@@ -2,9 +2,29 @@
 import { cleanup } from 'node-datachannel'
 import { RTCDataChannel, RTCIceCandidate, RTCPeerConnection, RTCSessionDescription } from 'node-datachannel/polyfill'
 
+/**
+ * The native library takes a relay's name and password inside its address, where a colon, a slash or an at sign, as
+ * short-lived credentials have them, would part it in the wrong place; it undoes percent-encoding.
+ */
+class EncodingPeerConnection extends RTCPeerConnection {
+  constructor(config: RTCConfiguration = {}) {
+    const iceServers = (config.iceServers ?? []).map((server) => ({
+      ...server,
+      ...(server.username && { username: encodeURIComponent(server.username) }),
+      ...(server.credential && { credential: encodeURIComponent(server.credential) }),
+    }))
+    super({ ...config, iceServers })
+  }
+}
+
 /** PeerJS tries WebRTC out as soon as it is loaded, so this comes before. */
 export function installWebRtc(): void {
-  Object.assign(globalThis, { RTCDataChannel, RTCIceCandidate, RTCPeerConnection, RTCSessionDescription })
+  Object.assign(globalThis, {
+    RTCDataChannel,
+    RTCIceCandidate,
+    RTCPeerConnection: EncodingPeerConnection,
+    RTCSessionDescription,
+  })
 }
 
 /** Ends the threads behind the connections; none can be made after it. */

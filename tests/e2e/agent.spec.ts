@@ -64,14 +64,14 @@ test('an agent and a browser train together, and compute what one machine comput
 test('an agent whose GPU is lost takes a fresh one, reloads its stage and finishes the same run', async ({ skein }) => {
   test.skip(process.platform === 'win32', 'The test tells the agent by SIGUSR2.')
   const agent = startAgent(['--server', skein.origin, '--allow-software', '--json'], losingAgent)
-  const config = { steps: 24, checkpointEvery: 4 }
+  const config = { steps: 12, checkpointEvery: 3, evalTokens: 1000 }
   const alone = await train(skein, 1, 1, config)
-  expect(alone.losses).toHaveLength(24)
 
   const runId = await skein.launch('broken', { ...tinyConfig, ...config, stages: 1, codec: 'f32', seed: 11 })
-  await skein.follow(runId, ({ metrics }) => metrics.length >= 6)
+  await skein.follow(runId, ({ metrics }) => metrics.length >= 4)
   agent.child.kill('SIGUSR2')
   const { metrics, holders } = await skein.follow(runId)
+  expect(metrics).toHaveLength(12)
   // One device, seated once with each GPU it had.
   expect(holders.size).toBe(2)
   expectAlike(

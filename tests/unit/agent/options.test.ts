@@ -1,7 +1,7 @@
 /** Proves what the agent's command line takes, and what it refuses and how. */
 import { expect, it } from 'vitest'
 import { agentOptions } from '../../../src/agent/options.ts'
-import { SkeinError } from '../../../src/protocol/errors.ts'
+import type { SkeinError } from '../../../src/protocol/errors.ts'
 
 const refused = (...args: string[]) => {
   try {
