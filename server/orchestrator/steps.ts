@@ -3,15 +3,13 @@ import type { ClientMessage, StageCheckpoint } from '../../src/protocol/control.
 import type { ErrorBody } from '../../src/protocol/errors.ts'
 import { ownerOf } from '../../src/protocol/routing.ts'
 import { learningRate } from '../../src/model/learningRate.ts'
+import { memoryAfterFailure } from '../../src/model/memory.ts'
 import { isComplete, proposeSeats } from './formation.ts'
 import { end, failGeneration, giveUpCheckpoint, keepCheckpoint, reseat } from './generations.ts'
 import type { FleetNode, OrchestratorCommand, OrchestratorState, Run } from './types.ts'
 
 /** Microbatches of one evaluation round: bounds what can queue up at a stage, at the price of one drained pipeline each. */
 const EVALUATION_ROUND = 64
-
-/** A device that could not hold a stage is taken to have this share of what the stage needs: the next try is to differ. */
-const SHARE_LEFT = 0.8
 
 type Commands = OrchestratorCommand[]
 type RunMessage = Extract<ClientMessage, { generation: number }>
@@ -37,8 +35,7 @@ export function onRunMessage(
       if (!code.startsWith('net.')) node.penaltyUntil = now + state.timing.failurePenaltyMs
       const stage = run.members.findIndex((ids) => ids.includes(node.id))
       if (code.startsWith('gpu.')) node.gpuFailures.set(run.id, (node.gpuFailures.get(run.id) ?? 0) + 1)
-      if (code === 'gpu.out_of_memory')
-        node.memoryBytes = Math.min(node.memoryBytes, Math.floor(SHARE_LEFT * run.stageBytes[stage]!))
+      if (code === 'gpu.out_of_memory') node.memoryBytes = memoryAfterFailure(node.memoryBytes, run.stageBytes[stage]!)
       const text = `A volunteer of stage ${stage + 1} cannot go on: ${message.error.message}`
       failGeneration(state, run, text, now, commands)
       return

@@ -152,6 +152,11 @@ export function estimateStageMemory(config: RunConfig, stage: number): StageMemo
   }
 }
 
+/** What a device is taken to have that could not hold a stage of `stageBytes`: so much less that the next try differs. */
+export function memoryAfterFailure(memoryBytes: number, stageBytes: number): number {
+  return Math.min(memoryBytes, Math.floor(0.8 * stageBytes))
+}
+
 /**
  * How many microbatches in flight may keep their activations on a device that has `memoryBytes` for the stage; the others
  * are computed a second time. 0 where even that may be too much, which the device itself then says.

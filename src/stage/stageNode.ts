@@ -1,19 +1,21 @@
 /** Owns a node at work: one GPU, one control socket, one set of links and the executor between them. */
 import type { GpuContext } from '../gpu/device.ts'
 import { createStage } from '../model/createStage.ts'
+import { estimateStageMemory, memoryAfterFailure } from '../model/memory.ts'
 import type { Tuning } from '../model/stageKernels.ts'
 import { PeerLinks } from '../net/peerLinks.ts'
 import type { ClientMessage, NodePhase, NodeStats, ServerMessage } from '../protocol/control.ts'
 import { SkeinError, toErrorBody, type ErrorBody } from '../protocol/errors.ts'
 import { PROTOCOL_VERSION } from '../protocol/version.ts'
 import { ControlSocket } from './controlSocket.ts'
-import { proveDevice } from './deviceMemory.ts'
+import { proveDevice, type ProvenDevice, type ProvenMemory } from './deviceMemory.ts'
 import { StageExecutor } from './executor.ts'
 import type { StagePage, StageStart } from './workerContract.ts'
 
 const STATS_INTERVAL_MS = 1000
 
-export type NodeKind = Extract<ClientMessage, { type: 'hello' }>['kind']
+type Hello = Extract<ClientMessage, { type: 'hello' }>
+export type NodeKind = Hello['kind']
 
 /** What differs between a browser's Worker and the headless agent. */
 export interface NodeHost {
@@ -32,44 +34,56 @@ export class StageNode {
   readonly #links: PeerLinks
   readonly #executor: StageExecutor
   readonly #control: ControlSocket
+  /** Said at each dial; its memory shrinks when the device turns out not to have it. */
+  readonly #hello: Hello
+  readonly #memory: ProvenMemory
+  /** What the stage made last takes, by formula. */
+  #stageBytes = 0
   readonly #statsTimer: ReturnType<typeof setInterval>
   #heartbeat: ReturnType<typeof setInterval> | undefined
   #token = ''
   #phase: { phase: NodePhase; progress: number | null } = { phase: 'standby', progress: null }
   #paused = false
 
-  constructor({ kind, tuning }: NodeHost, options: StageStart, page: StagePage, gpu: GpuContext, port: MessagePort) {
+  constructor(
+    { kind, tuning }: NodeHost,
+    options: StageStart,
+    page: StagePage,
+    { gpu, memory }: ProvenDevice,
+    port: MessagePort,
+  ) {
     this.#page = page
     this.#gpu = gpu
+    this.#memory = memory
     this.#links = new PeerLinks(port)
     this.#executor = new StageExecutor({
       apiUrl: options.apiUrl,
       token: () => this.#token,
-      createModel: ({ config, stage }, progress) =>
-        createStage(gpu, { config, stage }, options.memoryBytes, {
+      createModel: ({ config, stage }, progress) => {
+        this.#stageBytes = estimateStageMemory(config, stage).total
+        return createStage(gpu, { config, stage }, this.#hello.memoryBytes, {
           ...tuning,
           onProgress: (done, total) => progress(done / total),
-        }),
+        })
+      },
       links: this.#links,
       report: (message) => this.#control.send(message),
       phase: (phase, progress) => this.#setPhase(phase, progress),
       assigned: ({ runId, runName, stage, replica, members }) =>
         page.event({ type: 'assigned', run: { id: runId, name: runName }, stage, stages: members.length, replica }),
-      failed: (error) => page.event({ type: 'failed', error: error.toJSON() }),
+      failed: (error) => this.#onFailed(error),
     })
     this.#links.onFrame((from, bytes) => this.#executor.receive(from, bytes))
     this.#links.onLost((nodeId) => this.#executor.linkLost(nodeId))
-    const { deviceId, memoryBytes } = options
+    const { deviceId } = options
     const { adapter } = gpu
-    this.#control = new ControlSocket(
-      options.controlUrl,
-      { type: 'hello', protocol: PROTOCOL_VERSION, deviceId, kind, adapter, memoryBytes },
-      {
-        message: (message) => this.#onServer(message),
-        lost: () => this.#onLost(),
-        refused: (error) => page.event({ type: 'blocked', error }),
-      },
-    )
+    const { memoryBytes } = memory
+    this.#hello = { type: 'hello', protocol: PROTOCOL_VERSION, deviceId, kind, adapter, memoryBytes }
+    this.#control = new ControlSocket(options.controlUrl, this.#hello, {
+      message: (message) => this.#onServer(message),
+      lost: () => this.#onLost(),
+      refused: (error) => page.event({ type: 'blocked', error }),
+    })
     this.#statsTimer = setInterval(() => page.event({ type: 'stats', stats: this.#stats() }), STATS_INTERVAL_MS)
     void gpu.lost.then((error) => page.event({ type: 'deviceLost', error: error.toJSON() }))
   }
@@ -131,6 +145,15 @@ export class StageNode {
     }
   }
 
+  #onFailed(error: SkeinError): void {
+    this.#page.event({ type: 'failed', error: error.toJSON() })
+    if (error.code !== 'gpu.out_of_memory') return
+    // As the server does when it hears of it.
+    const memoryBytes = memoryAfterFailure(this.#hello.memoryBytes, this.#stageBytes)
+    this.#hello.memoryBytes = memoryBytes
+    this.#page.event({ type: 'memory', memory: { ...this.#memory, memoryBytes } })
+  }
+
   #onLost(): void {
     clearInterval(this.#heartbeat)
     this.#executor.drop()
@@ -177,7 +200,7 @@ export async function startStageNode(
   try {
     const { gpu, memory } = await proveDevice(acquire, options.memoryBytes)
     page.event({ type: 'memory', memory })
-    return new StageNode(host, { ...options, memoryBytes: memory.memoryBytes }, page, gpu, port)
+    return new StageNode(host, options, page, { gpu, memory }, port)
   } catch (caught) {
     page.event({ type: 'blocked', error: toErrorBody(caught) })
     return null
