@@ -103,13 +103,14 @@ async function benchTraining(options: BenchOptions, engines: readonly EngineSpec
       await closeAll(first)
       const here: TrainRecord[] = []
       for (const work of worksFor(options, software, teller)) {
-        const reference = references.get(work.name)
+        const given = references.get(work.name)
         // PyTorch stands outside any place: once is enough.
-        const torch = options.peers && !reference ? openTorch(teller.say) : null
+        const torch = options.peers && !given ? openTorch(teller.say) : null
         const entrants = [...(torch ? [torch] : []), ...(await enter())]
-        const { records: found, losses } = await measureTraining(entrants, work, pace, teller, reference)
+        const outcome = await measureTraining(entrants, work, pace, teller, given)
+        const { records: found, losses, reference } = outcome
         await closeAll(entrants)
-        if (!reference) references.set(work.name, [...losses.values()][0]!)
+        references.set(work.name, reference)
         here.push(...found)
         show(options, `Losses of ${work.name} in ${place}`, lossTable(losses))
       }

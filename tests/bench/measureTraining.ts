@@ -25,7 +25,7 @@ interface Runner {
   /** Milliseconds of a step, the best of all turns. */
   best: number
   spent: number
-  /** What one step, the third, asked of the GPU. */
+  /** What one step asked of the GPU. */
   perStep: { dispatches: number; submits: number } | null
   work: GpuWork | null
 }
@@ -34,6 +34,8 @@ export interface TrainOutcome {
   readonly records: TrainRecord[]
   /** Losses of every contender by its name and version, those that disagree too. */
   readonly losses: ReadonlyMap<string, readonly number[]>
+  /** The losses that all were held against. */
+  readonly reference: readonly number[]
 }
 
 /** The records with their share of `peakGflops`, the best product measured in the same place and run. */
@@ -46,7 +48,8 @@ export function againstPeak(records: readonly TrainRecord[], peakGflops: number)
 }
 
 /**
- * `reference`: losses that all must agree with; without them the first contender's stand in, which is Skein or PyTorch.
+ * `reference`: losses that all must agree with; without them those of the first contender that has enough stand in, which
+ * is PyTorch or Skein.
  * Throws when Skein fails; a failing peer is left out and told.
  */
 export async function measureTraining(
@@ -71,7 +74,7 @@ export async function measureTraining(
     for (const entrant of entrants) {
       teller.now(`${work.name}: ${entrant.impl} prepares`)
       const runner: Runner = { entrant, losses: [], best: Infinity, spent: 0, perStep: null, work: null }
-      if (await attempt(runner, () => warmUp(runner, work))) runners.push(runner)
+      if (await attempt(runner, () => warmUp(runner, work, pace))) runners.push(runner)
     }
     while (runners.some((runner) => wants(runner, pace))) {
       for (const runner of [...runners]) {
@@ -95,12 +98,12 @@ function progress({ name }: Work, runners: readonly Runner[], current: Runner): 
   return `${name}: steps done: ${done.join(', ')}; now ${current.entrant.impl}`
 }
 
-/** Three steps: the first compiles, the second settles, the third is counted. */
-async function warmUp(runner: Runner, work: Work): Promise<void> {
+/** The first step compiles, the second settles unless the contender is very slow, the one after it is counted. */
+async function warmUp(runner: Runner, work: Work, { limitMs }: TrainPace): Promise<void> {
   const { contender } = runner.entrant
   await contender.prepareTraining(work.name)
   await train(runner, 1, false)
-  await train(runner, 1, true)
+  if (runner.spent < limitMs / 4) await train(runner, 1, true)
   const before = await contender.gpuWork()
   await train(runner, 1, true)
   const after = await contender.gpuWork()
@@ -128,7 +131,8 @@ function outcome(
 ): TrainOutcome {
   const { model, batch } = work.config
   const tokens = batch * model.blockSize
-  const reference = given ?? runners[0]?.losses ?? []
+  const enough = runners.find(({ losses }) => losses.length >= COMPARED_STEPS) ?? runners[0]
+  const reference = given ?? enough?.losses ?? []
   const records: TrainRecord[] = []
   for (const { entrant, losses, best, perStep, work: done } of runners) {
     const { steps, difference } = compareLosses(losses, reference)
@@ -154,5 +158,5 @@ function outcome(
       lossDifference: difference,
     })
   }
-  return { records, losses: new Map(runners.map(({ entrant, losses }) => [entrant.impl, losses])) }
+  return { records, losses: new Map(runners.map(({ entrant, losses }) => [entrant.impl, losses])), reference }
 }

@@ -2,7 +2,7 @@
 import { tuneMatmul } from '../../../src/gpu/autotune.ts'
 import type { PooledBuffer } from '../../../src/gpu/buffers.ts'
 import type { GpuContext } from '../../../src/gpu/device.ts'
-import { Recorder } from '../../../src/gpu/kernel.ts'
+import { Recorder } from '../../../src/gpu/recorder.ts'
 import { attentionKernels } from '../../../src/gpu/kernels/attention.ts'
 import type { Kernel } from '../contender.ts'
 import type { AttentionCase, KernelCase, MatmulCase } from '../works.ts'
