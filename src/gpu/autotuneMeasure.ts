@@ -1,6 +1,6 @@
 /** Owns the clock of the autotuner: how long a matmul variant takes for a shape on this adapter. */
 import type { GpuContext } from './device.ts'
-import { Recorder } from './kernel.ts'
+import { Recorder } from './recorder.ts'
 import type { MatmulShape, MatmulVariant } from './kernels/matmul.ts'
 
 const ROUNDS = 3

@@ -1,6 +1,6 @@
 /** Owns the proof that a matmul variant computes a product, on this adapter, before a run relies on it. */
 import type { GpuContext } from './device.ts'
-import { Recorder } from './kernel.ts'
+import { Recorder } from './recorder.ts'
 import type { MatmulShape, MatmulVariant, MatmulVariantSpec } from './kernels/matmul.ts'
 
 /** Of f32 kernels, over the sum of absolute products of an element. */
@@ -9,8 +9,8 @@ const F32_TOLERANCE = 2e-6
 /** The most ragged small shape of the same kind that the variant accepts: no side a multiple of a tile, if it can be. */
 function raggedShape(spec: MatmulVariantSpec, { form, epilogue }: MatmulShape): MatmulShape | undefined {
   for (const k of [35, 36, 48, 528, 1040]) {
-    for (const m of [37, 36]) {
-      for (const n of [50, 51, 52, 56]) {
+    for (const m of [37, 36, 160]) {
+      for (const n of [50, 51, 52, 56, 96]) {
         const shape = { form, m, n, k, ...(epilogue ? { epilogue } : {}) }
         if (spec.accepts(shape)) return shape
       }

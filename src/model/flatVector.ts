@@ -1,6 +1,7 @@
 /** Owns a stage's flat f32 vector on the GPU: cut into buffers that can each be bound, addressed as if it were one. */
 import type { BufferPool, BufferView, PooledBuffer } from '../gpu/buffers.ts'
-import type { Recorder, Recording } from '../gpu/kernel.ts'
+import type { Recording } from '../gpu/kernel.ts'
+import type { Recorder } from '../gpu/recorder.ts'
 import { fail } from '../protocol/errors.ts'
 import type { Shard } from '../protocol/routing.ts'
 import type { StageLayout } from './layout.ts'

@@ -1,7 +1,7 @@
 /** Owns one stage of a model on a GPU: the StageModel that production runs. */
 import type { PooledBuffer } from '../gpu/buffers.ts'
 import type { GpuContext } from '../gpu/device.ts'
-import { Recorder } from '../gpu/kernel.ts'
+import { Recorder } from '../gpu/recorder.ts'
 import type { Variables } from '../gpu/kernel.ts'
 import { tokenSegments } from '../gpu/kernels/embedding.ts'
 import type { TokenSegments } from '../gpu/kernels/embedding.ts'

@@ -1,6 +1,7 @@
 /** Owns a stage's moments on the GPU, in f32 or in half the memory as bf16; outside they are f32 always. */
 import type { BufferPool, PooledBuffer } from '../gpu/buffers.ts'
-import type { Recorder, Recording } from '../gpu/kernel.ts'
+import type { Recording } from '../gpu/kernel.ts'
+import type { Recorder } from '../gpu/recorder.ts'
 import { MOMENT_BYTES } from '../gpu/kernels/adamw.ts'
 import type { MomentStorage } from '../gpu/kernels/adamw.ts'
 import type { Shard } from '../protocol/routing.ts'

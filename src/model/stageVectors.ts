@@ -1,6 +1,6 @@
 /** Owns a stage's four flat vectors on the GPU, and what is done to them between two steps: reduce and update. */
 import type { GpuContext } from '../gpu/device.ts'
-import type { Recorder } from '../gpu/kernel.ts'
+import type { Recorder } from '../gpu/recorder.ts'
 import { squarePartials } from '../gpu/kernels/reduce.ts'
 import type { Shard } from '../protocol/routing.ts'
 import type { OptimizerConfig } from '../protocol/runConfig.ts'

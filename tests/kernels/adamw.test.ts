@@ -1,6 +1,6 @@
 /** Proves the AdamW update against the f64 reference over several steps, decay on a part of the range only, and bf16 moments. */
 import { afterAll, describe, expect, it } from 'vitest'
-import { Recorder } from '../../src/gpu/kernel.ts'
+import { Recorder } from '../../src/gpu/recorder.ts'
 import { MOMENT_BYTES, adamwKernels, adamwScalars } from '../../src/gpu/kernels/adamw.ts'
 import type { AdamwOptions } from '../../src/gpu/kernels/adamw.ts'
 import { bf16Decode, bf16Encode } from '../../src/model/optimizerMoments.ts'

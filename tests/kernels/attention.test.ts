@@ -1,6 +1,6 @@
 /** Proves the attention kernels, forward and backward, against the reference over head shapes and ragged lengths. */
 import { afterAll, describe, expect, it } from 'vitest'
-import { Recorder } from '../../src/gpu/kernel.ts'
+import { Recorder } from '../../src/gpu/recorder.ts'
 import { ATTENTION_VARIANTS, attentionKernels } from '../../src/gpu/kernels/attention.ts'
 import type { AttentionVariant } from '../../src/gpu/kernels/attention.ts'
 import { attention, attentionBackward } from '../../src/model/reference/attention.ts'

@@ -3,7 +3,7 @@ import { afterAll, describe, expect, it } from 'vitest'
 import { codecKernels } from '../../src/codec/codec.ts'
 import { encodedBytes, encodedRows } from '../../src/codec/size.ts'
 import type { GpuContext } from '../../src/gpu/device.ts'
-import { Recorder } from '../../src/gpu/kernel.ts'
+import { Recorder } from '../../src/gpu/recorder.ts'
 import type { CodecName } from '../../src/protocol/runConfig.ts'
 import { noise, testGpu } from './gpu.ts'
 

@@ -1,6 +1,6 @@
 /** Proves chunked softmax cross-entropy against the reference: blocks of rows, chunks of the vocabulary, huge logits. */
 import { afterAll, describe, expect, it } from 'vitest'
-import { Recorder } from '../../src/gpu/kernel.ts'
+import { Recorder } from '../../src/gpu/recorder.ts'
 import { crossEntropyKernels, partialsBytes } from '../../src/gpu/kernels/crossEntropy.ts'
 import { crossEntropy, crossEntropyBackward } from '../../src/model/reference/crossEntropy.ts'
 import { noise, relativeError, testGpu } from './gpu.ts'

@@ -1,6 +1,6 @@
 /** Proves the embedding kernels against the reference, from one token to skewed vocabularies. */
 import { afterAll, describe, expect, it } from 'vitest'
-import { Recorder } from '../../src/gpu/kernel.ts'
+import { Recorder } from '../../src/gpu/recorder.ts'
 import { embeddingKernels, segmentWords, tokenSegments } from '../../src/gpu/kernels/embedding.ts'
 import { embed, embedBackward } from '../../src/model/reference/embedding.ts'
 import { noise, relativeError, testGpu } from './gpu.ts'

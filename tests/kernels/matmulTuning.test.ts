@@ -2,7 +2,7 @@
 import { afterAll, describe, expect, it } from 'vitest'
 import { tuneMatmul } from '../../src/gpu/autotune.ts'
 import type { TuningStore } from '../../src/gpu/autotune.ts'
-import { Recorder } from '../../src/gpu/kernel.ts'
+import { Recorder } from '../../src/gpu/recorder.ts'
 import { MATMUL_VARIANTS } from '../../src/gpu/kernels/matmul.ts'
 import type { MatmulShape, MatmulVariantSpec } from '../../src/gpu/kernels/matmul.ts'
 import { freshGpu, noise, relativeError, testGpu } from './gpu.ts'

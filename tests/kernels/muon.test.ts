@@ -1,7 +1,7 @@
 /** Proves the Muon update of a matrix against the f64 reference, and that the update is a sum of orthogonal directions. */
 import { afterAll, describe, expect, it } from 'vitest'
 import { tuneMatmul } from '../../src/gpu/autotune.ts'
-import { Recorder } from '../../src/gpu/kernel.ts'
+import { Recorder } from '../../src/gpu/recorder.ts'
 import { MOMENT_BYTES } from '../../src/gpu/kernels/adamw.ts'
 import { muonKernels, muonProducts, muonScalars } from '../../src/gpu/kernels/muon.ts'
 import { bf16Decode } from '../../src/model/optimizerMoments.ts'

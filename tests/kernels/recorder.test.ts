@@ -2,7 +2,8 @@
 import { afterAll, describe, expect, it } from 'vitest'
 import { sizeClass } from '../../src/gpu/buffers.ts'
 import { acquireGpu } from '../../src/gpu/device.ts'
-import { createKernel, Recorder, spread } from '../../src/gpu/kernel.ts'
+import { createKernel, spread } from '../../src/gpu/kernel.ts'
+import { Recorder } from '../../src/gpu/recorder.ts'
 import { reduceKernels } from '../../src/gpu/kernels/reduce.ts'
 import { freshGpu, testGpu } from './gpu.ts'
 

@@ -1,6 +1,6 @@
 /** Proves the ordered reductions: right, and bit for bit the same on every run. */
 import { afterAll, expect, it } from 'vitest'
-import { Recorder } from '../../src/gpu/kernel.ts'
+import { Recorder } from '../../src/gpu/recorder.ts'
 import { reduceKernels, squarePartials } from '../../src/gpu/kernels/reduce.ts'
 import { noise, testGpu } from './gpu.ts'
 

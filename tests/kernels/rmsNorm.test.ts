@@ -1,7 +1,7 @@
 /** Proves RMSNorm, forward and backward, against the f64 reference, with one invocation a row and with many. */
 import { afterAll, describe, expect, it } from 'vitest'
 import type { GpuContext } from '../../src/gpu/device.ts'
-import { Recorder } from '../../src/gpu/kernel.ts'
+import { Recorder } from '../../src/gpu/recorder.ts'
 import { rmsNormKernels } from '../../src/gpu/kernels/rmsNorm.ts'
 import { rmsNorm, rmsNormBackward } from '../../src/model/reference/rmsNorm.ts'
 import { noise, relativeError, testGpu } from './gpu.ts'

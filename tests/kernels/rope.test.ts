@@ -1,6 +1,6 @@
 /** Proves the rotary kernel against the reference, at positions up to the largest block. */
 import { afterAll, describe, expect, it } from 'vitest'
-import { Recorder } from '../../src/gpu/kernel.ts'
+import { Recorder } from '../../src/gpu/recorder.ts'
 import { ropeKernels, ropeTable } from '../../src/gpu/kernels/rope.ts'
 import { rope } from '../../src/model/reference/rope.ts'
 import { noise, relativeError, testGpu } from './gpu.ts'

@@ -1,6 +1,6 @@
 /** Proves SwiGLU, forward and backward, against the f64 reference, also where the exponential would leave f32. */
 import { afterAll, expect, it } from 'vitest'
-import { Recorder } from '../../src/gpu/kernel.ts'
+import { Recorder } from '../../src/gpu/recorder.ts'
 import { swigluKernels } from '../../src/gpu/kernels/swiglu.ts'
 import { swiglu, swigluBackward } from '../../src/model/reference/swiglu.ts'
 import { noise, relativeError, testGpu } from './gpu.ts'
