@@ -10,8 +10,8 @@ import { agentTuning } from './tuning.ts'
 import { endWebRtc, installWebRtc } from './webrtc.ts'
 
 const ASK_MS = 5000
-/** From the first signal to the end, whatever is still under way. */
-const STOP_MS = 4000
+/** From the first signal to the end, whatever is still under way; Dawn may take a second more to let go. */
+const STOP_MS = 2500
 /** A terminal, npm and a service manager may each pass the same signal on. */
 const ECHO_MS = 500
 
