@@ -16,10 +16,12 @@ test('a run is launched by the form at phone width, after its mistakes were show
     .getByLabel('Text file')
     .setInputFiles({ name: 'short.txt', mimeType: 'text/plain', buffer: Buffer.from('no') })
   await expect(form.getByRole('alert')).toContainText(/tokens|characters|short/)
+  await form.getByLabel('A token of an uploaded text is').selectOption('by character')
   await form
     .getByLabel('Text file')
     .setInputFiles({ name: 'tales.txt', mimeType: 'text/plain', buffer: Buffer.from(skein.corpus.slice(0, 4000)) })
   await expect(form.getByLabel('Dataset')).toContainText('tales')
+  await expect(form.getByLabel('Dataset')).toContainText(/characters, \d+ different/)
   expect(((await (await page.request.get(`${skein.origin}/api/v1/datasets`)).json()) as unknown[]).length).toBe(2)
 
   await form.getByText('Advanced').click()
