@@ -35,6 +35,8 @@ it.each([
   ['server/app.ts', '../src/gpu/device.ts'],
   ['server/app.ts', '../src/ui/main.ts'],
   ['src/net/link.ts', '../../server/config.ts'],
+  ['src/agent/agent.ts', '../../server/main.ts'],
+  ['src/agent/agent.ts', '../ui/words/phase.ts'],
 ])('%s may not import %s', async (file, from) => {
   expect(await complaints(file, imports(from))).toEqual(['no-restricted-imports'])
 })
@@ -47,6 +49,8 @@ it.each([
   ['src/stage/machine.ts', '../protocol/routing.ts'],
   ['server/orchestrator/orchestrator.ts', '../../src/protocol/routing.ts'],
   ['server/app.ts', '../src/protocol/errors.ts'],
+  ['src/agent/state.ts', 'node:fs'],
+  ['src/agent/adapter.ts', '../gpu/device.ts'],
 ])('%s may import %s', async (file, from) => {
   expect(await complaints(file, imports(from))).toEqual([])
 })
