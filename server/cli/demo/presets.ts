@@ -29,7 +29,7 @@ const nanogptCpu: Preset = {
       gradClip: 1,
     },
     batch: 12,
-    microbatch: 3,
+    microbatch: 6,
     steps: 2000,
     checkpointEvery: 250,
     evalTokens: 1_000_000,
