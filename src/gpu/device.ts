@@ -43,7 +43,13 @@ export const REQUIRED_LIMITS = {
   maxComputeWorkgroupsPerDimension: 65_535,
 } as const
 
-const WANTED_FEATURES: readonly GPUFeatureName[] = ['shader-f16', 'subgroups', 'timestamp-query']
+const SUBGROUP_MATRIX: string = 'chromium-experimental-subgroup-matrix' // Not in the type definitions yet.
+const WANTED_FEATURES: readonly GPUFeatureName[] = [
+  'shader-f16',
+  'subgroups',
+  'timestamp-query',
+  SUBGROUP_MATRIX as GPUFeatureName,
+]
 
 /**
  * Acquires a device with the largest limits the adapter grants.

@@ -1,7 +1,7 @@
 /** Proves every matmul variant against f64 sums, on ragged, long and tiny shapes, with every epilogue. */
 import { afterAll, describe, expect, it } from 'vitest'
-import { Recorder } from '../../src/gpu/kernel.ts'
-import { MATMUL_VARIANTS } from '../../src/gpu/kernels/matmul.ts'
+import { Recorder } from '../../src/gpu/recorder.ts'
+import { HALF_MATMUL_VARIANTS, MATMUL_VARIANTS } from '../../src/gpu/kernels/matmul.ts'
 import type { MatmulForm, MatmulShape, MatmulVariant, MatmulVariantSpec } from '../../src/gpu/kernels/matmul.ts'
 import { noise, relativeError, testGpu } from './gpu.ts'
 
@@ -71,9 +71,11 @@ const sizes = [
   [68, 132, 528],
 ]
 
-const variants = MATMUL_VARIANTS.filter((variant) => variant.suits(gpu))
+const variants = [...MATMUL_VARIANTS, ...HALF_MATMUL_VARIANTS].filter((variant) => variant.suits(gpu))
 
 describe.each(variants)('matmul $name', (spec) => {
+  // Rounding to halves is judged by the largest sum as well; it is what such a variant promises.
+  const tolerance = spec.tolerance ?? 2e-6
   describe.each<MatmulForm>(['nt', 'nn', 'tn'])('%s', (form) => {
     const shapes = sizes.map(([m, n, k]) => ({ form, m: m!, n: n!, k: k! })).filter((shape) => spec.accepts(shape))
 
@@ -81,30 +83,32 @@ describe.each(variants)('matmul $name', (spec) => {
       const { m, n, k } = shape
       const variant = await spec.create(gpu, form)
       const [a, b] = [noise(m * k, 1), noise(k * n, 2)]
-      expect(relativeError(await run(variant, shape, a, b), reference(shape, a, b))).toBeLessThan(2e-6)
+      expect(relativeError(await run(variant, shape, a, b), reference(shape, a, b))).toBeLessThan(tolerance)
       const start = noise(m * n, 3, 5)
       const sum = await run(variant, shape, a, b, start)
-      expect(relativeError(sum, reference(shape, a, b, start))).toBeLessThan(2e-6)
+      expect(relativeError(sum, reference(shape, a, b, start))).toBeLessThan(tolerance)
     })
 
     it('keeps large and small magnitudes', async () => {
-      const shape = { form, m: 12, n: 16, k: 64 }
+      const shape = { form, m: 32, n: 32, k: 64 }
+      if (!spec.accepts(shape)) return
       const variant = await spec.create(gpu, form)
-      for (const scale of [1e15, 1e-15]) {
-        const [a, b] = [noise(12 * 64, 4, scale), noise(64 * 16, 5, scale)]
-        expect(relativeError(await run(variant, shape, a, b), reference(shape, a, b))).toBeLessThan(2e-6)
+      for (const scale of spec.tolerance ? [100, 1e-2] : [1e15, 1e-15]) {
+        const [a, b] = [noise(32 * 64, 4, scale), noise(64 * 32, 5, scale)]
+        expect(relativeError(await run(variant, shape, a, b), reference(shape, a, b))).toBeLessThan(tolerance)
       }
     })
   })
 })
 
-const fusing = variants.filter((spec) => spec.accepts({ form: 'nt', m: 8, n: 16, k: 8, epilogue: 'swiglu' }))
+const fusing = variants.filter((spec) => spec.accepts({ form: 'nt', m: 32, n: 32, k: 32, epilogue: 'swiglu' }))
 
 describe.each(fusing)('matmul $name with an epilogue', (spec) => {
   const shapes = [
     [5, 24, 12],
     [1, 8, 4],
     [33, 144, 64],
+    [37, 56, 48],
     [7, 6, 5],
   ].map(([m, n, k]) => ({ form: 'nt' as const, m: m!, n: n!, k: k! }))
 
@@ -120,16 +124,16 @@ describe.each(fusing)('matmul $name with an epilogue', (spec) => {
         sum.c,
         sums.map((x, i) => x + residual[i]!),
       ),
-    ).toBeLessThan(2e-6)
+    ).toBeLessThan(spec.tolerance ?? 2e-6)
 
     const { c, gated } = await runFused(spec, { ...shape, epilogue: 'swiglu' }, a, b, {})
-    expect(relativeError(c, sums)).toBeLessThan(2e-6)
+    expect(relativeError(c, sums)).toBeLessThan(spec.tolerance ?? 2e-6)
     const f = n / 2
     const expected = Float64Array.from({ length: m * f }, (_, i) => {
       const at = Math.floor(i / f) * n + (i % f)
       return (sums[at]! / (1 + Math.exp(-sums[at]!))) * sums[at + f]!
     })
-    expect(relativeError(gated, expected)).toBeLessThan(5e-6)
+    expect(relativeError(gated, expected)).toBeLessThan(2 * (spec.tolerance ?? 2.5e-6))
   })
 
   it('refuses to accumulate, and a missing tensor', async () => {

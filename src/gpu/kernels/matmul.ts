@@ -1,5 +1,6 @@
 /** Owns the list of matmul variants that the autotuner chooses among. */
 import { REGISTER_TEXTS, quads, registers, strided } from './matmulRegisters.ts'
+import { SUBGROUP_TEXTS, subgroupMatrix } from './matmulSubgroup.ts'
 import { TILED_TEXTS, tiled } from './matmulTiled.ts'
 import { STORE_TEXTS } from './matmulVariant.ts'
 import type { MatmulVariantSpec } from './matmulVariant.ts'
@@ -18,6 +19,8 @@ export const MATMUL_VARIANTS: readonly MatmulVariantSpec[] = [
   tiled({ depth: 16, quads: 2, vectors: 2, wx: 16, wy: 8 }),
   tiled({ depth: 8, quads: 2, vectors: 2, wx: 16, wy: 16 }),
   tiled({ depth: 16, quads: 1, vectors: 1, wx: 16, wy: 16, parts: 8 }),
+  subgroupMatrix(2),
+  subgroupMatrix(4),
 ]
 
 /** Variants that round A and B on the way, each within its `tolerance`: only for who asks for them. */
@@ -28,6 +31,6 @@ export const HALF_MATMUL_VARIANTS: readonly MatmulVariantSpec[] = [
 
 /** Every text a variant is made of and every name it has: a choice that was stored holds only while these do. */
 export const MATMUL_TEXTS: readonly string[] = [
-  ...[...REGISTER_TEXTS, ...TILED_TEXTS, ...STORE_TEXTS],
+  ...[...REGISTER_TEXTS, ...TILED_TEXTS, ...SUBGROUP_TEXTS, ...STORE_TEXTS],
   ...[...MATMUL_VARIANTS, ...HALF_MATMUL_VARIANTS].map(({ name }) => name),
 ]
