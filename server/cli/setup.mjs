@@ -4,7 +4,7 @@
  */
 import { spawnSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
-import { existsSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
+import { existsSync, lstatSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
 import path from 'node:path'
 
 /** A set-up step that failed; its message holds the remedy and is printed without a stack. */
@@ -59,6 +59,13 @@ export function needsInstall(root) {
  */
 export function ensurePackages(root, say) {
   if (!needsInstall(root)) return
+  // npm would empty the folder behind the link, which is somebody else's, and put one of its own in the link's place.
+  if (lstatSync(path.join(root, 'node_modules'), { throwIfNoEntry: false })?.isSymbolicLink()) {
+    throw new SetupError(
+      'The packages need installing, and node_modules is a link to another folder.',
+      'Remove the link, or install where it points to.',
+    )
+  }
   say('Installing packages (npm ci); this takes a minute or two the first time.')
   // npm must not run on the Node that it is about to delete.
   const local = path.join(root, 'node_modules', '.bin')

@@ -1,9 +1,25 @@
-import { mkdirSync, mkdtempSync, renameSync, rmSync, utimesSync, writeFileSync } from 'node:fs'
+import {
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  renameSync,
+  rmSync,
+  symlinkSync,
+  utimesSync,
+  writeFileSync,
+} from 'node:fs'
 import os from 'node:os'
 import path from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { dawnEnvironment, onPath, swiftShaderFolder } from '../../../server/cli/browser.mjs'
-import { localNode, needsBuild, needsInstall, sourceHash, withLocalCommands } from '../../../server/cli/setup.mjs'
+import {
+  ensurePackages,
+  localNode,
+  needsBuild,
+  needsInstall,
+  sourceHash,
+  withLocalCommands,
+} from '../../../server/cli/setup.mjs'
 import { chosenSuites, passedTests } from '../../../server/cli/suites.mjs'
 
 let root = ''
@@ -28,6 +44,16 @@ describe('needsInstall', () => {
     const later = Date.now() / 1000 + 60
     utimesSync(path.join(root, 'package-lock.json'), later, later)
     expect(needsInstall(root)).toBe(true)
+  })
+})
+
+describe('ensurePackages', () => {
+  it('never lets npm empty a folder that node_modules only links to', () => {
+    put('package-lock.json', '{}')
+    put('elsewhere/kept')
+    symlinkSync(path.join(root, 'elsewhere'), path.join(root, 'node_modules'), 'dir')
+    expect(() => ensurePackages(root, () => {})).toThrow(/node_modules is a link/)
+    expect(readdirSync(path.join(root, 'elsewhere'))).toEqual(['kept'])
   })
 })
 
