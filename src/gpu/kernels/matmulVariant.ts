@@ -82,8 +82,11 @@ export interface StoreLayout {
 
 /** The text that ends a kernel: C's binding, the columns an invocation owns, and how their sums are stored. */
 export function storeText(store: keyof typeof stores, { width, count, apart = 1 }: StoreLayout): string {
-  const constants = { VECTOR: width === 4 ? 'vec4<f32>' : 'f32', WIDTH: width, COUNT: count, APART: apart }
-  return template(stores[store], constants)
+  return template(stores[store], {
+    ...(width === 4 ? { VECTOR: 'vec4<f32>', SHIFT: 2 } : { VECTOR: 'f32', SHIFT: 0 }),
+    ...{ COUNT: count, PAIRS: count / 2, APART: apart },
+    ...(apart === 1 ? { ADJACENT: 1, SPREAD: 0 } : { ADJACENT: 0, SPREAD: 1 }),
+  })
 }
 
 /** How A and B lie, as switches of the kernel's text. */
