@@ -102,10 +102,10 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
 //:end
 //:for u {{VECTORS}}
 //:for on {{B_ALONG}}
-    let y_${u} = {{TRANSPOSE}}(mat4x4<f32>(b[b_${u}0 + v], b[b_${u}1 + v], b[b_${u}2 + v], b[b_${u}3 + v]));
+    let y_${u} = {{TURN_ALONG}}(mat4x4<f32>(b[b_${u}0 + v], b[b_${u}1 + v], b[b_${u}2 + v], b[b_${u}3 + v]));
 //:end
 //:for on {{B_ACROSS}}
-    let y_${u} = mat4x4<f32>(b[j_0 + b_${u}], b[j_1 + b_${u}], b[j_2 + b_${u}], b[j_3 + b_${u}]);
+    let y_${u} = {{TURN_ACROSS}}(mat4x4<f32>(b[j_0 + b_${u}], b[j_1 + b_${u}], b[j_2 + b_${u}], b[j_3 + b_${u}]));
 //:end
 //:end
 //:for s {{SHARES}}

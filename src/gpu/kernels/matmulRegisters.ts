@@ -19,26 +19,26 @@ const SUM = '${s}${q}${l}_${u}'
 const CHAIN = `fma(y_\${u}[0], vec4<f32>(x.x), fma(y_\${u}[1], vec4<f32>(x.y),
         fma(y_\${u}[2], vec4<f32>(x.z), fma(y_\${u}[3], vec4<f32>(x.w), c_${SUM}))))`
 const DOTS = `vec4<f32>(dot(x, y_\${u}[0]), dot(x, y_\${u}[1]), dot(x, y_\${u}[2]), dot(x, y_\${u}[3])) + c_${SUM}`
-const PRODUCT = `y_\${u} * x + c_${SUM}`
+const PRODUCT = `x * y_\${u} + c_${SUM}`
 
 export const REGISTER_TEXTS = [registersText, stridedText, CHAIN, DOTS, PRODUCT]
 
 /** 4·quads × 4·vectors sums an invocation, vec4 loads. */
 export function registers(tile: RegisterTile): MatmulVariantSpec {
   return registerVariant(`registers ${4 * tile.quads}x${4 * tile.vectors}`, tile, 1, () => ({
-    TRANSPOSE: 'transpose',
+    ...{ TURN_ALONG: 'transpose', TURN_ACROSS: '' },
     SUM: CHAIN,
   }))
 }
 
 /**
  * As {@link registers}, for subgroups of four, who share the loads of A: each keeps the sums of all sixteen·quads rows.
- * Whole products of small matrices leave fewer copies there than single multiplications do.
+ * Which text of the same sums is the fastest there was found by measuring: its compiler spills what it could keep.
  */
 export function quads(rows: number, vectors: number): MatmulVariantSpec {
   const tile = { quads: rows, vectors, wx: 4, wy: 1 }
   return registerVariant(`quads ${4 * rows}x${4 * vectors}`, tile, 4, (form) => ({
-    TRANSPOSE: '',
+    ...{ TURN_ALONG: '', TURN_ACROSS: 'transpose' },
     SUM: form === 'nt' ? DOTS : PRODUCT,
   }))
 }
@@ -47,7 +47,7 @@ function registerVariant(
   name: string,
   { quads, vectors, wx, wy }: RegisterTile,
   lanes: 1 | 4,
-  sumOf: (form: MatmulForm) => { TRANSPOSE: string; SUM: string },
+  sumOf: (form: MatmulForm) => { TURN_ALONG: string; TURN_ACROSS: string; SUM: string },
 ): MatmulVariantSpec {
   const shared = lanes === 4
   return {
