@@ -85,6 +85,9 @@ function momentBytes({ optimizer }: RunConfig, layout: StageLayout): number {
   return vectorBytes(each * layout.length) + second
 }
 
+/** As in the tiled matmul's variant with parts, which only a GPU's room can compile and this formula may not import. */
+const [LONG_SUM, SMALL_MATRIX] = [512, 512 * 512]
+
 /** Scratch of forward and backward over the layers, whoever keeps the activations. */
 function passBytes(config: RunConfig, layout: StageLayout): number {
   const rows = microbatchRows(config)
@@ -94,7 +97,15 @@ function passBytes(config: RunConfig, layout: StageLayout): number {
   // The stage's output, its gradient, and the partial sums of a norm's weight.
   const streams = f32(rows, [d, d, d / 8])
   const head = layout.hasHead ? headBytes(config, rows) : 2 * encoded
-  return f32(rows, layerScratch(config)) + streams + ends + head
+  return f32(rows, layerScratch(config)) + streams + ends + head + partsBytes(config, rows)
+}
+
+/** What GPUs sum a weight's gradient in, where they cut its long sum over the tokens: at most 8 parts of a small matrix. */
+function partsBytes(config: RunConfig, rows: number): number {
+  const { dModel: d, ffn } = config.model
+  if (rows < LONG_SUM) return 0
+  const matrices = [2 * d * d, 3 * d * d, d * d, 2 * ffn * d, ffn * d].filter((size) => size <= SMALL_MATRIX)
+  return 8 * sizeClass(4 * Math.max(0, ...matrices))
 }
 
 function headBytes(config: RunConfig, rows: number): number {
