@@ -75,7 +75,11 @@ export async function stageKernels(
   ])
   // Alone, so that nothing else compiles while it measures.
   const shapes = [...matmulShapes(config, layout), ...optimizerProducts(layout, config.optimizer)]
-  const matmul = await tuneMatmul(gpu, shapes, choice.matmul ? { variants: choice.matmul } : tuning)
+  const matmul = await tuneMatmul(
+    gpu,
+    shapes,
+    choice.matmul ? { variants: choice.matmul } : { ...tuning, halves: config.products === 'f16' },
+  )
   const optimizer = await stageOptimizer(gpu, config.optimizer, layout, matmul)
   const table = gpu.pool.upload(ropeTable(blockSize, headDim, ropeTheta), 'rope table')
   const common = { matmul, rmsNorm, swiglu, attention, rope, optimizer, reduce, codec }

@@ -59,6 +59,11 @@ export const runConfigSchema = z.object({
   microbatch: count(4096).default(3),
   steps: count(10_000_000).default(150),
   codec: codecNameSchema.default('f16'),
+  /**
+   * `f16` lets a GPU that has halves round the operands of products to them on their way; sums and all else stay f32. A
+   * device without them computes in f32, so that devices then agree only as far as halves do.
+   */
+  products: z.enum(['f32', 'f16']).default('f32'),
   sync: z.literal('exact').default('exact'),
   /** Steps between two checkpoints; the last step always makes one. */
   checkpointEvery: count(1_000_000).default(25),

@@ -247,6 +247,26 @@ describe('activations', () => {
   })
 })
 
+describe('products in f16', () => {
+  it.skipIf(gpu.features.has('shader-f16'))('are products in f32 where the device has no halves', async () => {
+    const batch = batchOf(configOf({}), 6)
+    const [exact] = await stagesOf(configOf({}))
+    const [asked] = await stagesOf(configOf({ products: 'f16' }))
+    expect(await computeStep(configOf({}), [asked!], batch)).toBe(await computeStep(configOf({}), [exact!], batch))
+    for (const model of [exact!, asked!]) model.destroy()
+  })
+
+  it.runIf(gpu.features.has('shader-f16'))('stay near those in f32', async () => {
+    const batch = batchOf(configOf({}), 6)
+    const [exact] = await stagesOf(configOf({}))
+    const [asked] = await stagesOf(configOf({ products: 'f16' }))
+    const loss = await computeStep(configOf({}), [exact!], batch)
+    expect(Math.abs((await computeStep(configOf({}), [asked!], batch)) / loss - 1)).toBeLessThan(1e-2)
+    expectClose(await gradientsOf([asked!]), await gradientsOf([exact!]), 3e-2)
+    for (const model of [exact!, asked!]) model.destroy()
+  })
+})
+
 describe('borders', () => {
   it('sums contributions in their order and updates one shard only', async () => {
     const config = configOf({})

@@ -54,6 +54,17 @@ export const advancedFields: readonly RunField[] = [
   { path: 'model.ropeTheta', label: 'RoPE theta', kind: 'number', group: 'Model' },
   { path: 'model.normEps', label: 'Norm epsilon', kind: 'number', group: 'Model' },
   {
+    path: 'products',
+    label: 'Products',
+    hint: 'f16: faster where a GPU has it, and no longer exact',
+    kind: 'choice',
+    choices: [
+      ['f32', 'f32'],
+      ['f16', 'f16 operands, f32 sums'],
+    ],
+    group: 'Model',
+  },
+  {
     path: 'model.tieEmbeddings',
     label: 'Tie embeddings',
     hint: 'One matrix for embedding and head; needs one stage',
