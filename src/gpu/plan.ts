@@ -88,7 +88,7 @@ export class PlanBuilder implements Recording {
     const words = new ArrayBuffer(SLOT * Math.max(1, dispatches.length))
     const uniforms = device.createBuffer({ label: this.#label, size: words.byteLength, usage: UNIFORM_COPY_DST })
     const groups = new Map<GPUBindGroupLayout, { buffers: readonly BufferView[]; group: GPUBindGroup }[]>()
-    const changing: Changing[] = []
+    const slots: UniformSlot[] = []
     let slot = 0
     const commands = this.#work.map((one): Command => {
       if ('kind' in one) return one
@@ -102,14 +102,14 @@ export class PlanBuilder implements Recording {
         known.push(found)
       }
       const offset = [slot++ * SLOT] as const
-      changing.push({ at: offset[0], words: one.uniforms })
+      slots.push({ at: offset[0], words: one.uniforms })
       return { kind: 'dispatch', pipeline: kernel.pipeline, group: found.group, offset, grid }
     })
-    return new Plan(this.#gpu, commands, uniforms, words, changing)
+    return new Plan(this.#gpu, commands, uniforms, words, slots)
   }
 }
 
-interface Changing {
+interface UniformSlot {
   /** Bytes into the uniforms. */
   readonly at: number
   readonly words: readonly UniformWord[]
@@ -134,7 +134,7 @@ export class Plan {
   readonly #commands: readonly Command[]
   readonly #uniforms: GPUBuffer
   readonly #words: ArrayBuffer
-  readonly #changing: readonly Changing[]
+  readonly #changing: readonly UniformSlot[]
   readonly #views: { readonly u32: Uint32Array; readonly f32: Float32Array }
 
   constructor(
@@ -142,14 +142,14 @@ export class Plan {
     commands: readonly Command[],
     uniforms: GPUBuffer,
     words: ArrayBuffer,
-    slots: readonly Changing[],
+    slots: readonly UniformSlot[],
   ) {
     this.#gpu = gpu
     this.#commands = commands
     this.#uniforms = uniforms
     this.#words = words
     this.#views = { u32: new Uint32Array(words), f32: new Float32Array(words) }
-    const varies = ({ words: list }: Changing) => list.some((word) => typeof word === 'object' && 'variable' in word)
+    const varies = ({ words: list }: UniformSlot) => list.some((word) => typeof word === 'object' && 'variable' in word)
     this.#changing = slots.filter(varies)
     for (const one of slots) if (!varies(one)) fillUniforms(this.#views, one.at / 4, one.words, {})
     gpu.device.queue.writeBuffer(uniforms, 0, words)
