@@ -74,7 +74,8 @@ describe.each([
       const alone = await one!.read('parameters', whole(one!))
       const [first, second] = await Promise.all(two.map((model) => model.read('parameters', whole(model))))
       expect(first).toEqual(second)
-      expect(relativeError(first!, alone)).toBeLessThan(1e-5)
+      // AdamW divides by a gradient's own size: where that nearly cancels, the order of its sum shows.
+      expect(relativeError(first!, alone)).toBeLessThan(1e-4)
       expect(relativeError(alone, start)).toBeGreaterThan(1e-2)
       // The padding between tensors stays zero.
       const inside = new Set(
