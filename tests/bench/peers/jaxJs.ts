@@ -18,11 +18,13 @@ function kernelOf(inputs: Array_[], compute: (...inputs: Array_[]) => Array_[]):
   }
   return {
     async run(times) {
-      for (let i = 0; i < times; i++) {
-        dispose()
-        last = compiled(...inputs.map((input) => input.ref))
-      }
-      await blockUntilReady(last)
+      // All results are kept until they are there: what is disposed before it was computed never is.
+      const results: Array_[][] = []
+      for (let i = 0; i < times; i++) results.push(compiled(...inputs.map((input) => input.ref)))
+      await blockUntilReady(results.flat())
+      dispose()
+      last = results.pop()!
+      for (const array of results.flat()) array.dispose()
     },
     async result() {
       const flat = np.concatenate(last.map((array) => array.ref.reshape([-1])))
