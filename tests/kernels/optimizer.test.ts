@@ -63,7 +63,9 @@ describe.each([
   it.each([{ kind: 'adamw' }, { kind: 'muon' }] as const)(
     'train alike on one replica and on two: $kind',
     async (given) => {
-      const config = configOf(given, shape)
+      // An epsilon above the gradients' rounding: AdamW makes a whole step of what nearly cancelled, and the two orders of
+      // its sum differ there by nothing else.
+      const config = configOf({ ...given, eps: 1e-5 }, shape)
       const [one] = await replicasOf(config, 1)
       const two = await replicasOf(config, 2)
       const start = await one!.read('parameters', whole(one!))
@@ -74,8 +76,7 @@ describe.each([
       const alone = await one!.read('parameters', whole(one!))
       const [first, second] = await Promise.all(two.map((model) => model.read('parameters', whole(model))))
       expect(first).toEqual(second)
-      // AdamW divides by a gradient's own size: where that nearly cancels, the order of its sum shows.
-      expect(relativeError(first!, alone)).toBeLessThan(1e-4)
+      expect(relativeError(first!, alone)).toBeLessThan(1e-5)
       expect(relativeError(alone, start)).toBeGreaterThan(1e-2)
       // The padding between tensors stays zero.
       const inside = new Set(
