@@ -22,6 +22,7 @@ export interface AgentSurroundings {
   /** A fresh device each time: the first one, and one after each loss. */
   acquireGpu(): Promise<GpuContext>
   tuning: NodeHost['tuning']
+  chunks: NodeHost['chunks']
   say(line: ReportLine): void
 }
 
@@ -33,7 +34,7 @@ export interface Agent {
   crash(error: ErrorBody): void
 }
 
-export function runAgent(options: AgentOptions, { state, acquireGpu, tuning, say }: AgentSurroundings): Agent {
+export function runAgent(options: AgentOptions, { state, acquireGpu, tuning, chunks, say }: AgentSurroundings): Agent {
   const stages = new Set<AgentStage>()
   let current: AgentStage | null = null
   const environment: VolunteerEnvironment = {
@@ -46,7 +47,7 @@ export function runAgent(options: AgentOptions, { state, acquireGpu, tuning, say
       return () => {}
     },
     startStage(request) {
-      const stage = startAgentStage(request, { kind: 'agent', acquireGpu, tuning, softwareOnly })
+      const stage = startAgentStage(request, { kind: 'agent', acquireGpu, tuning, chunks, softwareOnly })
       stages.add(stage)
       void stage.ended.then(() => stages.delete(stage))
       current = stage

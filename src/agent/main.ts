@@ -3,6 +3,7 @@ import { fleetSchema } from '../protocol/api.ts'
 import { fail, SkeinError, toErrorBody } from '../protocol/errors.ts'
 import { gpuSource } from './adapter.ts'
 import { runAgent, type Agent, type AgentSurroundings } from './agent.ts'
+import { agentChunks } from './chunks.ts'
 import { AGENT_USAGE, agentOptions, type AgentOptions } from './options.ts'
 import { formatLine } from './report.ts'
 import { defaultStateFolder, openState } from './state.ts'
@@ -50,7 +51,8 @@ async function start(options: AgentOptions, source: typeof gpuSource, say: Agent
   const state = openState(folder)
   await askServer(options.origin)
   installWebRtc()
-  return runAgent(options, { state, acquireGpu: await source(options.adapter), tuning: agentTuning(folder), say })
+  const kept = { state, tuning: agentTuning(folder), chunks: agentChunks(folder) }
+  return runAgent(options, { ...kept, acquireGpu: await source(options.adapter), say })
 }
 
 /** Stops at the first signal, ends at the second. `running` is null until there is something to stop. */

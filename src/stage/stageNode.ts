@@ -7,6 +7,7 @@ import { PeerLinks } from '../net/peerLinks.ts'
 import type { ClientMessage, NodePhase, NodeStats, ServerMessage } from '../protocol/control.ts'
 import { SkeinError, toErrorBody, type ErrorBody } from '../protocol/errors.ts'
 import { PROTOCOL_VERSION } from '../protocol/version.ts'
+import type { ChunkCache } from '../store/chunks.ts'
 import { ControlSocket } from './controlSocket.ts'
 import { proveDevice, type ProvenDevice, type ProvenMemory } from './deviceMemory.ts'
 import { StageExecutor } from './executor.ts'
@@ -23,6 +24,8 @@ export interface NodeHost {
   acquireGpu(): Promise<GpuContext>
   /** Where the choice of kernels is kept from start to start, and the runtime it holds for. */
   readonly tuning: Required<Pick<Tuning, 'store' | 'runtime'>>
+  /** Where checkpoints' chunks are kept from start to start. */
+  readonly chunks: ChunkCache
   /** What a person is told when only a software adapter was found and none was asked for. */
   softwareOnly(adapterName: string): ErrorBody
 }

@@ -1,6 +1,7 @@
 /** Owns the stage Worker of a page: the node that lives in it, driven by the page over Comlink. */
 import * as Comlink from 'comlink'
 import { acquireGpu } from '../gpu/device.ts'
+import { browserChunks } from '../store/chunksOpfs.ts'
 import { browserTuning } from '../store/tuning.ts'
 import { startStageNode, type NodeHost, type StageNode } from './stageNode.ts'
 import type { StageWorkerApi } from './workerContract.ts'
@@ -9,6 +10,7 @@ const host: NodeHost = {
   kind: 'browser',
   acquireGpu: () => acquireGpu(),
   tuning: { store: browserTuning(), runtime: navigator.userAgent },
+  chunks: browserChunks(),
   softwareOnly: (name) => ({
     code: 'gpu.software_adapter',
     message: `This browser offers only a software adapter (${name}).`,
