@@ -1,16 +1,16 @@
 /** Owns the control WebSocket: admits nodes, checks what they say against the schema, and carries the server's word to them. */
-import { randomBytes } from 'node:crypto'
 import type { Server } from 'node:http'
 import { WebSocketServer, type WebSocket } from 'ws'
 import {
-  clientMessageSchema,
   MAX_CONTROL_BYTES,
   type ClientMessage,
   type IceServers,
   type ServerMessage,
 } from '../../src/protocol/control.ts'
-import type { ErrorBody } from '../../src/protocol/errors.ts'
-import { PROTOCOL_VERSION } from '../../src/protocol/version.ts'
+import { toErrorBody, type ErrorBody } from '../../src/protocol/errors.ts'
+import { ACK_DELAY_MS } from '../../src/protocol/mailbox.ts'
+import { parseEnvelope, parseHello, type Hello } from './parse.ts'
+import { Sessions, type Session } from './sessions.ts'
 import type { IssuingTokens } from './tokens.ts'
 
 export const CONTROL_PATH = '/control'
@@ -25,29 +25,34 @@ export const GATEWAY_LIMITS = {
   bufferedBytes: 8 * 1024 * 1024,
 }
 
-type Hello = Extract<ClientMessage, { type: 'hello' }>
+const WATCH_MS = 500
 
 export interface GatewayOptions {
   tokens: IssuingTokens
   heartbeatMs: number
   iceServers: IceServers
+  /** A new session; the node may be known from an earlier one, which is void then. */
   joined(nodeId: string, hello: Hello): void
+  /** Its socket is gone; what is sent to it waits for it, until `disconnect`. */
+  detached(nodeId: string): void
+  /** The session goes on over another socket; nothing was lost. */
+  resumed(nodeId: string): void
+  /** It has an open socket and has not acknowledged a message for too long; told once until it answers again. */
+  unresponsive(nodeId: string): void
   message(nodeId: string, message: ClientMessage): void
-  left(nodeId: string): void
 }
 
 export interface Gateway {
+  /** Delivered once and in order, over as many sockets as it takes; void when the session ends before. */
   send(nodeId: string, message: ServerMessage): void
+  /** Ends the session. */
   disconnect(nodeId: string, error: ErrorBody): void
-  connections(): number
   close(): void
 }
 
-const RELOAD = 'Reload the page to get the current version; agents are updated and started again.'
-
 /** Serves {@link CONTROL_PATH} of `server`; upgrades for other paths are left to other listeners. */
 export function attachControl(server: Server, options: GatewayOptions): Gateway {
-  const nodes = new Map<string, WebSocket>()
+  const sessions = new Sessions(options.tokens, GATEWAY_LIMITS.bufferedBytes)
   const sockets = new WebSocketServer({ noServer: true, perMessageDeflate: false, maxPayload: MAX_CONTROL_BYTES })
 
   const onUpgrade: Parameters<Server['on']>[1] = (request, stream, head) => {
@@ -56,6 +61,16 @@ export function attachControl(server: Server, options: GatewayOptions): Gateway 
   }
   server.on('upgrade', onUpgrade)
 
+  const acknowledging = setInterval(() => sessions.acknowledge(performance.now()), ACK_DELAY_MS)
+  let watchedAt = performance.now()
+  const watching = setInterval(() => {
+    const now = performance.now()
+    // When this process itself was held up, the acknowledgements are there, but not yet read.
+    const late = now - watchedAt > 2 * WATCH_MS
+    watchedAt = now
+    if (!late) for (const nodeId of sessions.unresponsive(now)) options.unresponsive(nodeId)
+  }, WATCH_MS)
+
   function reject(socket: WebSocket, error: ErrorBody): void {
     if (socket.readyState === socket.OPEN)
       socket.send(JSON.stringify({ type: 'rejected', error } satisfies ServerMessage))
@@ -63,13 +78,48 @@ export function attachControl(server: Server, options: GatewayOptions): Gateway 
     setTimeout(() => socket.terminate(), 2000).unref()
   }
 
+  function detach(session: Session, socket: WebSocket): void {
+    if (!sessions.carries(session, socket)) return
+    session.socket = null
+    options.detached(session.nodeId)
+  }
+
+  function greet(socket: WebSocket, hello: Hello): Session {
+    const { session, resumed, rest, replaced } = sessions.open(hello.session, performance.now())
+    if (replaced) reject(replaced, REPLACED)
+    const { nodeId, mailbox } = session
+    session.socket = socket
+    const { heartbeatMs, iceServers, tokens } = options
+    const { received } = mailbox
+    const token = tokens.issue(nodeId)
+    const welcome: ServerMessage = { type: 'welcome', nodeId, resumed, received, token, heartbeatMs, iceServers }
+    socket.send(JSON.stringify(welcome))
+    for (const envelope of rest) sessions.put(session, envelope)
+    if (resumed) options.resumed(nodeId)
+    else options.joined(nodeId, hello)
+    return session
+  }
+
+  /** Nothing can be sent to it or believed of it any more; it may come back under its name and start anew. */
+  function abandon(session: Session, caught: unknown): void {
+    const { socket } = session
+    session.socket = null
+    sessions.drop(session)
+    if (socket) reject(socket, toErrorBody(caught))
+    options.detached(session.nodeId)
+  }
+
   function admit(socket: WebSocket): void {
-    let nodeId: string | null = null
+    let session: Session | null = null
     let allowance = GATEWAY_LIMITS.messagesPerSecond
     let refilledAt = performance.now()
+    const refuse = (error: ErrorBody) => {
+      reject(socket, error)
+      if (session) detach(session, socket)
+    }
     const late = setTimeout(
       () =>
-        reject(socket, {
+        refuse({
           code: 'control.no_hello',
           message: 'The connection said nothing in time.',
           remedy: 'Reload the page.',
@@ -79,9 +129,7 @@ export function attachControl(server: Server, options: GatewayOptions): Gateway 
     socket.on('error', () => socket.terminate())
     socket.on('close', () => {
       clearTimeout(late)
-      if (nodeId === null || nodes.get(nodeId) !== socket) return
-      nodes.delete(nodeId)
-      options.left(nodeId)
+      if (session) detach(session, socket)
     })
     socket.on('message', (data, binary) => {
       if (socket.readyState !== socket.OPEN) return
@@ -90,81 +138,76 @@ export function attachControl(server: Server, options: GatewayOptions): Gateway 
       allowance = Math.min(messagesPerSecond, allowance + ((now - refilledAt) / 1000) * messagesPerSecond) - 1
       refilledAt = now
       if (allowance < 0)
-        return reject(socket, {
+        return refuse({
           code: 'control.too_fast',
           message: `More than ${messagesPerSecond} messages a second arrived.`,
           remedy: 'The page is out of order: reload it.',
         })
-      const parsed = parse(binary ? '' : String(data))
-      if ('error' in parsed) return reject(socket, parsed.error)
-      const { message } = parsed
-      if (nodeId !== null) {
-        if (message.type !== 'hello') options.message(nodeId, message)
-        return
-      }
-      if (message.type !== 'hello') return reject(socket, invalid('The first message has to be a hello.'))
-      if (nodes.size >= GATEWAY_LIMITS.connections)
-        return reject(socket, {
+      const text = binary ? '' : String(data)
+      if (session) return hear(session, text, now)
+      const parsed = parseHello(text)
+      if ('error' in parsed) return refuse(parsed.error)
+      const { hello } = parsed
+      if (sessions.isNew(hello.session) && sessions.size >= GATEWAY_LIMITS.connections)
+        return refuse({
           code: 'control.full',
           message: 'This server has as many volunteers as it can hold.',
           remedy: 'Try again in a few minutes.',
         })
       clearTimeout(late)
-      nodeId = `n${randomBytes(12).toString('hex')}`
-      nodes.set(nodeId, socket)
-      const { heartbeatMs, iceServers, tokens } = options
-      gateway.send(nodeId, { type: 'welcome', nodeId, token: tokens.issue(nodeId), heartbeatMs, iceServers })
-      options.joined(nodeId, message)
+      session = greet(socket, hello)
     })
+
+    function hear(session: Session, text: string, now: number): void {
+      const parsed = parseEnvelope(text)
+      if ('error' in parsed) return refuse(parsed.error)
+      if (!sessions.carries(session, socket)) return
+      let messages: ClientMessage[]
+      try {
+        messages = sessions.receive(session, parsed.envelope, now)
+      } catch (caught) {
+        return abandon(session, caught)
+      }
+      for (const message of messages) {
+        // What was said before may have ended the session.
+        if (!sessions.carries(session, socket)) return
+        if (message.type === 'hello') continue
+        if (message.type === 'leaving') sessions.drop(session)
+        options.message(session.nodeId, message)
+      }
+    }
   }
 
-  const gateway: Gateway = {
+  return {
     send(nodeId, message) {
-      const socket = nodes.get(nodeId)
-      if (socket?.readyState !== socket?.OPEN) return
-      if (socket!.bufferedAmount > GATEWAY_LIMITS.bufferedBytes) return socket!.terminate()
-      socket!.send(JSON.stringify(message))
+      const session = sessions.of(nodeId)
+      if (!session) return
+      try {
+        sessions.post(session, message, performance.now())
+      } catch (caught) {
+        abandon(session, caught)
+      }
     },
     disconnect(nodeId, error) {
-      const socket = nodes.get(nodeId)
-      nodes.delete(nodeId)
-      if (socket) reject(socket, error)
+      const session = sessions.of(nodeId)
+      if (!session) return
+      sessions.drop(session)
+      if (session.socket) reject(session.socket, error)
     },
-    connections: () => nodes.size,
     close() {
+      clearInterval(acknowledging)
+      clearInterval(watching)
       server.off('upgrade', onUpgrade)
-      nodes.clear()
+      sessions.clear()
       for (const socket of sockets.clients) socket.close(1001, 'server.closing')
       setTimeout(() => sockets.clients.forEach((socket) => socket.terminate()), 500).unref()
       sockets.close()
     },
   }
-  return gateway
 }
 
-function invalid(message: string): ErrorBody {
-  return { code: 'control.invalid', message, remedy: RELOAD }
-}
-
-/** The version is looked at before the schema: an old client is to read that it is old, not that a field is missing. */
-function parse(text: string): { message: ClientMessage } | { error: ErrorBody } {
-  let json: unknown
-  try {
-    json = JSON.parse(text)
-  } catch {
-    return { error: invalid('A control message is not JSON text.') }
-  }
-  const { type, protocol } = (json ?? {}) as Record<string, unknown>
-  if (type === 'hello' && protocol !== PROTOCOL_VERSION)
-    return {
-      error: {
-        code: 'control.protocol',
-        message: `This client speaks protocol ${String(protocol).slice(0, 20)}, the server ${PROTOCOL_VERSION}.`,
-        remedy: RELOAD,
-      },
-    }
-  const parsed = clientMessageSchema.safeParse(json)
-  if (parsed.success) return { message: parsed.data }
-  const { path, message } = parsed.error.issues[0]!
-  return { error: invalid(`A control message is not valid: ${path.join('.')}: ${message}`.slice(0, 500)) }
+const REPLACED: ErrorBody = {
+  code: 'control.replaced',
+  message: 'This volunteer dialled in again; only the newer connection is kept.',
+  remedy: 'Nothing to do, unless no other connection of this page is open: then reload it.',
 }

@@ -1,4 +1,4 @@
-/** Owns the proof that the control socket admits only those who speak its language, and says to others what is wrong. */
+/** Owns the proof that sessions survive their sockets, and that only those are admitted who speak the socket's language. */
 import { createServer, type Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { afterEach, beforeEach, expect, test } from 'vitest'
@@ -6,6 +6,7 @@ import { WebSocket } from 'ws'
 import { attachControl, CONTROL_PATH, GATEWAY_LIMITS, type Gateway } from '../../../server/control/gateway.ts'
 import { createTokens } from '../../../server/control/tokens.ts'
 import { MAX_CONTROL_BYTES, serverMessageSchema, type ServerMessage } from '../../../src/protocol/control.ts'
+import { envelopeSchema, Mailbox } from '../../../src/protocol/mailbox.ts'
 import { PROTOCOL_VERSION } from '../../../src/protocol/version.ts'
 
 const hello = {
@@ -22,6 +23,8 @@ const hello = {
     maxStorageBufferBindingSize: 1,
   },
   memoryBytes: 1e9,
+  session: null as { token: string; received: number } | null,
+  holding: null,
 }
 
 const tokens = createTokens(new Uint8Array(32).fill(7))
@@ -29,7 +32,7 @@ let server: Server
 let gateway: Gateway
 let told: string[]
 
-beforeEach(async () => {
+async function open() {
   told = []
   server = createServer()
   gateway = attachControl(server, {
@@ -38,25 +41,36 @@ beforeEach(async () => {
     iceServers: [],
     joined: (id, { deviceId }) => told.push(`joined ${id} ${deviceId}`),
     message: (id, { type }) => told.push(`${type} ${id}`),
-    left: (id) => told.push(`left ${id}`),
+    detached: (id) => told.push(`detached ${id}`),
+    resumed: (id) => told.push(`resumed ${id}`),
+    unresponsive: (id) => told.push(`unresponsive ${id}`),
   })
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
-})
+}
 
-afterEach(async () => {
+async function shut() {
   gateway.close()
   server.closeAllConnections()
   await new Promise((resolve) => server.close(resolve))
-})
+}
 
-/** A client that keeps what it was told, and how it ended. */
-function dial() {
+beforeEach(open)
+afterEach(shut)
+
+const envelope = envelopeSchema(serverMessageSchema)
+
+type Box = Mailbox<unknown, ServerMessage>
+
+/** A client that keeps what it was told, and how it ended; it acknowledges when it speaks, and otherwise only on `answer`. */
+function dial(mailbox: Box = new Mailbox({ wire: 'ordered' })) {
   const { port } = server.address() as AddressInfo
   const socket = new WebSocket(`ws://127.0.0.1:${port}${CONTROL_PATH}`)
   const received: ServerMessage[] = []
   const waiting: (() => void)[] = []
   socket.on('message', (data) => {
-    received.push(serverMessageSchema.parse(JSON.parse(String(data))))
+    const value: unknown = JSON.parse(String(data))
+    const raw = serverMessageSchema.safeParse(value).data
+    received.push(...(raw ? [raw] : mailbox.receive(envelope.parse(value), 0)))
     waiting.splice(0).forEach((wake) => wake())
   })
   socket.on('error', () => {})
@@ -65,9 +79,16 @@ function dial() {
   return {
     socket,
     closed,
-    async say(message: unknown) {
+    mailbox,
+    async raw(message: unknown) {
       await opened
       socket.send(typeof message === 'string' ? message : JSON.stringify(message))
+    },
+    async say(message: unknown) {
+      await this.raw(mailbox.post(message, 0))
+    },
+    async answer() {
+      await this.raw({ a: mailbox.received })
     },
     async next(): Promise<ServerMessage> {
       while (received.length === 0) await new Promise<void>((resolve) => waiting.push(resolve))
@@ -76,17 +97,25 @@ function dial() {
   }
 }
 
-async function admitted() {
-  const client = dial()
-  await client.say(hello)
+async function admitted(session: typeof hello.session = null, mailbox?: Box) {
+  const client = dial(mailbox)
+  await client.raw({ ...hello, session })
   const welcome = await client.next()
   if (welcome.type !== 'welcome') throw new Error(`Expected a welcome, got ${JSON.stringify(welcome)}`)
-  return { ...client, nodeId: welcome.nodeId, token: welcome.token }
+  return Object.assign(client, { nodeId: welcome.nodeId, token: welcome.token, welcome })
 }
+
+/** Ends the socket without a word, as a network does. */
+async function cut(client: Awaited<ReturnType<typeof admitted>>) {
+  client.socket.terminate()
+  await expect.poll(() => told.at(-1)).toBe(`detached ${client.nodeId}`)
+}
+
+const standby = (reason: string): ServerMessage => ({ type: 'standby', reason })
 
 async function rejection(message: unknown) {
   const client = dial()
-  await client.say(message)
+  await client.raw(message)
   const answer = await client.next()
   expect(answer.type).toBe('rejected')
   expect(await client.closed).toBe(1008)
@@ -94,13 +123,14 @@ async function rejection(message: unknown) {
 }
 
 test('a node is welcomed with an id of the server’s and a token that proves it', async () => {
-  const { nodeId, token, say, socket, closed } = await admitted()
+  const client = await admitted()
+  const { nodeId, token } = client
   expect(tokens.nodeOf(token)).toBe(nodeId)
-  await say({ type: 'pause' })
+  await client.say({ type: 'pause' })
   await expect.poll(() => told).toContain(`pause ${nodeId}`)
-  socket.close()
-  await closed
-  await expect.poll(() => told.at(-1)).toBe(`left ${nodeId}`)
+  client.socket.close()
+  await client.closed
+  await expect.poll(() => told.at(-1)).toBe(`detached ${nodeId}`)
   expect(told[0]).toBe(`joined ${nodeId} device-1`)
 })
 
@@ -130,18 +160,132 @@ test.each([
   expect(told).toEqual([])
 })
 
+test('a session goes on over another socket: nothing is lost or repeated in either direction', async () => {
+  const first = await admitted()
+  const { nodeId, token, mailbox } = first
+  gateway.send(nodeId, standby('one'))
+  expect(await first.next()).toEqual(standby('one'))
+  await first.say({ type: 'pause' })
+  await expect.poll(() => told).toContain(`pause ${nodeId}`)
+  await cut(first)
+  // Said while the line is down: the server's, and the node's that was sent into the dead socket.
+  gateway.send(nodeId, standby('two'))
+  gateway.send(nodeId, standby('three'))
+  mailbox.post({ type: 'resume' }, 0)
+  const second = await admitted({ token, received: mailbox.received }, mailbox)
+  expect(second.welcome).toMatchObject({ nodeId, resumed: true, received: 1 })
+  for (const again of mailbox.resumeAt(1, 0)) await second.raw(again)
+  expect([await second.next(), await second.next()]).toEqual([standby('two'), standby('three')])
+  await expect.poll(() => told.at(-1)).toBe(`resume ${nodeId}`)
+  const kinds = ['joined', 'pause', 'detached', 'resumed', 'resume']
+  expect(told.map((line) => line.split(' ')[0])).toEqual(kinds)
+})
+
+test('a server that was started again knows the node by its token, and starts a new session with it', async () => {
+  const { nodeId, token } = await admitted()
+  await shut()
+  await open()
+  const again = await admitted({ token, received: 7 })
+  expect(again.welcome).toMatchObject({ nodeId, resumed: false, received: 0 })
+  expect(told).toEqual([`joined ${nodeId} device-1`])
+  gateway.send(nodeId, standby('anew'))
+  expect(await again.next()).toEqual(standby('anew'))
+})
+
+test('a token of another secret, or a session whose ends disagree, goes on with nothing', async () => {
+  const forged = createTokens(new Uint8Array(32).fill(8)).issue('n0123')
+  const stranger = await admitted({ token: forged, received: 0 })
+  expect(stranger.welcome).toMatchObject({ resumed: false })
+  expect(stranger.nodeId).not.toBe('n0123')
+  await cut(stranger)
+  const { nodeId, token } = stranger
+  const again = await admitted({ token, received: 5 })
+  expect(again.welcome).toMatchObject({ nodeId, resumed: false, received: 0 })
+  expect(told.at(-1)).toBe(`joined ${nodeId} device-1`)
+})
+
+test('of two sockets with one session the newer one has it', async () => {
+  const first = await admitted()
+  const { nodeId, token } = first
+  const second = await admitted({ token, received: 0 })
+  expect(second.welcome).toMatchObject({ nodeId, resumed: true })
+  expect(await first.next()).toMatchObject({ type: 'rejected', error: { code: 'control.replaced' } })
+  await first.closed
+  gateway.send(nodeId, standby('here'))
+  expect(await second.next()).toEqual(standby('here'))
+  expect(told).toEqual([`joined ${nodeId} device-1`, `resumed ${nodeId}`])
+})
+
+test('a session ends when the orchestrator says so, and when the node says that it leaves', async () => {
+  const one = await admitted()
+  await cut(one)
+  gateway.disconnect(one.nodeId, { code: 'control.silent', message: 'Silent.', remedy: 'None.' })
+  expect((await admitted({ token: one.token, received: 0 })).welcome).toMatchObject({ resumed: false })
+  const other = await admitted()
+  await other.say({ type: 'leaving' })
+  await expect.poll(() => told.at(-1)).toBe(`leaving ${other.nodeId}`)
+  other.socket.close()
+  await other.closed
+  expect((await admitted({ token: other.token, received: 0 })).welcome).toMatchObject({ resumed: false })
+  expect(told).not.toContain(`detached ${other.nodeId}`)
+})
+
+test('what a node says is acknowledged although there is nothing to say to it', async () => {
+  const client = await admitted()
+  await client.say({ type: 'pause' })
+  expect(client.mailbox.pending).toBe(1)
+  await expect.poll(() => client.mailbox.pending).toBe(0)
+})
+
+test('a node that acknowledges nothing on an open socket is named, once, until it answers', async () => {
+  const silent = await admitted()
+  const well = await admitted()
+  gateway.send(silent.nodeId, { type: 'ping' })
+  gateway.send(well.nodeId, { type: 'ping' })
+  await well.next()
+  await well.answer()
+  await expect.poll(() => told, { timeout: 6000 }).toContain(`unresponsive ${silent.nodeId}`)
+  await silent.answer()
+  expect(told.filter((line) => line.startsWith('unresponsive'))).toHaveLength(1)
+})
+
+test('a node that is away is kept so much and no more; then its session ends with a reason', async () => {
+  const node = await admitted()
+  const reason = 'x'.repeat(300)
+  for (let i = 0; i < 4096; i++) gateway.send(node.nodeId, standby(reason))
+  expect(told).toHaveLength(1)
+  gateway.send(node.nodeId, standby('one too many'))
+  expect(told.at(-1)).toBe(`detached ${node.nodeId}`)
+  for (let i = 0; i < 4096; i++) await node.next()
+  expect(await node.next()).toMatchObject({ type: 'rejected', error: { code: 'control.backlog' } })
+  expect((await admitted({ token: node.token, received: 0 })).welcome).toMatchObject({ resumed: false })
+})
+
+test.each([
+  ['a message outside an envelope', { type: 'pause' }, 'control.invalid'],
+  ['an envelope around a message of no known type', { n: 1, a: 0, m: { type: 'sudo' } }, 'control.invalid'],
+  ['a gap in the numbers', { n: 2, a: 0, m: { type: 'pause' } }, 'control.sequence'],
+  ['an acknowledgement of what was never sent', { a: 3 }, 'control.sequence'],
+])('%s ends the connection with a code', async (_name, text, code) => {
+  const client = await admitted()
+  await client.raw(text)
+  expect(await client.next()).toMatchObject({ type: 'rejected', error: { code } })
+  expect(await client.closed).toBe(1008)
+  expect(told).toEqual([`joined ${client.nodeId} device-1`, `detached ${client.nodeId}`])
+})
+
 test('a message over the size limit ends the connection', async () => {
-  const { say, closed, nodeId } = await admitted()
-  await say(JSON.stringify({ type: 'pause', padding: 'x'.repeat(MAX_CONTROL_BYTES) }))
-  expect(await closed).toBe(1009)
-  await expect.poll(() => told.at(-1)).toBe(`left ${nodeId}`)
+  const client = await admitted()
+  await client.raw(JSON.stringify({ type: 'pause', padding: 'x'.repeat(MAX_CONTROL_BYTES) }))
+  expect(await client.closed).toBe(1009)
+  await expect.poll(() => told.at(-1)).toBe(`detached ${client.nodeId}`)
 })
 
 test('a flood of messages is cut off', async () => {
-  const { say, closed, next } = await admitted()
-  for (let i = 0; i < 2 * GATEWAY_LIMITS.messagesPerSecond; i++) await say({ type: 'pause' })
-  expect(await next()).toMatchObject({ type: 'rejected', error: { code: 'control.too_fast' } })
-  expect(await closed).toBe(1008)
+  const client = await admitted()
+  for (let i = 0; i < 2 * GATEWAY_LIMITS.messagesPerSecond; i++) await client.say({ type: 'pause' })
+  expect(await client.next()).toMatchObject({ type: 'rejected', error: { code: 'control.too_fast' } })
+  expect(await client.closed).toBe(1008)
 })
 
 test('other upgrades of the same server are left alone', async () => {
