@@ -1,5 +1,4 @@
 /** Owns who is given which stage: forming the members of a generation from the nodes that are there. */
-import type { Members } from '../../src/protocol/control.ts'
 import type { FleetNode, OrchestratorState, Run } from './types.ts'
 
 /** Failed generations in a row after which a member loses its claim to its seat: one link may be what fails. */
@@ -16,6 +15,12 @@ export interface Seating {
   readonly software: number
   /** Nodes passed over because their GPU keeps failing at this run. */
   readonly failing: number
+}
+
+/** Whether this run takes this node at all. */
+export function mayServe(run: Run, node: FleetNode): boolean {
+  if (run.config.requireHardware && node.adapter.software) return false
+  return (node.gpuFailures.get(run.id) ?? 0) < GPU_FAILURES_THAT_EXCLUDE
 }
 
 /** Seats the nodes that are free for this run now; a penalised one only where the others cannot fill every stage. */
@@ -52,7 +57,7 @@ export function seat(run: Run, pool: readonly FleetNode[]): string[][] {
   }
 
   for (const node of pool) {
-    const stage = run.lastSeats.get(node.id)
+    const stage = run.reservations.get(node.deviceId)
     if (stage === undefined || stage >= stages || node.troubles >= TROUBLES_THAT_UNSEAT) continue
     if (seats[stage]!.length < replicas && fits(node, stage)) place(node, stage)
   }
@@ -91,7 +96,7 @@ export function isComplete(run: Run, seats: readonly (readonly string[])[]): boo
   return seats.every((stage) => stage.length === run.config.replicas)
 }
 
-export function isRunnable(seats: readonly string[][]): seats is Members {
+export function isRunnable(seats: readonly string[][]): boolean {
   return seats.every((stage) => stage.length > 0)
 }
 

@@ -1,6 +1,9 @@
-/** Owns the life of a generation: a run is submitted, seated, broken by a loss, seated again, and ends. */
-import type { Members } from '../../src/protocol/control.ts'
+/** Owns the life of a generation: a run is submitted, seated, started from a checkpoint, broken by a loss, and ends. */
+import { shardCount } from '../../src/protocol/routing.ts'
 import { describeShortage, isComplete, isRunnable, proposeSeats } from './formation.ts'
+import { assign } from './membership.ts'
+import { spreadOwners } from './owners.ts'
+import { recover } from './recovery.ts'
 import type { OrchestratorCommand, OrchestratorState, Run, RunSubmission } from './types.ts'
 
 /** Generations in a row that may fail without a commit before the run is called failed. */
@@ -19,27 +22,31 @@ export function submit(
   commands: OrchestratorCommand[],
 ): void {
   if (state.runs.has(submission.id)) return
+  const { recovering, reservations, ...given } = submission
   const run: Run = {
-    ...submission,
+    ...given,
+    reservations: new Map(reservations),
     state: 'waiting',
     detail: 'Waiting for volunteers.',
     members: [],
-    ready: new Set(),
-    progress: null,
+    owners: [],
+    holders: [],
+    round: null,
     evaluation: null,
     saving: null,
+    saveSoon: false,
+    recoverUntil: null,
     waitingSince: now,
     runnableSince: null,
     retryAt: now,
     lastProgress: now,
     brokenInARow: 0,
-    lastSeats: new Map(),
   }
   state.runs.set(run.id, run)
   state.lastGeneration = Math.max(state.lastGeneration, run.generation)
-  if (run.step > run.checkpoint.step) rollBack(run, commands)
-  // A checkpoint that was published while the server went down: its weights are the truth.
-  else run.step = run.checkpoint.step
+  // Its nodes may still hold what was committed after the checkpoint: they are waited for before anything is given up.
+  if (recovering && run.generation > 0) run.recoverUntil = now + state.timing.recoveryMs
+  else rollBackWhenDue(run, commands)
   commands.push({ type: 'runChanged', runId: run.id })
 }
 
@@ -47,6 +54,8 @@ export function submit(
 export function form(state: OrchestratorState, run: Run, now: number, commands: OrchestratorCommand[]): void {
   // A checkpoint that the store is reading back decides where the next generation begins.
   if (run.saving || now < run.retryAt) return
+  if (run.recoverUntil !== null && !recover(state, run, now, commands)) return
+  if (run.members.length > 0) return
   const seating = proposeSeats(state, run, now)
   const { seats } = seating
   if (isRunnable(seats)) {
@@ -62,57 +71,47 @@ export function form(state: OrchestratorState, run: Run, now: number, commands: 
   commands.push({ type: 'runChanged', runId: run.id })
 }
 
-function startGeneration(
-  state: OrchestratorState,
-  run: Run,
-  members: Members,
-  now: number,
-  commands: OrchestratorCommand[],
-): void {
+/** Numbers a new generation: its number is durable before anybody hears it. */
+export function nextGeneration(state: OrchestratorState, run: Run, now: number, commands: OrchestratorCommand[]): void {
   // Counted over all runs: a frame or a report of another run never passes for one of this generation.
   state.lastGeneration += 1
   run.generation = state.lastGeneration
-  run.members = members
   run.state = 'preparing'
   run.detail = PREPARING
-  run.ready.clear()
   run.lastProgress = now
   run.runnableSince = null
-  run.lastSeats = new Map(members.flatMap((ids, stage) => ids.map((id) => [id, stage] as const)))
-  const { id: runId, name: runName, generation, config, dataset, checkpoint } = run
-  members.forEach((ids, stage) =>
-    ids.forEach((nodeId, replica) => {
-      state.nodes.get(nodeId)!.runId = run.id
-      commands.push({
-        type: 'send',
-        nodeId,
-        message: {
-          type: 'assign',
-          assignment: {
-            runId,
-            runName,
-            generation,
-            stage,
-            replica,
-            config,
-            members,
-            dataset,
-            checkpoint: { step: checkpoint.step, stage: checkpoint.stages[stage]! },
-          },
-        },
-      })
-    }),
+  run.recoverUntil = null
+  const { stages } = run.config
+  run.members = Array.from({ length: stages }, () => [])
+  run.owners = Array.from({ length: stages }, () => [])
+  run.holders = Array.from({ length: stages }, () =>
+    Array.from({ length: shardCount(run.config) }, () => new Map<string, number>()),
   )
-  const count = members.flat().length
+  commands.push({ type: 'runChanged', runId: run.id })
+}
+
+function startGeneration(
+  state: OrchestratorState,
+  run: Run,
+  seats: readonly (readonly string[])[],
+  now: number,
+  commands: OrchestratorCommand[],
+): void {
+  nextGeneration(state, run, now, commands)
+  const { checkpoint } = run
+  seats.forEach((ids, stage) => {
+    for (const id of ids) assign(run, state.nodes.get(id)!, stage, 'checkpoint', null, now, commands)
+    run.owners[stage] = spreadOwners(run, ids)
+  })
+  const count = seats.flat().length
   const from = checkpoint.step > 0 ? ` from the checkpoint of step ${checkpoint.step}` : ''
   const who = count === 1 ? '1 volunteer takes its place' : `${count} volunteers take their places`
-  commands.push({ type: 'runChanged', runId })
-  commands.push({ type: 'tell', runId, step: run.step, text: `${who}${from}.` })
+  commands.push({ type: 'tell', runId: run.id, step: run.step, text: `${who}${from}.` })
 }
 
 /**
- * Ends the generation because somebody is gone: what follows the last checkpoint is void, the members are freed and
- * seated anew. A checkpoint that is already with the store still counts if the store keeps it.
+ * Ends the generation because a stage, or the only copies of a shard, are gone: what follows the last checkpoint is void,
+ * the members are freed and seated anew. A checkpoint that is already with the store still counts if the store keeps it.
  */
 export function breakGeneration(
   state: OrchestratorState,
@@ -129,7 +128,7 @@ export function breakGeneration(
   run.waitingSince = now
   commands.push({ type: 'tell', runId: run.id, step: run.step, text: reason })
   if (saving?.publishing) run.saving = saving
-  else if (run.step > run.checkpoint.step) rollBack(run, commands)
+  else rollBackWhenDue(run, commands)
   commands.push({ type: 'runChanged', runId: run.id })
 }
 
@@ -154,28 +153,6 @@ export function failGeneration(
   breakGeneration(state, run, reason, now, commands)
   if (run.brokenInARow <= MAX_BROKEN_IN_A_ROW) return
   end(state, run, 'failed', null, `${run.brokenInARow} attempts in a row broke off; the last: ${reason}`, commands)
-}
-
-/** The store has kept the checkpoint of a generation that is over already. */
-export function keepCheckpoint(run: Run, checkpoint: Run['checkpoint']): void {
-  run.checkpoint = checkpoint
-  run.saving = null
-}
-
-/** The store would not keep the checkpoint of a generation that is over already. */
-export function giveUpCheckpoint(run: Run, reason: string, commands: OrchestratorCommand[]): void {
-  run.saving = null
-  commands.push({ type: 'tell', runId: run.id, step: run.step, text: reason })
-  if (run.step > run.checkpoint.step) rollBack(run, commands)
-  commands.push({ type: 'runChanged', runId: run.id })
-}
-
-/** Frees the members at a checkpoint, where nothing is lost, so that a standby can be seated at once. */
-export function reseat(state: OrchestratorState, run: Run, now: number, commands: OrchestratorCommand[]): void {
-  free(state, run, 'a volunteer joins at this checkpoint', commands)
-  run.state = 'waiting'
-  run.waitingSince = now
-  run.runnableSince = now - state.timing.formationMs
 }
 
 export function cancel(state: OrchestratorState, runId: string, commands: OrchestratorCommand[]): void {
@@ -206,17 +183,29 @@ function free(state: OrchestratorState, run: Run, reason: string, commands: Orch
     const node = state.nodes.get(nodeId)
     if (node?.runId !== run.id) continue
     node.runId = null
+    node.stage = -1
+    node.ready = null
     commands.push({ type: 'send', nodeId, message })
   }
   run.members = []
-  run.ready.clear()
-  run.progress = null
+  run.owners = []
+  run.holders = []
+  run.round = null
   run.evaluation = null
   run.saving = null
+  run.saveSoon = false
+  run.unapplied = null
 }
 
-function rollBack(run: Run, commands: OrchestratorCommand[]): void {
+/** Goes back to the last checkpoint, if anything was committed after it. */
+export function rollBackWhenDue(run: Run, commands: OrchestratorCommand[]): void {
   const { id: runId, step } = run
+  run.unapplied = null
+  // A checkpoint that was published while the server went down: its weights are the truth.
+  if (step <= run.checkpoint.step) {
+    run.step = run.checkpoint.step
+    return
+  }
   run.step = run.checkpoint.step
   const text = `Back from step ${step} to the checkpoint of step ${run.step}.`
   commands.push({ type: 'tell', runId, step: run.step, text })

@@ -5,10 +5,14 @@
  * follow; the coordinator carries them out on sockets and the store, the simulation on a virtual clock.
  */
 import type { NodeStats } from '../../src/protocol/control.ts'
-import { breakGeneration, cancel, failGeneration, form, PREPARING, submit } from './generations.ts'
-import { describeScoring, onCheckpointPublished, onCheckpointRefused, onRunMessage } from './steps.ts'
-import { DEFAULT_TIMING } from './types.ts'
-import type { FleetNode, OrchestratorCommand, OrchestratorEvent, OrchestratorState, Run, Timing } from './types.ts'
+import { onCheckpointPublished, onCheckpointRefused } from './checkpoints.ts'
+import { cancel, form, submit } from './generations.ts'
+import { admit, dismiss, suspect } from './membership.ts'
+import { onStepPrepared } from './merge.ts'
+import { onRunMessage } from './reports.ts'
+import { DEFAULT_TIMING, type Timing } from './timing.ts'
+import { watchNodes, watchRun } from './watch.ts'
+import type { FleetNode, OrchestratorCommand, OrchestratorEvent, OrchestratorState } from './types.ts'
 
 const NO_STATS: NodeStats = {
   tokens: 0,
@@ -20,20 +24,32 @@ const NO_STATS: NodeStats = {
   link: 'unknown',
 }
 
+type Commands = OrchestratorCommand[]
+
 export function initialState(timing: Partial<Timing> = {}): OrchestratorState {
   return { timing: { ...DEFAULT_TIMING, ...timing }, lastGeneration: 0, nodes: new Map(), runs: new Map() }
 }
 
 export function decide(state: OrchestratorState, event: OrchestratorEvent): OrchestratorCommand[] {
-  const commands: OrchestratorCommand[] = []
+  const commands: Commands = []
   const { now } = event
   switch (event.type) {
     case 'nodeJoined':
-      join(state, event.node, now, commands)
+      enter(state, event.node, now, commands)
       break
-    case 'nodeLeft':
-      leave(state, event.nodeId, event.reason, now, commands)
+    case 'nodeDetached':
+    case 'nodeResumed': {
+      const node = state.nodes.get(event.nodeId)
+      if (!node) break
+      node.detachedAt = event.type === 'nodeDetached' ? now : null
+      if (event.type === 'nodeResumed') hear(state, node, now, commands)
       break
+    }
+    case 'nodeUnresponsive': {
+      const node = state.nodes.get(event.nodeId)
+      if (node) suspect(state, node, 'silent', 'does not answer', now, commands)
+      break
+    }
     case 'message':
       onMessage(state, event.nodeId, event.message, now, commands)
       break
@@ -43,6 +59,16 @@ export function decide(state: OrchestratorState, event: OrchestratorEvent): Orch
     case 'runCancelled':
       cancel(state, event.runId, commands)
       break
+    case 'checkpointRequested': {
+      const run = state.runs.get(event.runId)
+      if (run) run.saveSoon = true
+      break
+    }
+    case 'stepPrepared': {
+      const run = state.runs.get(event.runId)
+      if (run?.generation === event.generation) onStepPrepared(run, event.step, commands)
+      break
+    }
     case 'checkpointPublished':
       onCheckpointPublished(state, event.runId, event.checkpoint, now, commands)
       break
@@ -50,24 +76,26 @@ export function decide(state: OrchestratorState, event: OrchestratorEvent): Orch
       onCheckpointRefused(state, event.runId, event.step, event.error, now, commands)
       break
     case 'tick':
-      onTick(state, now, commands)
+      for (const node of watchNodes(state, now, commands)) evict(state, node, now, commands)
+      for (const run of [...state.runs.values()]) watchRun(state, run, now, commands)
+      for (const node of state.nodes.values()) if (node.runId === null) admit(state, node, now, commands)
       break
   }
   // Thousands of standbys beat every few seconds: what led to nothing frees or brings nobody, and ticks catch the rest.
   if (event.type === 'message' && commands.length === 0) return commands
-  for (const run of state.runs.values()) if (run.state === 'waiting') form(state, run, now, commands)
+  for (const run of state.runs.values()) if (run.members.length === 0) form(state, run, now, commands)
   return commands
 }
 
-function join(
+function enter(
   state: OrchestratorState,
   node: Extract<OrchestratorEvent, { type: 'nodeJoined' }>['node'],
   now: number,
-  commands: OrchestratorCommand[],
+  commands: Commands,
 ): void {
   for (const other of [...state.nodes.values()]) {
     if (other.deviceId !== node.deviceId && other.id !== node.id) continue
-    leave(state, other.id, 'its device connected again', now, commands)
+    leave(state, other, 'its device connected again', now, commands)
     if (other.id === node.id) continue
     commands.push({
       type: 'disconnect',
@@ -79,7 +107,7 @@ function join(
       },
     })
   }
-  state.nodes.set(node.id, {
+  const entered: FleetNode = {
     ...node,
     phase: 'standby',
     progress: null,
@@ -88,15 +116,27 @@ function join(
     lastProgress: now,
     paused: false,
     suspect: false,
+    detachedAt: null,
     penaltyUntil: 0,
     troubles: 0,
     gpuFailures: new Map(),
     runId: null,
-  })
+    stage: -1,
+    ready: null,
+    loadedFrom: null,
+    busyMs: null,
+    waitingAt: -Infinity,
+    waitingOn: [],
+    pingedAt: -Infinity,
+  }
+  state.nodes.set(node.id, entered)
+  // What it holds may be all that is left of a run: `standby` would make it drop that.
+  if (entered.holding && [...state.runs.values()].some((run) => run.recoverUntil !== null)) return
+  if (admit(state, entered, now, commands)) return
   commands.push({ type: 'send', nodeId: node.id, message: { type: 'standby', reason: standbyReason(state) } })
 }
 
-function standbyReason(state: OrchestratorState): string {
+export function standbyReason(state: OrchestratorState): string {
   const active = [...state.runs.values()].filter((run) => run.state !== 'waiting')
   const waiting = [...state.runs.values()].find((run) => run.state === 'waiting')
   if (waiting) return `“${waiting.name}” waits for more volunteers.`
@@ -104,32 +144,33 @@ function standbyReason(state: OrchestratorState): string {
   return 'No run is under way; this device starts as soon as a researcher launches one.'
 }
 
-function leave(
-  state: OrchestratorState,
-  nodeId: string,
-  reason: string,
-  now: number,
-  commands: OrchestratorCommand[],
-): void {
-  const node = state.nodes.get(nodeId)
-  if (!node) return
-  state.nodes.delete(nodeId)
-  loseSeat(state, node, reason, now, commands)
+function leave(state: OrchestratorState, node: FleetNode, why: string, now: number, commands: Commands): void {
+  state.nodes.delete(node.id)
+  const run = node.runId === null ? undefined : state.runs.get(node.runId)
+  if (run) dismiss(state, run, node, why === 'its tab was closed' ? 'left' : 'silent', why, now, commands)
 }
 
-function loseSeat(
-  state: OrchestratorState,
-  node: FleetNode,
-  reason: string,
-  now: number,
-  commands: OrchestratorCommand[],
-): void {
-  const run = node.runId ? state.runs.get(node.runId) : undefined
-  node.runId = null
+function evict(state: OrchestratorState, node: FleetNode, now: number, commands: Commands): void {
+  const seconds = Math.round((now - node.lastHeard) / 1000)
+  leave(state, node, `it was silent for ${seconds} s`, now, commands)
+  const error = {
+    code: 'control.silent',
+    message: `The server heard nothing from this device for ${seconds} s.`,
+    remedy: 'Check the connection; the page connects again by itself.',
+  }
+  commands.push({ type: 'disconnect', nodeId: node.id, error })
+}
+
+/** Any word from a node ends the suspicion; leases come back to it with the next step. */
+function hear(state: OrchestratorState, node: FleetNode, now: number, commands: Commands): void {
+  node.lastHeard = now
+  if (!node.suspect) return
+  node.suspect = false
+  const run = node.runId === null ? undefined : state.runs.get(node.runId)
   if (!run) return
-  const stage = run.members.findIndex((members) => members.includes(node.id))
-  run.lastSeats.delete(node.id)
-  breakGeneration(state, run, `A volunteer of stage ${stage + 1} is gone: ${reason}.`, now, commands)
+  const text = `A volunteer of stage ${node.stage + 1} is heard again; it goes on with the next step.`
+  commands.push({ type: 'tell', runId: run.id, step: run.step, text })
+  commands.push({ type: 'runChanged', runId: run.id })
 }
 
 function onMessage(
@@ -137,21 +178,19 @@ function onMessage(
   nodeId: string,
   message: Extract<OrchestratorEvent, { type: 'message' }>['message'],
   now: number,
-  commands: OrchestratorCommand[],
+  commands: Commands,
 ): void {
   const node = state.nodes.get(nodeId)
   if (!node) return
-  node.lastHeard = now
-  if (node.suspect) {
-    node.suspect = false
-    const run = node.runId ? state.runs.get(node.runId) : undefined
-    if (run) describe(state, run, commands)
-  }
+  hear(state, node, now, commands)
+  const run = node.runId === null ? undefined : state.runs.get(node.runId)
   switch (message.type) {
     case 'hello':
       return
     case 'heartbeat':
       if (node.phase !== message.phase || node.progress !== message.progress) node.lastProgress = now
+      // A long step brings no other news: work that gets done is progress.
+      if (run && message.stats.tokens > node.stats.tokens) run.lastProgress = now
       node.phase = message.phase
       node.progress = message.progress
       node.stats = message.stats
@@ -159,85 +198,26 @@ function onMessage(
     case 'pause':
       node.paused = true
       node.phase = 'paused'
-      if (node.runId) {
-        const { generation } = state.runs.get(node.runId)!
-        commands.push({ type: 'send', nodeId, message: { type: 'release', generation, reason: 'paused' } })
-        loseSeat(state, node, 'its owner paused it', now, commands)
-      }
+      if (!run) return
+      commands.push({
+        type: 'send',
+        nodeId,
+        message: { type: 'release', generation: run.generation, reason: 'paused' },
+      })
+      dismiss(state, run, node, 'left', 'its owner paused it', now, commands)
       return
     case 'resume':
       // `standby` takes the assignment away: a node that never paused must not get it.
       if (!node.paused) return
       node.paused = false
       node.phase = 'standby'
-      commands.push({ type: 'send', nodeId, message: { type: 'standby', reason: standbyReason(state) } })
+      if (!admit(state, node, now, commands))
+        commands.push({ type: 'send', nodeId, message: { type: 'standby', reason: standbyReason(state) } })
       return
     case 'leaving':
-      leave(state, nodeId, 'its tab was closed', now, commands)
+      leave(state, node, 'its tab was closed', now, commands)
       return
-    default: {
-      const run = node.runId ? state.runs.get(node.runId) : undefined
+    default:
       if (run && message.generation === run.generation) onRunMessage(state, run, node, message, now, commands)
-    }
   }
-}
-
-function onTick(state: OrchestratorState, now: number, commands: OrchestratorCommand[]): void {
-  const { evictMs, suspectMs, prepareMs, stallMs, failurePenaltyMs } = state.timing
-  for (const node of [...state.nodes.values()]) {
-    const silent = now - node.lastHeard
-    if (silent >= evictMs) {
-      leave(state, node.id, `it was silent for ${Math.round(silent / 1000)} s`, now, commands)
-      commands.push({
-        type: 'disconnect',
-        nodeId: node.id,
-        error: {
-          code: 'control.silent',
-          message: `The server heard nothing from this device for ${Math.round(silent / 1000)} s.`,
-          remedy: 'Check the connection; the page connects again by itself.',
-        },
-      })
-    } else if (silent >= suspectMs && !node.suspect) {
-      node.suspect = true
-      const run = node.runId ? state.runs.get(node.runId) : undefined
-      if (run) describe(state, run, commands)
-    }
-  }
-  for (const run of state.runs.values()) {
-    if (run.state === 'preparing') {
-      const late = run.members.flat().filter((id) => {
-        const node = state.nodes.get(id)!
-        return !run.ready.has(id) && now - Math.max(node.lastProgress, run.lastProgress) >= prepareMs
-      })
-      for (const id of late) state.nodes.get(id)!.penaltyUntil = now + failurePenaltyMs
-      if (late.length > 0) {
-        const seconds = Math.round(prepareMs / 1000)
-        const who = late.length === 1 ? 'A volunteer' : `${late.length} volunteers`
-        failGeneration(state, run, `${who} made no headway in preparing for ${seconds} s.`, now, commands)
-      }
-    } else if (now - run.lastProgress >= stallMs) {
-      const seconds = Math.round(stallMs / 1000)
-      if (run.saving?.publishing) {
-        const error = {
-          code: 'checkpoint.slow',
-          message: `the store took over ${seconds} s.`,
-          remedy: 'Check its disk.',
-        }
-        onCheckpointRefused(state, run.id, run.saving.step, error, now, commands)
-      } else if (run.state !== 'waiting') {
-        const what = run.saving ? `Saving step ${run.step}` : run.progress ? `Step ${run.progress.step}` : 'Scoring'
-        failGeneration(state, run, `${what} made no progress for ${seconds} s.`, now, commands)
-      }
-    }
-  }
-}
-
-/** Puts into words what a running run waits for, if for anything. */
-function describe(state: OrchestratorState, run: Run, commands: OrchestratorCommand[]): void {
-  const silent = run.members.flatMap((members, stage) =>
-    members.some((id) => state.nodes.get(id)?.suspect) ? [stage + 1] : [],
-  )
-  if (silent.length > 0) run.detail = `Stage ${silent.join(', ')} waits: a volunteer there has fallen silent.`
-  else run.detail = run.state === 'preparing' ? PREPARING : describeScoring(run)
-  commands.push({ type: 'runChanged', runId: run.id })
 }

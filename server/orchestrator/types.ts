@@ -3,50 +3,16 @@ import type { RunState, StepMetric } from '../../src/protocol/api.ts'
 import type {
   AdapterDescription,
   ClientMessage,
-  Members,
+  Holding,
   NodePhase,
   NodeStats,
   ServerMessage,
+  ShardOwners,
   StageCheckpoint,
 } from '../../src/protocol/control.ts'
 import type { ErrorBody } from '../../src/protocol/errors.ts'
 import type { RunConfig } from '../../src/protocol/runConfig.ts'
-
-/** All times are milliseconds of the caller's clock; the core has none. */
-export interface Timing {
-  /** Silence after which the console calls a node suspect. */
-  suspectMs: number
-  /** Silence after which a node is taken for dead. */
-  evictMs: number
-  /** Longest wait for missing replicas while every stage has at least one. */
-  formationMs: number
-  /** Longest time without progress for a node that loads weights, compiles or connects. */
-  prepareMs: number
-  /** Longest time without any progress within a step. */
-  stallMs: number
-  /** How long a node that failed a generation is passed over while others are there. */
-  failurePenaltyMs: number
-  /** Pause after a generation failed, doubled with each further failure in a row, up to 60 times this. */
-  retryMs: number
-}
-
-export const DEFAULT_TIMING: Timing = {
-  suspectMs: 6000,
-  evictMs: 20_000,
-  formationMs: 5000,
-  prepareMs: 90_000,
-  stallMs: 120_000,
-  failurePenaltyMs: 10_000,
-  retryMs: 500,
-}
-
-/** How long silence may last where nodes beat every `heartbeatMs`: never less than three beats until suspect, ten until dead. */
-export function silenceTiming(heartbeatMs: number): Pick<Timing, 'suspectMs' | 'evictMs'> {
-  return {
-    suspectMs: Math.max(DEFAULT_TIMING.suspectMs, 3 * heartbeatMs),
-    evictMs: Math.max(DEFAULT_TIMING.evictMs, 10 * heartbeatMs),
-  }
-}
+import type { Timing } from './timing.ts'
 
 export interface FleetNode {
   readonly id: string
@@ -62,14 +28,31 @@ export interface FleetNode {
   /** Changes when phase or progress does; what `prepareMs` is measured from. */
   lastProgress: number
   paused: boolean
+  /** Silent for too long to be counted on: it holds no lease until it is heard again. */
   suspect: boolean
+  /** Its socket is closed; it may come back and go on. */
+  detachedAt: number | null
   /** Not chosen before this time unless nobody else is there. */
   penaltyUntil: number
   /** Generations in a row that failed with this node among the members. */
   troubles: number
   /** By run: how often its GPU failed there since it last had part in a commit. */
   readonly gpuFailures: Map<string, number>
+  /** What it said it holds when it dialled in, for a run that waits for its nodes after the server's restart. */
+  holding: Holding | null
   runId: string | null
+  /** In its run; -1 without one. */
+  stage: number
+  /** The step after which its parameters stand, as far as it said; null while it prepares. */
+  ready: number | null
+  /** The checkpoint that it was told to load, with all moments; null when it takes its weights from others. */
+  loadedFrom: number | null
+  /** Mean time of one microbatch there and back, in milliseconds, smoothed over steps; null until measured. */
+  busyMs: number | null
+  /** When it last said that it waits, and on whom. */
+  waitingAt: number
+  waitingOn: readonly string[]
+  pingedAt: number
 }
 
 export interface DatasetRef {
@@ -78,32 +61,73 @@ export interface DatasetRef {
   readonly trainTokens: number
 }
 
-/** What a step has gathered so far; void when the generation ends. */
-export interface StepProgress {
+/** One node's leases of the round under way. */
+export interface Work {
+  /** Of the set of leases. */
+  version: number
+  readonly microbatches: Set<number>
+  /** The version it has finished; 0 before. */
+  finished: number
+  losses: readonly (readonly [number, number, number])[]
+}
+
+/** One stage's way through a step. */
+export interface StageProgress {
+  /** The owner of each microbatch, by its place in the round; empty while it has none. */
+  readonly owner: string[]
+  readonly work: Map<string, Work>
+  /** Who lost its leases and takes no part until the next step. */
+  readonly revoked: Set<string>
+  /** Nodes with leases that they have not finished. */
+  readonly pending: Set<string>
+  /** Places of microbatches that nobody there can take yet. */
+  orphans: number[]
+  /** When half of the nodes with leases had finished; null before. */
+  halfAt: number | null
+  /** Contributors of the sum that was asked for last, with the versions of their leases; null while leases are open. */
+  contributors: [string, number][] | null
+  /** Contributors that were lost since the sum was asked for; owners who have their share need them no more. */
+  readonly lost: Set<string>
+  /** Counts the sums asked for. */
+  attempt: number
+  /** By shard and owner: squared norm of the reduced gradient in this attempt. */
+  norms: Map<string, number>[]
+  /** By shard: whether the primary has updated, and whether the second owner agrees or there is none. */
+  readonly updated: boolean[]
+  readonly compared: boolean[]
+}
+
+/** A training step or a round of scoring from its start to its commit. */
+export interface Round {
   readonly step: number
+  readonly mode: 'train' | 'evaluate'
   readonly startedAt: number
-  readonly losses: Map<number, { sum: number; tokens: number }>
-  /** `stage:shard` → squared norm of the reduced gradient. */
-  readonly squaredNorms: Map<string, number>
-  readonly applied: Set<string>
-  gradNorm: number | null
+  readonly first: number
+  readonly microbatches: number
+  readonly stages: StageProgress[]
+  /** What every owner was told to apply; null until all norms are in. */
+  apply: { lr: number; scale: number; metric: StepMetric } | null
+  /** Set once the write-ahead record of the step is durable; only then is `apply` sent. */
+  prepared: boolean
 }
 
 export interface Evaluation {
   /** Microbatches scored by rounds that ended. */
   done: number
   readonly total: number
-  /** The round under way, numbered on from the last training step. */
-  step: number
-  readonly losses: Map<number, { sum: number; tokens: number }>
   lossSum: number
   tokens: number
-  roundEnd: number
+  /** The number that the last round had. */
+  step: number
 }
 
+/** A checkpoint on its way; training goes on meanwhile. */
 export interface Saving {
   readonly step: number
+  readonly startedAt: number
   readonly shards: Map<string, Extract<ClientMessage, { type: 'shardSaved' }>>
+  /** By stage and shard: who was asked. */
+  readonly asked: ReadonlyMap<string, string>
   /** What the store was asked to read back and keep; null while shards are being uploaded. */
   publishing: readonly StageCheckpoint[] | null
 }
@@ -123,12 +147,21 @@ export interface Run {
   /** Last committed step. */
   step: number
   checkpoint: { step: number; stages: readonly StageCheckpoint[] }
-  /** Who holds what in this generation; empty while the run waits. */
-  members: Members
-  readonly ready: Set<string>
-  progress: StepProgress | null
+  /** Everybody assigned to each stage in this generation, those that still prepare too; empty while the run waits. */
+  members: string[][]
+  /** `owners[stage][shard]`: primary, second, keeper. */
+  owners: ShardOwners[]
+  /** `holders[stage][shard]`: the step after which the moments of each node stand that has some. */
+  holders: Map<string, number>[][]
+  round: Round | null
   evaluation: Evaluation | null
   saving: Saving | null
+  /** Somebody asked for a checkpoint; the next commit makes one. */
+  saveSoon: boolean
+  /** A step that was about to be applied when the server died, in which generation, and its metric. */
+  unapplied: { generation: number; lr: number; scale: number; metric: StepMetric } | null
+  /** After a restart: until when its nodes are waited for. */
+  recoverUntil: number | null
   /** When the run began to wait for volunteers. */
   waitingSince: number
   /** Since when every stage could be given somebody; null while that is not so. */
@@ -138,8 +171,10 @@ export interface Run {
   lastProgress: number
   /** Generations that failed since the last commit; those that ended because somebody left do not count. */
   brokenInARow: number
-  /** Where each node of the last generation sat, so that it is put there again. */
-  lastSeats: Map<string, number>
+  /** `deviceId` → stage: the places of devices that were here, kept across reloads of either side. */
+  readonly reservations: Map<string, number>
+  /** Leases that moved from a lost or slow owner to another. */
+  recovered: number
 }
 
 export interface OrchestratorState {
@@ -153,31 +188,58 @@ export interface OrchestratorState {
 export type RunSubmission = Pick<
   Run,
   'id' | 'name' | 'config' | 'dataset' | 'stageBytes' | 'evalWindows' | 'generation' | 'step' | 'checkpoint'
->
+> & {
+  /** As `prepareStep` left it when the server died before `commitStep`. */
+  unapplied: Run['unapplied']
+  reservations: ReadonlyMap<string, number>
+  recovered: number
+  /** Whether nodes of this run may still be there: true when the server starts, false when a run is launched. */
+  recovering: boolean
+}
 
 export type OrchestratorEvent = { now: number } & (
   | {
       type: 'nodeJoined'
-      node: Pick<FleetNode, 'id' | 'deviceId' | 'kind' | 'adapter' | 'memoryBytes'>
+      node: Pick<FleetNode, 'id' | 'deviceId' | 'kind' | 'adapter' | 'memoryBytes' | 'holding'>
     }
-  | { type: 'nodeLeft'; nodeId: string; reason: string }
+  /** Its socket closed; the session may be resumed. */
+  | { type: 'nodeDetached'; nodeId: string }
+  /** The same session is back on another socket; nothing was lost. */
+  | { type: 'nodeResumed'; nodeId: string }
+  /** It has left a control message unacknowledged for too long. */
+  | { type: 'nodeUnresponsive'; nodeId: string }
   | { type: 'message'; nodeId: string; message: ClientMessage }
   | { type: 'runSubmitted'; run: RunSubmission }
   | { type: 'runCancelled'; runId: string }
+  | { type: 'checkpointRequested'; runId: string }
+  /** The answer to `prepareStep`: the record is durable. */
+  | { type: 'stepPrepared'; runId: string; generation: number; step: number }
   /** The store read the checkpoint back whole and published it. */
   | { type: 'checkpointPublished'; runId: string; checkpoint: { step: number; stages: StageCheckpoint[] } }
   | { type: 'checkpointRefused'; runId: string; step: number; error: ErrorBody }
   | { type: 'tick' }
 )
 
+/** Why leases or owners moved. */
+export type RecoveryCause = 'left' | 'silent' | 'slow' | 'failed'
+
 export type OrchestratorCommand =
   | { type: 'send'; nodeId: string; message: ServerMessage }
   | { type: 'disconnect'; nodeId: string; error: ErrorBody }
+  /** Make durable that this step is about to be applied, then answer `stepPrepared`. */
+  | { type: 'prepareStep'; runId: string; generation: number; lr: number; scale: number; metric: StepMetric }
+  /** Void after `prepareStep` of the same step; both are one step in the store. */
   | { type: 'commitStep'; runId: string; metric: StepMetric }
   | { type: 'publishCheckpoint'; runId: string; step: number; stages: StageCheckpoint[] }
   | { type: 'rollBack'; runId: string; toStep: number }
   /** The run's state, detail or generation changed. */
   | { type: 'runChanged'; runId: string }
   | { type: 'runEnded'; runId: string; state: 'finished' | 'cancelled' | 'failed'; valLoss: number | null }
+  /** The device holds this stage from now on; durable, so that it gets it again after a reload. */
+  | { type: 'reserve'; runId: string; deviceId: string; stage: number }
+  /** Leases moved to other nodes: for the run's books. */
+  | { type: 'recovered'; runId: string; leases: number; cause: RecoveryCause }
   /** A line of the run's story, in words. */
   | { type: 'tell'; runId: string; step: number; text: string }
+
+export type RunMessage = Extract<ClientMessage, { generation: number }>

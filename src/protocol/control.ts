@@ -81,6 +81,39 @@ export type Chunk = z.infer<typeof chunkSchema>
 export const stageCheckpointSchema = z.object({ stage: uint, chunks: z.array(chunkSchema).max(65_536) })
 export type StageCheckpoint = z.infer<typeof stageCheckpointSchema>
 
+/** Cuts of a stage's vectors that an optimizer owns one by one; see `shardCount`. */
+const shard = z.int().min(0).max(63)
+
+/**
+ * What a node has on its GPU, told when it dials in, so that a server that was away goes on with it instead of a checkpoint.
+ */
+export const holdingSchema = z.object({
+  runId: id,
+  generation: uint,
+  stage: uint,
+  /** The step after which its parameters stand, all shards of them; null while they are incomplete. */
+  step: uint.nullable(),
+  /** Shards whose moments it has, and after which step they stand. */
+  moments: z.array(z.tuple([shard, uint])).max(64),
+  /** Shards of step `step + 1` whose gradient is summed here and whose update has not come: nothing but `apply` is missing. */
+  reduced: z.array(shard).max(64),
+})
+export type Holding = z.infer<typeof holdingSchema>
+
+/**
+ * The leases of one node at its stage, all of them: `[microbatch, up, down]`, where `up` and `down` are places in `peers` of
+ * the owners of the same microbatch at the neighbouring stages, -1 where there is no such stage.
+ */
+export const leaseTableSchema = z.object({
+  peers: z.array(id).max(4096),
+  leases: z.array(z.tuple([uint, z.int().min(-1).max(4095), z.int().min(-1).max(4095)])).max(4096),
+})
+export type LeaseTable = z.infer<typeof leaseTableSchema>
+
+/** `owners[shard]`: who holds the moments of that shard. The first two sum and update it, a third only keeps a copy. */
+export const shardOwnersSchema = z.array(z.array(id).max(3)).max(64)
+export type ShardOwners = z.infer<typeof shardOwnersSchema>
+
 /** node → server */
 export const clientMessageSchema = z.discriminatedUnion('type', [
   z.object({
@@ -92,6 +125,9 @@ export const clientMessageSchema = z.discriminatedUnion('type', [
     adapter: adapterSchema,
     /** Bytes the node offers for weights, gradients, moments and activations. */
     memoryBytes: z.number().min(0),
+    /** The session to go on with, by the token of its `welcome`; null for a new one. `received`: see `Mailbox`. */
+    session: z.object({ token: z.string().max(300), received: uint }).nullable(),
+    holding: holdingSchema.nullable(),
   }),
   z.object({
     type: z.literal('heartbeat'),
@@ -99,30 +135,50 @@ export const clientMessageSchema = z.discriminatedUnion('type', [
     progress: z.number().min(0).max(1).nullable(),
     stats: nodeStatsSchema,
   }),
-  /** Weights are on the GPU, pipelines compiled, channels to every neighbour open. */
-  z.object({ type: z.literal('ready'), generation: uint }),
-  /** Sent by the owner of the last stage, for training and for evaluation. Sum of token losses in nats. */
+  /** Kernels are compiled and every shard's parameters stand after `step`: leases may come. */
+  z.object({ type: z.literal('ready'), generation: uint, step: uint }),
+  /**
+   * Every lease of this version is computed, backward too where there is one. `losses`, from the last stage alone:
+   * `[microbatch, sum of token losses in nats, tokens]`.
+   */
   z.object({
-    type: z.literal('loss'),
+    type: z.literal('finished'),
     generation: uint,
     step: uint,
-    microbatch: uint,
-    lossSum: measured,
-    tokens: uint,
+    version: uint,
+    losses: z.array(z.tuple([uint, measured, uint])).max(4096),
+    /** Mean time that one microbatch kept this device busy, forward and backward together; null when nothing was computed. */
+    busyMs: z.number().min(0).nullable(),
   }),
-  /** The owner of a shard holds the gradient sum of all replicas; `squaredNorm` is over that shard. */
-  z.object({ type: z.literal('shardReduced'), generation: uint, step: uint, shard: uint, squaredNorm: measured }),
-  /** Every shard's new parameters are in place here. */
-  z.object({ type: z.literal('stepApplied'), generation: uint, step: uint }),
-  /** The chunks of this node's shard are uploaded; `parametersHash` covers the whole stage's parameters. */
+  /** Nothing to do for a while, with work outstanding: what it waits for would have to come from these nodes. */
+  z.object({ type: z.literal('waiting'), generation: uint, step: uint, on: z.array(id).max(64) }),
+  /** The answer to `lost` where that node's share of the sum did not come in time. */
+  z.object({ type: z.literal('missing'), generation: uint, step: uint, attempt: uint, node: id }),
+  /** An owner has the gradient sum of all contributors; `squaredNorm` is over that shard. */
+  z.object({
+    type: z.literal('reduced'),
+    generation: uint,
+    step: uint,
+    attempt: uint,
+    shard,
+    squaredNorm: measured,
+  }),
+  /** A primary owner has updated the shard and is sending it to its stage. */
+  z.object({ type: z.literal('updated'), generation: uint, step: uint, shard }),
+  /** A second owner has the primary's bytes: whether they are what it computed itself, to within rounding. */
+  z.object({ type: z.literal('compared'), generation: uint, step: uint, shard, agrees: z.boolean() }),
+  /** The moments of this shard, as they stand after `step`, have come from another owner. */
+  z.object({ type: z.literal('held'), generation: uint, step: uint, shard }),
+  /** The chunks of one shard, parameters and moments, are uploaded. */
   z.object({
     type: z.literal('shardSaved'),
     generation: uint,
     step: uint,
-    shard: uint,
+    shard,
     chunks: z.array(chunkSchema).max(4096),
-    parametersHash: sha256,
   }),
+  /** The link to another node broke, or could not be opened. */
+  z.object({ type: z.literal('linkLost'), generation: uint, node: id }),
   /** The node cannot go on with this generation. */
   z.object({ type: z.literal('failed'), generation: uint, error: errorSchema }),
   z.object({ type: z.literal('pause') }),
@@ -138,21 +194,22 @@ export const iceServerSchema = z.object({
 })
 export type IceServers = z.infer<typeof iceServerSchema>[]
 
-/** Who holds what: `members[stage][replica]` is a node id, which is its PeerJS id as well. */
-export const membersSchema = z.array(z.array(id).min(1).max(64)).min(1).max(64)
-export type Members = z.infer<typeof membersSchema>
-
 export const assignmentSchema = z.object({
   runId: id,
   runName: z.string().max(120),
-  /** Raised at each change of membership; anything that carries an older one is stale and is dropped. */
+  /** Raised whenever a run starts from a checkpoint or under a new server; anything that carries another one is stale. */
   generation: uint,
   stage: uint,
-  replica: uint,
   config: runConfigSchema,
-  members: membersSchema,
   dataset: z.object({ id, tokens: uint, trainTokens: uint }),
+  /**
+   * Where the stage's vectors come from: all of them from `checkpoint`; the parameters from the owners of their shards, who
+   * are named in each `step`; or from this device, which holds them.
+   */
+  source: z.enum(['checkpoint', 'peers', 'held']),
   checkpoint: z.object({ step: uint, stage: stageCheckpointSchema }),
+  /** With `held`: shards that are summed and not updated in `step` are updated first; the server died amid its `apply`. */
+  finish: z.object({ step: uint, lr: finite, scale: finite }).nullable(),
 })
 export type Assignment = z.infer<typeof assignmentSchema>
 
@@ -161,7 +218,10 @@ export const serverMessageSchema = z.discriminatedUnion('type', [
   z.object({
     type: z.literal('welcome'),
     nodeId: id,
-    /** Bearer token for blobs and for the PeerJS broker. */
+    /** Whether the session of `hello` goes on; then both sides send again what the other has not received. */
+    resumed: z.boolean(),
+    received: uint,
+    /** Bearer token for blobs, for the PeerJS broker and for going on with this session. */
     token: z.string().max(300),
     heartbeatMs: uint,
     iceServers: z.array(iceServerSchema).max(8),
@@ -173,18 +233,59 @@ export const serverMessageSchema = z.discriminatedUnion('type', [
   z.object({ type: z.literal('assign'), assignment: assignmentSchema }),
   /** Drop the assignment of this generation and everything computed in it. */
   z.object({ type: z.literal('release'), generation: uint, reason: z.string().max(300) }),
+  /**
+   * The step before is committed, this one begins. Sent to all of a stage: who has no lease stands by, takes the parameters
+   * of the step before, and may be given leases at any time.
+   */
   z.object({
     type: z.literal('step'),
     generation: uint,
     /** Training steps count from 1; the rounds of an evaluation count on from the last of them. */
     step: uint,
     mode: z.enum(['train', 'evaluate']),
-    /** The round covers microbatches `first` to `first + microbatches - 1`; `first` is 0 in training. */
-    first: uint,
-    microbatches: uint,
+    /** Of this node's set of leases; raised with each change of the set, 0 while there is none. */
+    version: uint,
+    ...leaseTableSchema.shape,
+    owners: shardOwnersSchema,
+    /** Training steps committed so far: the step after which the parameters stand. */
+    committed: uint,
   }),
-  /** `scale` multiplies the gradient sum (clipping over all stages); `lr` is this step's rate. */
-  z.object({ type: z.literal('apply'), generation: uint, step: uint, lr: finite, scale: finite }),
-  z.object({ type: z.literal('save'), generation: uint, step: uint }),
+  /** Takes the place of the table before. With the same `version` only the neighbours changed. */
+  z.object({ type: z.literal('leases'), generation: uint, step: uint, version: uint, ...leaseTableSchema.shape }),
+  /** Every lease of this step went to others: the gradient sum is void, and the node sits out until the next step. */
+  z.object({ type: z.literal('revoked'), generation: uint, step: uint }),
+  /** An owner was lost: these are the owners from now on. */
+  z.object({ type: z.literal('owners'), generation: uint, step: uint, owners: shardOwnersSchema }),
+  /**
+   * To the first two owners of each shard: every lease of the stage is finished; sum what these contributors have, each in
+   * its `version`, in this order. A later `attempt` voids the one before.
+   */
+  z.object({
+    type: z.literal('reduce'),
+    generation: uint,
+    step: uint,
+    attempt: uint,
+    contributors: z.array(z.tuple([id, uint])).max(1024),
+  }),
+  /** A contributor of the sum under way is gone; who lacks its share says `missing`. */
+  z.object({ type: z.literal('lost'), generation: uint, step: uint, attempt: uint, node: id }),
+  /**
+   * To the first two owners of each shard: `scale` multiplies the gradient sum (clipping over all stages); `lr` is this
+   * step's rate. The first of them sends its new parameters to `receivers`. Sent again with other owners when the first
+   * one is lost.
+   */
+  z.object({
+    type: z.literal('apply'),
+    generation: uint,
+    step: uint,
+    lr: finite,
+    scale: finite,
+    owners: shardOwnersSchema,
+    receivers: z.array(id).max(1024),
+  }),
+  /** Upload these shards as they stand after `step`; training goes on meanwhile. */
+  z.object({ type: z.literal('save'), generation: uint, step: uint, shards: z.array(shard).max(64) }),
+  /** Answered by the mailbox alone. */
+  z.object({ type: z.literal('ping') }),
 ])
 export type ServerMessage = z.infer<typeof serverMessageSchema>

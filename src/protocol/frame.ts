@@ -9,7 +9,14 @@ export const MAX_FRAME_PAYLOAD_BYTES = 256 * 1024 * 1024
 const MAGIC = 0x4e494b53 // 'SKIN' in little endian
 
 /** What a frame carries. The numbers are the wire's; they are never reused for another meaning. */
-export const FRAME_KINDS = { activation: 1, gradient: 2, gradientShard: 3, parameterShard: 4 } as const
+export const FRAME_KINDS = {
+  activation: 1,
+  gradient: 2,
+  gradientShard: 3,
+  parameterShard: 4,
+  momentShard: 5,
+  want: 6,
+} as const
 export type FrameKind = keyof typeof FRAME_KINDS
 
 /** How the payload's elements are encoded; numbers as for {@link FRAME_KINDS}. */
@@ -18,7 +25,9 @@ export type FrameCodec = keyof typeof FRAME_CODECS
 
 /**
  * Addresses one tensor. `activation` and `gradient` use `index` as the microbatch and `boundary` as the boundary
- * between stage `boundary` and the next; the shard kinds use `index` as the shard and `boundary` as the stage.
+ * between stage `boundary` and the next; the shard kinds use `index` as the shard and `boundary` as the stage. `step` is
+ * the step that a boundary tensor or a gradient belongs to, and for parameters and moments the one after which they stand.
+ * A `want` has no payload: it asks for the tensor of its address, of the kind whose number is in `columns`.
  */
 export interface FrameHeader {
   kind: FrameKind
@@ -27,8 +36,8 @@ export interface FrameHeader {
   step: number
   index: number
   boundary: number
-  /** The sender's place within its stage. */
-  replica: number
+  /** Of a `gradientShard`: the version of the sender's leases that it sums; 0 elsewhere. */
+  attempt: number
   /** Shape of the decoded f32 tensor, row-major. */
   rows: number
   columns: number
@@ -70,7 +79,7 @@ export function encodeFrame(header: FrameHeader, payload: Uint8Array): Uint8Arra
     header.step,
     header.index,
     header.boundary,
-    header.replica,
+    header.attempt,
     header.rows,
     header.columns,
   ]
@@ -117,7 +126,7 @@ export function decodeFrame(bytes: Uint8Array): Frame {
     step: field(1),
     index: field(2),
     boundary: field(3),
-    replica: field(4),
+    attempt: field(4),
     rows: field(5),
     columns: field(6),
     payload,

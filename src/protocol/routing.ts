@@ -1,24 +1,31 @@
-/** Owns who computes what within a step: pure functions of the membership that server and nodes evaluate alike. */
-import type { Members } from './control.ts'
+/** Owns who computes what within a step: pure functions of the membership and the measured speeds. */
+import type { RunConfig } from './runConfig.ts'
 
-/** The owner of (microbatch, stage): microbatches go round the replicas of each stage. */
-export function ownerOf(members: Members, microbatch: number, stage: number): string {
-  const replicas = members[stage]
-  if (!replicas) throw new RangeError(`No stage ${stage} among ${members.length}.`)
-  return replicas[microbatch % replicas.length]!
+/** More shards make each owner's part smaller and the messages of a merge more. */
+const MOST_SHARDS = 8
+
+/** Into how many shards a stage's vectors are cut: fixed for a run, however many replicas come and go. */
+export function shardCount({ replicas }: Pick<RunConfig, 'replicas'>): number {
+  return Math.min(replicas, MOST_SHARDS)
 }
 
-/** Microbatches from `first` on that one replica owns, in the order in which it computes them. */
-export function microbatchesOf(
-  members: Members,
-  stage: number,
-  replica: number,
-  first: number,
-  microbatches: number,
-): number[] {
-  const replicas = members[stage]!.length
-  const all = Array.from({ length: microbatches }, (_, i) => first + i)
-  return all.filter((m) => m % replicas === replica)
+/**
+ * Parts `count` microbatches from `first` on among the nodes of one stage in proportion to their speeds (largest
+ * remainder), each node's in one run of neighbours: nodes at the same place of adjacent stages then share most of their
+ * microbatches, and few links carry a lane.
+ * @returns the owner's place in `speeds` for each microbatch in order
+ */
+export function apportion(speeds: readonly number[], count: number): number[] {
+  const total = speeds.reduce((sum, speed) => sum + speed, 0)
+  const owners: number[] = []
+  let before = 0
+  speeds.forEach((speed, i) => {
+    before += speed
+    // Ends are rounded, not lengths, so that the lengths add up whatever the speeds are.
+    const end = i === speeds.length - 1 ? count : Math.round((before / total) * count)
+    while (owners.length < end) owners.push(i)
+  })
+  return owners
 }
 
 /** Shards start at multiples of this many elements, so that a shard can be bound as a storage buffer (256 bytes). */
@@ -67,25 +74,4 @@ function shardsAt(ends: readonly number[], replicas: number): Shard[] {
   const shards = filled(most)
   while (shards.length < replicas) shards.push({ offset: ends.at(-1)!, length: 0 })
   return shards
-}
-
-/**
- * The nodes that one node exchanges tensors with, each once: its own stage, and the neighbours that share a microbatch.
- * Replicas r and q of adjacent stages share one exactly when r ≡ q modulo the greatest common divisor of their counts.
- */
-export function partnersOf(members: Members, stage: number, replica: number): string[] {
-  const self = members[stage]![replica]!
-  const replicas = members[stage]!.length
-  const partners = new Set(members[stage])
-  for (const neighbours of [members[stage - 1], members[stage + 1]]) {
-    if (!neighbours) continue
-    const divisor = greatestCommonDivisor(replicas, neighbours.length)
-    neighbours.forEach((id, q) => q % divisor === replica % divisor && partners.add(id))
-  }
-  partners.delete(self)
-  return [...partners].sort()
-}
-
-function greatestCommonDivisor(a: number, b: number): number {
-  return b === 0 ? a : greatestCommonDivisor(b, a % b)
 }

@@ -2,14 +2,16 @@
 import type { Assignment, ClientMessage, ServerMessage } from '../protocol/control.ts'
 import type { FrameKind } from '../protocol/frame.ts'
 
+export type TensorKind = Exclude<FrameKind, 'want'>
+
 /** Addresses one tensor on its way between two nodes; the fields mean what `FrameHeader`'s mean. */
 export interface TensorAddress {
-  kind: FrameKind
+  kind: TensorKind
   generation: number
   step: number
   index: number
   boundary: number
-  replica: number
+  attempt: number
 }
 
 /** The kernels' work on one microbatch; `forwardBackward` and `evaluate` are the last stage's. */
@@ -21,35 +23,69 @@ export interface Loss {
 }
 
 /**
- * `T` is a tensor's bytes in production and a small integer in the simulation: the machine stores and forwards tensors
+ * `T` is a tensor's bytes in production and a few integers in the simulation: the machine stores and forwards tensors
  * and never looks inside one.
  */
 export type StageEvent<T> =
   | { type: 'server'; message: ServerMessage }
-  /** Weights are loaded, pipelines compiled, channels open. */
-  | { type: 'prepared'; generation: number }
+  /** Kernels are compiled. `step`: after which the parameters and all moments stand; null when they come from peers. */
+  | { type: 'prepared'; generation: number; step: number | null }
   | { type: 'frame'; from: string; address: TensorAddress; tensor: T }
-  /** `output` is the boundary or the input's gradient; `loss` comes from the last stage, its sum in nats. */
-  | { type: 'computed'; generation: number; op: ComputeOp; microbatch: number; output: T | null; loss: Loss | null }
-  | { type: 'gradientRead'; generation: number; shard: number; tensor: T }
-  | { type: 'reduced'; generation: number; squaredNorm: number }
-  | { type: 'updated'; generation: number; tensor: T }
-  | { type: 'parametersWritten'; generation: number; shard: number }
+  /** Another node asks for the tensor of this address. */
+  | { type: 'want'; from: string; address: TensorAddress }
+  /**
+   * `output` is the boundary or the input's gradient; `loss` comes from the last stage, its sum in nats; `busyMs` is what
+   * this operation took on the device.
+   */
+  | {
+      type: 'computed'
+      generation: number
+      step: number
+      op: ComputeOp
+      microbatch: number
+      output: T | null
+      loss: Loss | null
+      busyMs: number
+    }
+  | { type: 'gradientRead'; generation: number; step: number; version: number; shard: number; tensor: T }
+  | { type: 'reduced'; generation: number; step: number; attempt: number; shard: number; squaredNorm: number }
+  /** The shard is updated in place, moments too; `tensor` is its new parameters. */
+  | { type: 'updated'; generation: number; step: number; shard: number; tensor: T }
+  /** `agrees` answers the action's `compare`. */
+  | { type: 'parametersWritten'; generation: number; step: number; shard: number; agrees: boolean }
+  | { type: 'momentsWritten'; generation: number; step: number; shard: number }
+  /** Parameters or moments, read for another node; the machine looks once more whether they still stand after `step`. */
+  | { type: 'shardRead'; generation: number; kind: 'parameterShard' | 'momentShard'; step: number; shard: number; to: string; tensor: T } // prettier-ignore
   | { type: 'saved'; generation: number; message: Extract<ClientMessage, { type: 'shardSaved' }> }
-  /** The device, a channel or a download gave up; `message` goes to the server. */
+  /** The device or a download gave up; `message` goes to the server. */
   | { type: 'failed'; generation: number; message: Extract<ClientMessage, { type: 'failed' }> }
+  /** The link to a node broke or could not be opened: what was sent to it may not have come. */
+  | { type: 'linkLost'; node: string }
+  /** Every second or so; milliseconds of the caller's clock. */
+  | { type: 'tick'; now: number }
 
 export type StageAction<T> =
+  /** Make the model and fill it as `assignment.source` says; the answer is `prepared`, for `held` too. */
   | { type: 'prepare'; assignment: Assignment }
+  /** The model stays as it is and goes by the new assignment; the answer is `prepared`. */
+  | { type: 'keep'; assignment: Assignment }
   /** Free the model and drop whatever runs on it. */
   | { type: 'discard' }
-  | { type: 'beginStep' }
+  /** Set the gradient sum to zero and forget stored activations. */
+  | { type: 'beginStep'; step: number }
   | { type: 'compute'; op: ComputeOp; microbatch: number; step: number; input: T | null }
-  | { type: 'send'; to: string; address: TensorAddress; tensor: T }
-  | { type: 'readGradient'; shard: number }
-  /** Contributions in replica order; none when this replica is alone and its own sum is the sum. */
-  | { type: 'reduce'; shard: number; contributions: T[] }
+  | { type: 'send'; to: string; address: TensorAddress; tensor: T; again: boolean }
+  | { type: 'want'; to: string; address: TensorAddress }
+  | { type: 'readGradient'; step: number; version: number; shard: number }
+  /** Puts this node's own gradient sum back where a sum of all was: zeros when it has none. */
+  | { type: 'restoreGradient'; shard: number; tensor: T | null }
+  /** Contributions in the server's order; none when this node's own sum is the sum. */
+  | { type: 'reduce'; step: number; attempt: number; shard: number; contributions: T[] }
   | { type: 'update'; shard: number; step: number; lr: number; scale: number }
-  | { type: 'writeParameters'; shard: number; tensor: T }
-  | { type: 'save'; step: number }
+  /** With `compare` the bytes are first held against this node's own. */
+  | { type: 'writeParameters'; shard: number; step: number; tensor: T; compare: boolean }
+  /** First moments, then second ones. */
+  | { type: 'writeMoments'; shard: number; step: number; tensor: T }
+  | { type: 'readShard'; kind: 'parameterShard' | 'momentShard'; step: number; shard: number; to: string }
+  | { type: 'save'; step: number; shard: number }
   | { type: 'report'; message: ClientMessage }

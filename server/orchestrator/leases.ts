@@ -1,0 +1,226 @@
+/** Owns the leases of a round: who computes which microbatch at which stage, and how they move when somebody is lost. */
+import type { LeaseTable, ServerMessage } from '../../src/protocol/control.ts'
+import { apportion } from '../../src/protocol/routing.ts'
+import { synced } from './owners.ts'
+import type {
+  FleetNode,
+  OrchestratorCommand,
+  OrchestratorState,
+  RecoveryCause,
+  Round,
+  Run,
+  StageProgress,
+} from './types.ts'
+
+type Commands = OrchestratorCommand[]
+
+/** A node whose speed is not known yet is given as much as one this many times slower than its stage. */
+const CAUTION = 4
+
+/** Who may hold leases of a stage in the next round: at most `replicas`, the others of the stage stand by. */
+function workers(state: OrchestratorState, run: Run, stage: number, now: number): FleetNode[] {
+  const nodes = synced(state, run, stage)
+  const untroubled = nodes.filter((node) => node.penaltyUntil <= now)
+  const able = untroubled.length > 0 ? untroubled : nodes
+  if (able.length <= run.config.replicas) return able
+  const usual = median(able)
+  // Seats keep their order, so that lanes keep their links; only those who would hold up the others step back.
+  const slow = (node: FleetNode) => (node.busyMs !== null && usual !== null && node.busyMs > 2 * usual ? 1 : 0)
+  return able
+    .map((node, seat) => ({ node, seat }))
+    .sort((a, b) => slow(a.node) - slow(b.node) || a.seat - b.seat)
+    .slice(0, run.config.replicas)
+    .sort((a, b) => a.seat - b.seat)
+    .map(({ node }) => node)
+}
+
+function median(nodes: readonly FleetNode[]): number | null {
+  const times = nodes.flatMap(({ busyMs }) => (busyMs === null ? [] : [busyMs])).sort((a, b) => a - b)
+  return times[times.length >> 1] ?? null
+}
+
+/** Microbatches a second, each in relation to the others of its stage. */
+function speeds(nodes: readonly FleetNode[]): number[] {
+  const usual = median(nodes)
+  if (usual === null) return nodes.map(() => 1)
+  return nodes.map(({ busyMs }) => usual / Math.max(busyMs ?? CAUTION * usual, 1e-3 * usual))
+}
+
+/**
+ * Gives every microbatch of a round its owner at each stage, in proportion to the measured speeds.
+ * @returns null when some stage has nobody who could take leases now
+ */
+export function newRound(
+  state: OrchestratorState,
+  run: Run,
+  what: Pick<Round, 'step' | 'mode' | 'first' | 'microbatches'>,
+  now: number,
+): Round | null {
+  const stages: StageProgress[] = []
+  for (let stage = 0; stage < run.config.stages; stage++) {
+    const nodes = workers(state, run, stage, now)
+    if (nodes.length === 0) return null
+    const owner = apportion(speeds(nodes), what.microbatches).map((place) => nodes[place]!.id)
+    const shards = run.owners[stage]!.length
+    const progress: StageProgress = {
+      owner,
+      work: new Map(),
+      revoked: new Set(),
+      pending: new Set(owner),
+      orphans: [],
+      halfAt: null,
+      contributors: null,
+      lost: new Set(),
+      attempt: 0,
+      norms: Array.from({ length: shards }, () => new Map<string, number>()),
+      updated: new Array<boolean>(shards).fill(false),
+      compared: new Array<boolean>(shards).fill(false),
+    }
+    owner.forEach((id, place) => {
+      let work = progress.work.get(id)
+      if (!work) {
+        work = { version: 1, microbatches: new Set(), finished: 0, losses: [] }
+        progress.work.set(id, work)
+      }
+      work.microbatches.add(place)
+    })
+    stages.push(progress)
+  }
+  return { ...what, startedAt: now, stages, apply: null, prepared: false }
+}
+
+function tableOf(round: Round, stage: number, nodeId: string): LeaseTable & { version: number } {
+  const work = round.stages[stage]!.work.get(nodeId)
+  const peers: string[] = []
+  const places = new Map<string, number>()
+  const placeOf = (id: string | undefined) => {
+    if (id === undefined || id === '') return -1
+    let place = places.get(id)
+    if (place === undefined) {
+      place = peers.push(id) - 1
+      places.set(id, place)
+    }
+    return place
+  }
+  const leases: [number, number, number][] = []
+  if (work) {
+    const up = round.stages[stage - 1]?.owner
+    const down = round.stages[stage + 1]?.owner
+    for (const place of [...work.microbatches].sort((a, b) => a - b))
+      leases.push([round.first + place, placeOf(up?.[place]), placeOf(down?.[place])])
+  }
+  return { version: work?.version ?? 0, peers, leases }
+}
+
+/** Tells one node of a stage what the round under way asks of it. */
+export function sendStep(run: Run, nodeId: string, stage: number, commands: Commands): void {
+  const { round, generation } = run
+  if (!round) return
+  const { step, mode } = round
+  const owners = run.owners[stage]!
+  const message: ServerMessage = {
+    type: 'step',
+    generation,
+    step,
+    mode,
+    ...tableOf(round, stage, nodeId),
+    owners,
+    committed: run.step,
+  }
+  commands.push({ type: 'send', nodeId, message })
+}
+
+function sendLeases(run: Run, nodeId: string, stage: number, commands: Commands): void {
+  const { generation } = run
+  const { step } = run.round!
+  const message: ServerMessage = { type: 'leases', generation, step, ...tableOf(run.round!, stage, nodeId) }
+  commands.push({ type: 'send', nodeId, message })
+}
+
+/** Who of the stage could take leases over in this round: those without any first. */
+function takers(state: OrchestratorState, run: Run, stage: number, but: string): FleetNode[] {
+  const { revoked } = run.round!.stages[stage]!
+  // The sum of a revoked node may hold what others have computed again: it stays out of the whole step.
+  return synced(state, run, stage).filter(({ id }) => id !== but && !revoked.has(id))
+}
+
+/**
+ * Moves every lease of one node to others of its stage and shuts it out of the round; neighbours hear who their new partners
+ * are. Sums that were asked for are void, for they would miss what moves.
+ * @returns how many leases moved; 0 when it had none, or when nobody can take them
+ */
+export function moveLeases(
+  state: OrchestratorState,
+  run: Run,
+  stage: number,
+  nodeId: string,
+  cause: RecoveryCause,
+  commands: Commands,
+): number {
+  const { round } = run
+  const progress = round?.stages[stage]
+  const work = progress?.work.get(nodeId)
+  if (!round || !progress || !work) return 0
+  const others = takers(state, run, stage, nodeId)
+  const here = run.members[stage]!.includes(nodeId)
+  // Somebody who is only silent or slow keeps what nobody else can take.
+  if (others.length === 0 && here) return 0
+  progress.work.delete(nodeId)
+  progress.pending.delete(nodeId)
+  progress.revoked.add(nodeId)
+  progress.contributors = null
+  const places = [...work.microbatches]
+  if (here) {
+    const message: ServerMessage = { type: 'revoked', generation: run.generation, step: round.step }
+    commands.push({ type: 'send', nodeId, message })
+  }
+  for (const place of places) progress.owner[place] = ''
+  progress.orphans.push(...places)
+  if (others.length > 0) adopt(state, run, stage, commands)
+  commands.push({ type: 'recovered', runId: run.id, leases: places.length, cause })
+  run.recovered += places.length
+  return places.length
+}
+
+/** Gives microbatches without an owner to whoever of the stage has least to do. @returns whether anything was given */
+export function adopt(state: OrchestratorState, run: Run, stage: number, commands: Commands): boolean {
+  const round = run.round!
+  const progress = round.stages[stage]!
+  if (progress.orphans.length === 0) return false
+  const nodes = takers(state, run, stage, '')
+  if (nodes.length === 0) return false
+  const rates = speeds(nodes)
+  const loads = nodes.map(({ id }, i) => {
+    const work = progress.work.get(id)
+    // What is finished already has to be added up anew when more comes: who has nothing yet is the better choice.
+    return (work ? (progress.pending.has(id) ? work.microbatches.size : 1) : 0) / rates[i]!
+  })
+  const changed = new Set<string>()
+  for (const place of progress.orphans.sort((a, b) => a - b)) {
+    let best = 0
+    for (let i = 1; i < nodes.length; i++) if (loads[i]! + 1 / rates[i]! < loads[best]! + 1 / rates[best]!) best = i
+    const { id } = nodes[best]!
+    loads[best]! += 1 / rates[best]!
+    progress.owner[place] = id
+    let work = progress.work.get(id)
+    if (!work) {
+      work = { version: 0, microbatches: new Set(), finished: 0, losses: [] }
+      progress.work.set(id, work)
+    }
+    if (!changed.has(id)) work.version += 1
+    changed.add(id)
+    work.microbatches.add(place)
+    progress.pending.add(id)
+  }
+  const moved = progress.orphans
+  progress.orphans = []
+  progress.contributors = null
+  for (const id of changed) sendLeases(run, id, stage, commands)
+  for (const other of [stage - 1, stage + 1]) {
+    const owner = round.stages[other]?.owner
+    if (!owner) continue
+    const neighbours = new Set(moved.map((place) => owner[place]!).filter(Boolean))
+    for (const id of neighbours) sendLeases(run, id, other, commands)
+  }
+  return true
+}

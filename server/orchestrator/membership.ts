@@ -1,0 +1,232 @@
+/** Owns who belongs to a live run: newcomers join the stage that needs them most, and whoever leaves is done without. */
+import type { Assignment } from '../../src/protocol/control.ts'
+import { goOn } from './commit.ts'
+import { saveWithout } from './checkpoints.ts'
+import { mayServe } from './formation.ts'
+import { breakGeneration } from './generations.ts'
+import { moveLeases, sendStep } from './leases.ts'
+import { doWithout } from './merge.ts'
+import { synced } from './owners.ts'
+import type { FleetNode, OrchestratorCommand, OrchestratorState, RecoveryCause, Run } from './types.ts'
+
+type Commands = OrchestratorCommand[]
+
+/** Gives a node its stage in the generation of a run. */
+export function assign(
+  run: Run,
+  node: FleetNode,
+  stage: number,
+  source: Assignment['source'],
+  finish: Assignment['finish'],
+  now: number,
+  commands: Commands,
+): void {
+  node.runId = run.id
+  node.stage = stage
+  node.ready = null
+  node.loadedFrom = source === 'checkpoint' ? run.checkpoint.step : null
+  node.lastProgress = now
+  node.busyMs = null
+  node.holding = null
+  node.waitingOn = []
+  run.members[stage]!.push(node.id)
+  if (run.reservations.get(node.deviceId) !== stage) {
+    run.reservations.set(node.deviceId, stage)
+    commands.push({ type: 'reserve', runId: run.id, deviceId: node.deviceId, stage })
+  }
+  const { id: runId, name: runName, generation, config, dataset, checkpoint } = run
+  const assignment: Assignment = {
+    runId,
+    runName,
+    generation,
+    stage,
+    config,
+    dataset,
+    source,
+    checkpoint: { step: checkpoint.step, stage: checkpoint.stages[stage]! },
+    finish,
+  }
+  commands.push({ type: 'send', nodeId: node.id, message: { type: 'assign', assignment } })
+}
+
+/** Room for volunteers beyond the replicas of a stage: they stand by with its weights. */
+const roomFor = (run: Run) => run.config.replicas + Math.max(1, Math.ceil(run.config.replicas / 4))
+
+/** Takes a free node into a live run, at its own stage if it has one there, else where it is needed most. */
+export function admit(state: OrchestratorState, node: FleetNode, now: number, commands: Commands): boolean {
+  if (node.runId !== null || node.paused || node.suspect) return false
+  for (const run of state.runs.values()) {
+    if (run.members.length === 0 || !mayServe(run, node) || node.penaltyUntil > now) continue
+    const stage = neediest(state, run, node)
+    if (stage === null) continue
+    join(run, node, stage, now, commands)
+    return true
+  }
+  return false
+}
+
+function join(run: Run, node: FleetNode, stage: number, now: number, commands: Commands): void {
+  // Where nothing was committed since, the checkpoint is what the others have, moments included.
+  const source = run.step === run.checkpoint.step && !run.round?.apply ? 'checkpoint' : 'peers'
+  assign(run, node, stage, source, null, now, commands)
+  sendStep(run, node.id, stage, commands)
+  const text = `A volunteer joins stage ${stage + 1} and loads its weights.`
+  commands.push({ type: 'tell', runId: run.id, step: run.step, text })
+  commands.push({ type: 'runChanged', runId: run.id })
+}
+
+/**
+ * A stage with one replica or none comes first, then one with empty seats, then the one whose volunteers together are
+ * slowest, since it limits all. @returns null when every stage that the node can hold is full
+ */
+function neediest(state: OrchestratorState, run: Run, node: FleetNode): number | null {
+  const room = roomFor(run)
+  const reserved = run.reservations.get(node.deviceId)
+  let best: number | null = null
+  let need: readonly number[] = []
+  for (let stage = 0; stage < run.config.stages; stage++) {
+    const count = run.members[stage]!.length
+    if (count >= room || node.memoryBytes < run.stageBytes[stage]!) continue
+    const alone = Math.min(count, 2)
+    const seats = Math.min(count, run.config.replicas)
+    const home = stage === reserved ? 0 : 1
+    const own = [alone, count < run.config.replicas ? home : 1, seats, capacity(state, run, stage)]
+    if (best === null || less(own, need)) [best, need] = [stage, own]
+  }
+  return best
+}
+
+function less(a: readonly number[], b: readonly number[]): boolean {
+  for (let i = 0; i < a.length; i++) if (a[i] !== b[i]) return a[i]! < b[i]!
+  return false
+}
+
+/** Microbatches a second of a stage, with those not measured yet taken for usual ones. */
+function capacity(state: OrchestratorState, run: Run, stage: number): number {
+  const times = run.members[stage]!.map((id) => state.nodes.get(id)?.busyMs ?? null)
+  const known = times.filter((ms): ms is number => ms !== null && ms > 0).sort((a, b) => a - b)
+  const usual = known[known.length >> 1] ?? 1
+  return times.reduce<number>((sum, ms) => sum + 1 / (ms !== null && ms > 0 ? ms : usual), 0)
+}
+
+/** Moves a standby from a stage with more than its seats to one that lacks some, at most one a call. */
+export function balance(state: OrchestratorState, run: Run, now: number, commands: Commands): void {
+  if (run.members.length === 0 || run.state === 'preparing') return
+  const counts = run.members.map((ids) => ids.length)
+  const { replicas } = run.config
+  const short = counts.indexOf(Math.min(...counts))
+  const long = counts.indexOf(Math.max(...counts))
+  const spare = counts[long]! > replicas && counts[short]! < replicas
+  // A stage that hangs by one volunteer puts the whole run at risk: one that has three can spare one.
+  const rescue = counts[short]! < 2 && counts[long]! > 2
+  if (!spare && !rescue) return
+  const seats = run.members[long]!
+  const id = seats.findLast((id) => {
+    const node = state.nodes.get(id)!
+    return !run.round?.stages[long]!.work.has(id) && !node.suspect && node.memoryBytes >= run.stageBytes[short]!
+  })
+  if (id === undefined) return
+  const node = state.nodes.get(id)!
+  const { generation } = run
+  commands.push({ type: 'send', nodeId: id, message: { type: 'release', generation, reason: 'needed elsewhere' } })
+  if (!dismiss(state, run, node, 'left', `it moves to stage ${short + 1}`, now, commands)) return
+  run.reservations.delete(node.deviceId)
+  join(run, node, short, now, commands)
+}
+
+/**
+ * Takes a node out of its run for good: what it held goes to others.
+ * @returns false when the generation ended with it
+ */
+export function dismiss(
+  state: OrchestratorState,
+  run: Run,
+  node: FleetNode,
+  cause: RecoveryCause,
+  why: string,
+  now: number,
+  commands: Commands,
+): boolean {
+  const { stage, id } = node
+  run.members[stage] = run.members[stage]!.filter((other) => other !== id)
+  for (const holders of run.holders[stage]!) holders.delete(id)
+  node.runId = null
+  node.stage = -1
+  const wasReady = node.ready !== null
+  node.ready = null
+  const before = run.recovered
+  const text = `A volunteer of stage ${stage + 1} is gone: ${why}.`
+  saveWithout(run, id, now, commands)
+  if (!restorable(run, stage, state)) {
+    breakGeneration(state, run, `${text} It was the last one there.`, now, commands)
+    return false
+  }
+  if (!doWithout(state, run, stage, id, cause, now, commands)) {
+    breakGeneration(state, run, `${text} A part of the optimizer's state is gone with it.`, now, commands)
+    return false
+  }
+  if (!state.runs.has(run.id) || run.members.length === 0) return false
+  const moved = run.recovered - before
+  const rest = moved > 0 ? ` ${microbatches(moved)} within step ${run.round?.step ?? run.step}.` : ''
+  if (wasReady || moved > 0) commands.push({ type: 'tell', runId: run.id, step: run.step, text: `${text}${rest}` })
+  commands.push({ type: 'runChanged', runId: run.id })
+  goOn(state, run, now, commands)
+  return true
+}
+
+const microbatches = (count: number) =>
+  count === 1 ? 'Its microbatch is computed by others' : `Its ${count} microbatches are computed by others`
+
+/** Whether somebody of the stage has its weights, or may still load them from a checkpoint that nothing came after. */
+function restorable(run: Run, stage: number, state: OrchestratorState): boolean {
+  const ids = run.members[stage]!
+  if (ids.some((id) => state.nodes.get(id)?.ready !== null)) return true
+  return ids.length > 0 && run.step === run.checkpoint.step && !run.round?.apply
+}
+
+/** Counts no longer on a node that may come back: it keeps its place, its work of this step goes to others. */
+export function suspect(
+  state: OrchestratorState,
+  node: FleetNode,
+  cause: RecoveryCause,
+  why: string,
+  now: number,
+  commands: Commands,
+): void {
+  if (node.suspect) return
+  node.suspect = true
+  const run = node.runId === null ? undefined : state.runs.get(node.runId)
+  if (!run) return
+  const { stage } = node
+  const before = run.recovered
+  if (!doWithout(state, run, stage, node.id, cause, now, commands)) {
+    const text = `A volunteer of stage ${stage + 1} fell silent, and a part of the optimizer's state is gone with it.`
+    breakGeneration(state, run, text, now, commands)
+    return
+  }
+  if (!state.runs.has(run.id) || run.members.length === 0) return
+  const moved = run.recovered - before
+  const rest = moved > 0 ? ` ${microbatches(moved)}.` : ''
+  const text = `A volunteer of stage ${stage + 1} ${why}.${rest}`
+  commands.push({ type: 'tell', runId: run.id, step: run.step, text })
+  commands.push({ type: 'runChanged', runId: run.id })
+}
+
+/** Takes the leases of a node that is there but too slow, if somebody else can have them. */
+export function relieve(
+  state: OrchestratorState,
+  run: Run,
+  node: FleetNode,
+  why: string,
+  now: number,
+  commands: Commands,
+): boolean {
+  const others = synced(state, run, node.stage).filter(({ id }) => id !== node.id)
+  if (others.length === 0) return false
+  const moved = moveLeases(state, run, node.stage, node.id, 'slow', commands)
+  if (moved === 0) return false
+  const text = `A volunteer of stage ${node.stage + 1} ${why}. ${microbatches(moved)}.`
+  commands.push({ type: 'tell', runId: run.id, step: run.step, text })
+  run.lastProgress = now
+  return true
+}

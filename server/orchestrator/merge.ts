@@ -1,0 +1,388 @@
+/** Owns a stage's way from its last backward to the commit: sum, compare, clip over all stages, apply, compare again. */
+import { learningRate } from '../../src/model/learningRate.ts'
+import type { ServerMessage } from '../../src/protocol/control.ts'
+import { commit } from './commit.ts'
+import { end, failGeneration } from './generations.ts'
+import { moveLeases } from './leases.ts'
+import { ACTIVE, activeOwners, chooseOwners } from './owners.ts'
+import type {
+  FleetNode,
+  OrchestratorCommand,
+  OrchestratorState,
+  RecoveryCause,
+  Round,
+  Run,
+  RunMessage,
+} from './types.ts'
+
+type Commands = OrchestratorCommand[]
+type Of<K extends RunMessage['type']> = Extract<RunMessage, { type: K }>
+
+/** Two honest sums of the same shares differ by no more than the rounding of a norm. */
+const NORM_TOLERANCE = 1e-3
+
+/** Asks the owners of a stage for the sum, once no lease of it is open. */
+export function sumWhenWhole(run: Run, stage: number, commands: Commands): void {
+  const { round } = run
+  const progress = round?.stages[stage]
+  if (!round || !progress || round.mode !== 'train') return
+  if (progress.pending.size > 0 || progress.orphans.length > 0 || progress.contributors) return
+  progress.attempt += 1
+  // Those that are gone since they finished stay contributors as long as every owner has their share.
+  for (const id of progress.lost) if (!progress.work.has(id)) progress.lost.delete(id)
+  for (const norms of progress.norms) norms.clear()
+  progress.contributors = []
+  // In the order of the first microbatch each has, so that a repeated step sums alike.
+  for (const id of new Set(progress.owner)) progress.contributors.push([id, progress.work.get(id)!.version])
+  for (const nodeId of activeOwners(run.owners[stage]!)) sendReduce(run, stage, nodeId, commands)
+}
+
+export function onReduced(
+  state: OrchestratorState,
+  run: Run,
+  node: FleetNode,
+  message: Of<'reduced'>,
+  now: number,
+  commands: Commands,
+): void {
+  const { round } = run
+  const progress = round?.stages[node.stage]
+  if (!round || !progress || round.step !== message.step || round.apply) return
+  const { attempt, shard, squaredNorm } = message
+  if (!progress.contributors || progress.attempt !== attempt) return
+  const places = run.owners[node.stage]?.[shard]
+  if (!places?.slice(0, ACTIVE).includes(node.id)) return
+  progress.norms[shard]!.set(node.id, squaredNorm)
+  run.lastProgress = now
+  if (!settleSums(state, run, node.stage, shard, now, commands)) return
+  applyWhenWhole(state, run, now, commands)
+}
+
+/**
+ * Holds the sums of a shard's owners against each other. Where two differ the keeper sums as a third, and who stands
+ * alone is out; where there is no third the generation fails.
+ * @returns false when the sums differ and the matter is still open
+ */
+function settleSums(
+  state: OrchestratorState,
+  run: Run,
+  stage: number,
+  shard: number,
+  now: number,
+  commands: Commands,
+): boolean {
+  const progress = run.round!.stages[stage]!
+  const norms = progress.norms[shard]!
+  const owners = run.owners[stage]![shard]!
+  const [first, second, third] = owners
+  const same = (a?: string, b?: string) =>
+    a !== undefined && b !== undefined && norms.has(a) && norms.has(b) && agree(norms.get(a)!, norms.get(b)!)
+  if (!first || !second || !norms.has(first) || !norms.has(second) || same(first, second)) return true
+  if (!third) {
+    shutOut(state, [first, second], now)
+    const text = `Two volunteers of stage ${stage + 1} got different sums of the same gradients at step ${run.round!.step}.`
+    failGeneration(state, run, text, now, commands)
+    return false
+  }
+  if (norms.has(third)) {
+    // All three have spoken: the one that two others contradict is out.
+    const odd = same(first, third) ? second : same(second, third) ? first : null
+    if (odd === null) {
+      shutOut(state, owners, now)
+      failGeneration(state, run, `Three sums of one gradient differ in stage ${stage + 1}.`, now, commands)
+      return false
+    }
+    shutOut(state, [odd], now)
+    const text = `A volunteer of stage ${stage + 1} got another sum than two others; its copy is no longer used.`
+    commands.push({ type: 'tell', runId: run.id, step: run.step, text })
+    run.holders[stage]![shard]!.delete(odd)
+    run.owners[stage]![shard] = owners.filter((id) => id !== odd)
+    tellOwners(run, stage, commands)
+    return true
+  }
+  // The third joins the first two in turn: whoever is in the first two places sums.
+  run.owners[stage]![shard] = [first, third, second]
+  tellOwners(run, stage, commands)
+  sendReduce(run, stage, third, commands)
+  return false
+}
+
+function agree(a: number, b: number): boolean {
+  // Neither sum is finite when a step diverges: that is no disagreement.
+  if (!Number.isFinite(a) || !Number.isFinite(b)) return Number.isFinite(a) === Number.isFinite(b)
+  return Math.abs(a - b) <= NORM_TOLERANCE * Math.max(Math.abs(a), Math.abs(b))
+}
+
+/** No shard is given to these for a good while. */
+function shutOut(state: OrchestratorState, ids: readonly string[], now: number): void {
+  for (const id of ids) {
+    const node = state.nodes.get(id)
+    if (!node) continue
+    node.troubles += 1
+    node.penaltyUntil = now + 30 * state.timing.failurePenaltyMs
+  }
+}
+
+function tellOwners(run: Run, stage: number, commands: Commands): void {
+  const { generation, round } = run
+  if (!round) return
+  const message: ServerMessage = { type: 'owners', generation, step: round.step, owners: run.owners[stage]! }
+  for (const nodeId of run.members[stage]!) commands.push({ type: 'send', nodeId, message })
+}
+
+function sendReduce(run: Run, stage: number, nodeId: string, commands: Commands): void {
+  const { generation, round } = run
+  const { attempt, contributors, lost } = round!.stages[stage]!
+  if (!contributors) return
+  const { step } = round!
+  commands.push({ type: 'send', nodeId, message: { type: 'reduce', generation, step, attempt, contributors } })
+  for (const node of lost)
+    commands.push({ type: 'send', nodeId, message: { type: 'lost', generation, step, attempt, node } })
+}
+
+function isSummed(run: Run, stage: number): boolean {
+  const progress = run.round!.stages[stage]!
+  return (
+    progress.contributors !== null &&
+    run.owners[stage]!.every((owners, shard) => {
+      const norms = progress.norms[shard]!
+      return owners.slice(0, ACTIVE).every((id) => norms.has(id))
+    })
+  )
+}
+
+/** Once every stage is summed: the norm over all of them, its clipping, and the word to make the step durable. */
+function applyWhenWhole(state: OrchestratorState, run: Run, now: number, commands: Commands): void {
+  const { round, config } = run
+  if (!round || round.apply) return
+  for (let stage = 0; stage < config.stages; stage++) if (!isSummed(run, stage)) return
+  // Summed in the order of stages and shards, whichever came first, so that a repeated step clips alike.
+  let total = 0
+  round.stages.forEach(({ norms }, stage) =>
+    run.owners[stage]!.forEach((owners, shard) => (total += norms[shard]!.get(owners[0]!)!)),
+  )
+  const gradNorm = Math.sqrt(total)
+  const loss = meanLoss(round)
+  const { step } = round
+  if (!Number.isFinite(gradNorm) || !Number.isFinite(loss)) {
+    const text = `Step ${step} diverged: its loss or gradient is not finite. Launch it again with a lower learning rate.`
+    end(state, run, 'failed', null, text, commands)
+    return
+  }
+  run.lastProgress = now
+  const { gradClip } = config.optimizer
+  const scale = gradClip > 0 ? Math.min(1, gradClip / (gradNorm + 1e-6)) : 1
+  const lr = learningRate(config.optimizer, step, config.steps)
+  const tokens = config.batch * config.model.blockSize
+  const metric = { step, loss, gradNorm, lr, tokens, durationMs: now - round.startedAt, at: now }
+  round.apply = { lr, scale, metric }
+  commands.push({ type: 'prepareStep', runId: run.id, generation: run.generation, lr, scale, metric })
+}
+
+/** The sum over all microbatches in their order, whoever computed them. */
+export function meanLoss({ stages }: Round): number {
+  const { work } = stages.at(-1)!
+  const losses = [...work.values()].flatMap(({ losses }) => losses).sort((a, b) => a[0] - b[0])
+  let sum = 0
+  let tokens = 0
+  for (const [, lossSum, count] of losses) {
+    sum += lossSum
+    tokens += count
+  }
+  return sum / tokens
+}
+
+/** The record of what is about to be applied is durable: from here on the step will be, even if the server dies. */
+export function onStepPrepared(run: Run, step: number, commands: Commands): void {
+  const { round } = run
+  if (!round?.apply || round.prepared || round.step !== step) return
+  round.prepared = true
+  for (let stage = 0; stage < run.config.stages; stage++)
+    for (const id of activeOwners(run.owners[stage]!)) sendApply(run, stage, id, commands)
+}
+
+function sendApply(run: Run, stage: number, nodeId: string, commands: Commands): void {
+  const { generation, round } = run
+  const { lr, scale } = round!.apply!
+  const owners = run.owners[stage]!
+  const receivers = run.members[stage]!
+  const message: ServerMessage = { type: 'apply', generation, step: round!.step, lr, scale, owners, receivers }
+  commands.push({ type: 'send', nodeId, message })
+}
+
+export function onUpdated(
+  state: OrchestratorState,
+  run: Run,
+  node: FleetNode,
+  message: Of<'updated'>,
+  now: number,
+  commands: Commands,
+): void {
+  const progress = applied(run, node, message)
+  const places = run.owners[node.stage]?.[message.shard]
+  if (!progress || places?.[0] !== node.id) return
+  progress.updated[message.shard] = true
+  if (places.length < ACTIVE) progress.compared[message.shard] = true
+  run.lastProgress = now
+  commitWhenWhole(state, run, now, commands)
+}
+
+export function onCompared(
+  state: OrchestratorState,
+  run: Run,
+  node: FleetNode,
+  message: Of<'compared'>,
+  now: number,
+  commands: Commands,
+): void {
+  const progress = applied(run, node, message)
+  const places = run.owners[node.stage]?.[message.shard]
+  if (!progress || places?.[1] !== node.id) return
+  // Owner compare: bytes that a second owner does not get to by itself never become the step's.
+  if (!message.agrees) {
+    shutOut(state, places.slice(0, ACTIVE), now)
+    const text = `Two volunteers of stage ${node.stage + 1} updated the same weights differently at step ${message.step}.`
+    failGeneration(state, run, text, now, commands)
+    return
+  }
+  progress.compared[message.shard] = true
+  run.lastProgress = now
+  commitWhenWhole(state, run, now, commands)
+}
+
+function applied(run: Run, node: FleetNode, message: { step: number }) {
+  const { round } = run
+  return round?.prepared && round.step === message.step ? round.stages[node.stage] : undefined
+}
+
+function commitWhenWhole(state: OrchestratorState, run: Run, now: number, commands: Commands): void {
+  const whole = run.round!.stages.every(({ updated, compared }) => updated.every(Boolean) && compared.every(Boolean))
+  if (whole) commit(state, run, now, commands)
+}
+
+export function onMissing(
+  state: OrchestratorState,
+  run: Run,
+  node: FleetNode,
+  message: Of<'missing'>,
+  commands: Commands,
+): void {
+  const progress = run.round?.stages[node.stage]
+  if (!progress?.contributors || run.round!.step !== message.step || progress.attempt !== message.attempt) return
+  if (!progress.lost.has(message.node)) return
+  moveLeases(state, run, node.stage, message.node, 'silent', commands)
+}
+
+/** Somebody waits for what only a lost node had: its leases move after all, even those it had finished. */
+export function onWaitingForLost(state: OrchestratorState, run: Run, lost: string, commands: Commands): void {
+  run.round?.stages.forEach((progress, stage) => {
+    if (progress.lost.has(lost) && !run.round!.apply) moveLeases(state, run, stage, lost, 'silent', commands)
+  })
+}
+
+/**
+ * A node of a stage cannot be counted on any more: its leases move, and so do its shards, as far as the step still needs
+ * them. @returns false when the moments of a shard are lost with it
+ */
+export function doWithout(
+  state: OrchestratorState,
+  run: Run,
+  stage: number,
+  nodeId: string,
+  cause: RecoveryCause,
+  now: number,
+  commands: Commands,
+): boolean {
+  const { round } = run
+  if (!round) return true
+  const progress = round.stages[stage]!
+  if (round.mode === 'evaluate') {
+    moveLeases(state, run, stage, nodeId, cause, commands)
+    return true
+  }
+  if (round.apply) return promote(state, run, stage, nodeId, now, commands)
+  if (!replaceOwner(state, run, stage, nodeId, now, commands)) return false
+  const work = progress.work.get(nodeId)
+  if (!progress.contributors && work && work.finished === work.version) {
+    // What it computed counts as long as its share of the sum is with all who need it: they are asked when they sum.
+    progress.lost.add(nodeId)
+  } else if (!progress.contributors) {
+    moveLeases(state, run, stage, nodeId, cause, commands)
+    sumWhenWhole(run, stage, commands)
+  } else if (progress.contributors.some(([id]) => id === nodeId) && !isSummed(run, stage)) {
+    // Its share may be with all who need it already; only who lacks it can tell.
+    progress.lost.add(nodeId)
+    const { generation } = run
+    const { attempt } = progress
+    for (const owner of activeOwners(run.owners[stage]!)) {
+      const message: ServerMessage = { type: 'lost', generation, step: round.step, attempt, node: nodeId }
+      commands.push({ type: 'send', nodeId: owner, message })
+    }
+  }
+  applyWhenWhole(state, run, now, commands)
+  return true
+}
+
+/** Before the update: others take the lost owner's places, and sum what it was to sum. */
+function replaceOwner(
+  state: OrchestratorState,
+  run: Run,
+  stage: number,
+  nodeId: string,
+  now: number,
+  commands: Commands,
+): boolean {
+  if (!run.owners[stage]!.some((owners) => owners.includes(nodeId))) return true
+  const chosen = chooseOwners(state, run, stage, now)
+  if (!chosen) return false
+  const old = run.owners[stage]!
+  run.owners[stage] = chosen
+  tellOwners(run, stage, commands)
+  const added = new Set<string>()
+  chosen.forEach((owners, shard) => {
+    for (const id of owners.slice(0, ACTIVE)) if (!old[shard]!.slice(0, ACTIVE).includes(id)) added.add(id)
+  })
+  for (const id of added) sendReduce(run, stage, id, commands)
+  return true
+}
+
+/** During the update: the second owner's result takes the place of the primary's; nobody can take the second's. */
+function promote(
+  state: OrchestratorState,
+  run: Run,
+  stage: number,
+  nodeId: string,
+  now: number,
+  commands: Commands,
+): boolean {
+  const progress = run.round!.stages[stage]!
+  const here = state.nodes.has(nodeId) && run.members[stage]!.includes(nodeId)
+  const told = new Set<string>()
+  let lost = false
+  run.owners[stage]!.forEach((owners, shard) => {
+    const place = owners.indexOf(nodeId)
+    if (place < 0) return
+    const rest = owners.filter((id) => id !== nodeId)
+    if (place === 0 && !(progress.updated[shard] && progress.compared[shard])) {
+      if (owners.length < 2) {
+        // Nobody else has this sum: a node that is only silent is waited for.
+        lost ||= !here
+        return
+      }
+      progress.updated[shard] = false
+      progress.compared[shard] = true
+      told.add(rest[0]!)
+    } else if (place === 1) progress.compared[shard] = true
+    // A keeper has not summed: it is second to nobody until the next step.
+    run.owners[stage]![shard] = place < ACTIVE ? rest.slice(0, 1) : rest
+  })
+  if (lost) return false
+  tellOwners(run, stage, commands)
+  if (run.round!.prepared) for (const id of told) sendApply(run, stage, id, commands)
+  commitWhenPrepared(state, run, now, commands)
+  return true
+}
+
+function commitWhenPrepared(state: OrchestratorState, run: Run, now: number, commands: Commands): void {
+  if (run.round?.prepared) commitWhenWhole(state, run, now, commands)
+}

@@ -1,0 +1,107 @@
+/** Owns how a run goes on under a server that was started again: from what its nodes hold, if together they hold it all. */
+import { shardCount } from '../../src/protocol/routing.ts'
+import { nextGeneration, rollBackWhenDue } from './generations.ts'
+import { assign } from './membership.ts'
+import { chooseOwners } from './owners.ts'
+import type { FleetNode, OrchestratorCommand, OrchestratorState, Run } from './types.ts'
+
+type Commands = OrchestratorCommand[]
+
+/** Once enough are back, the others get this long to come as well, so that fewer have to load anything. */
+const STRAGGLERS_MS = 2000
+
+/**
+ * Looks whether the nodes that came back hold the whole run at the last committed step, or at the one that was being applied.
+ * @returns true when the run may be formed from its checkpoint instead, or goes on already; false while it waits
+ */
+export function recover(state: OrchestratorState, run: Run, now: number, commands: Commands): boolean {
+  const back = [...state.nodes.values()].filter(
+    ({ holding, suspect, paused, runId }) =>
+      holding?.runId === run.id && holding.generation === run.generation && !suspect && !paused && runId === null,
+  )
+  const step = heldStep(run, back)
+  if (step === null) {
+    if (now < run.recoverUntil!) {
+      say(run, `Waiting for the volunteers that were here: ${back.length} are back.`, commands)
+      return false
+    }
+    run.recoverUntil = null
+    rollBackWhenDue(run, commands)
+    return true
+  }
+  run.runnableSince ??= now
+  const expected = run.reservations.size
+  const patient = now < Math.min(run.recoverUntil!, run.runnableSince + STRAGGLERS_MS)
+  if (back.length < expected && patient) return false
+  resume(state, run, back, step, now, commands)
+  return true
+}
+
+function say(run: Run, text: string, commands: Commands): void {
+  if (run.detail === text) return
+  run.detail = text
+  commands.push({ type: 'runChanged', runId: run.id })
+}
+
+/** The step that these nodes hold whole: all parameters of each stage with one of them, all moments with some. */
+function heldStep(run: Run, back: readonly FleetNode[]): number | null {
+  const { unapplied } = run
+  const applying = unapplied?.generation === run.generation && unapplied.metric.step === run.step + 1
+  if (applying && holdsWhole(run, back, run.step + 1)) return run.step + 1
+  return holdsWhole(run, back, run.step) ? run.step : null
+}
+
+function holdsWhole(run: Run, back: readonly FleetNode[], step: number): boolean {
+  for (let stage = 0; stage < run.config.stages; stage++) {
+    const here = back.filter(({ holding }) => holding!.stage === stage)
+    for (let shard = 0; shard < shardCount(run.config); shard++) {
+      if (!here.some((node) => holdsShard(run, node, shard, step))) return false
+    }
+    // At the step before `apply` nobody's parameters have changed; after it every shard's owner has the new ones.
+    if (step === run.step && !here.some(({ holding }) => holding!.step === step)) return false
+  }
+  return true
+}
+
+/** Whether a node has, or needs only the word to have, a shard's moments as they stand after `step`. */
+function holdsShard(run: Run, { holding }: FleetNode, shard: number, step: number): boolean {
+  if (holding!.moments.some(([s, at]) => s === shard && at === step)) return true
+  return step === run.step + 1 && holding!.step === run.step && holding!.reduced.includes(shard)
+}
+
+function resume(
+  state: OrchestratorState,
+  run: Run,
+  back: readonly FleetNode[],
+  step: number,
+  now: number,
+  commands: Commands,
+): void {
+  const { unapplied } = run
+  const finishing = step > run.step
+  if (finishing) {
+    run.step = step
+    commands.push({ type: 'commitStep', runId: run.id, metric: unapplied!.metric })
+  }
+  run.unapplied = null
+  nextGeneration(state, run, now, commands)
+  const finish = finishing ? { step, lr: unapplied!.lr, scale: unapplied!.scale } : null
+  for (const node of back) {
+    const { holding } = node
+    const { stage } = holding!
+    if (stage >= run.config.stages) continue
+    for (let shard = 0; shard < shardCount(run.config); shard++) {
+      const owned = finishing ? holdsShard(run, node, shard, step) || holding!.reduced.includes(shard) : null
+      const stands = holding!.moments.some(([s, at]) => s === shard && at === step)
+      if (owned ?? stands) run.holders[stage]![shard]!.set(node.id, step)
+    }
+    const complete = holding!.step === step
+    assign(run, node, stage, 'held', finish, now, commands)
+    // Whoever holds the step whole has nothing to load; the others take it from the owners as the next step begins.
+    if (complete || finishing) node.ready = step
+  }
+  for (let stage = 0; stage < run.config.stages; stage++) run.owners[stage] = chooseOwners(state, run, stage, now) ?? []
+  const who = back.length === 1 ? '1 volunteer' : `${back.length} volunteers`
+  const text = `The server is back, and ${who} with it; nothing after step ${step} was lost.`
+  commands.push({ type: 'tell', runId: run.id, step, text })
+}

@@ -1,0 +1,135 @@
+/** Owns what the reports of a run's nodes lead to; each is checked against what was asked of that node. */
+import { memoryAfterFailure } from '../../src/model/memory.ts'
+import { onShardSaved } from './checkpoints.ts'
+import { goOn, scoreWhenWhole } from './commit.ts'
+import { adopt } from './leases.ts'
+import { dismiss } from './membership.ts'
+import { onCompared, onMissing, onReduced, onUpdated, sumWhenWhole } from './merge.ts'
+import { onWaiting, ping } from './watch.ts'
+import type { FleetNode, OrchestratorCommand, OrchestratorState, Run, RunMessage } from './types.ts'
+
+type Commands = OrchestratorCommand[]
+type Of<K extends RunMessage['type']> = Extract<RunMessage, { type: K }>
+
+export function onRunMessage(
+  state: OrchestratorState,
+  run: Run,
+  node: FleetNode,
+  message: RunMessage,
+  now: number,
+  commands: Commands,
+): void {
+  switch (message.type) {
+    case 'ready':
+      onReady(state, run, node, message, now, commands)
+      return
+    case 'finished':
+      onFinished(state, run, node, message, now, commands)
+      return
+    case 'waiting':
+      onWaiting(state, run, node, message.on, now, commands)
+      return
+    case 'missing':
+      onMissing(state, run, node, message, commands)
+      return
+    case 'reduced':
+      onReduced(state, run, node, message, now, commands)
+      return
+    case 'updated':
+      onUpdated(state, run, node, message, now, commands)
+      return
+    case 'compared':
+      onCompared(state, run, node, message, now, commands)
+      return
+    case 'held':
+      if (message.step === run.step) run.holders[node.stage]?.[message.shard]?.set(node.id, message.step)
+      return
+    case 'shardSaved':
+      onShardSaved(run, node, message, now, commands)
+      return
+    case 'linkLost':
+      ping(state, message.node, now, commands)
+      return
+    case 'failed':
+      onFailed(state, run, node, message, now, commands)
+  }
+}
+
+function onReady(
+  state: OrchestratorState,
+  run: Run,
+  node: FleetNode,
+  { step }: Of<'ready'>,
+  now: number,
+  commands: Commands,
+): void {
+  // Whoever had the step before last whole gets the last one like everybody else; an older state is no use.
+  if (step > run.step || step < run.step - 1) return
+  const first = node.ready === null
+  node.ready = step
+  node.lastProgress = now
+  run.lastProgress = now
+  if (step === run.step && node.loadedFrom === step)
+    for (const holders of run.holders[node.stage]!) holders.set(node.id, step)
+  if (!first) return
+  if (run.round) {
+    adopt(state, run, node.stage, commands)
+    if (run.state !== 'preparing') {
+      const text = `A volunteer of stage ${node.stage + 1} has its weights and stands by.`
+      commands.push({ type: 'tell', runId: run.id, step: run.step, text })
+    }
+  } else goOn(state, run, now, commands)
+}
+
+function onFinished(
+  state: OrchestratorState,
+  run: Run,
+  node: FleetNode,
+  message: Of<'finished'>,
+  now: number,
+  commands: Commands,
+): void {
+  const { round } = run
+  const progress = round?.stages[node.stage]
+  const work = progress?.work.get(node.id)
+  if (!round || !progress || !work || round.step !== message.step || work.version !== message.version) return
+  if (work.finished === work.version) return
+  if (node.stage === run.config.stages - 1 && !covers(message.losses, work.microbatches, round.first)) {
+    const error = { code: 'report.losses', message: 'its losses are not those of its microbatches.', remedy: '' }
+    onFailed(state, run, node, { type: 'failed', generation: run.generation, error }, now, commands)
+    return
+  }
+  work.finished = work.version
+  work.losses = message.losses
+  run.lastProgress = now
+  progress.pending.delete(node.id)
+  if (message.busyMs !== null && message.busyMs > 0)
+    node.busyMs = node.busyMs === null ? message.busyMs : (node.busyMs + message.busyMs) / 2
+  if (progress.halfAt === null && progress.pending.size <= progress.work.size / 2) progress.halfAt = now
+  if (round.mode === 'train') sumWhenWhole(run, node.stage, commands)
+  else scoreWhenWhole(state, run, now, commands)
+}
+
+/** Whether there is exactly one loss for each of these microbatches. */
+function covers(losses: Of<'finished'>['losses'], microbatches: ReadonlySet<number>, first: number): boolean {
+  const named = new Set(losses.map(([microbatch]) => microbatch - first))
+  if (losses.length !== microbatches.size || named.size !== losses.length) return false
+  for (const place of named) if (!microbatches.has(place)) return false
+  return true
+}
+
+function onFailed(
+  state: OrchestratorState,
+  run: Run,
+  node: FleetNode,
+  { error }: Of<'failed'>,
+  now: number,
+  commands: Commands,
+): void {
+  const { code } = error
+  node.penaltyUntil = now + state.timing.failurePenaltyMs
+  node.troubles += 1
+  if (code.startsWith('gpu.')) node.gpuFailures.set(run.id, (node.gpuFailures.get(run.id) ?? 0) + 1)
+  if (code === 'gpu.out_of_memory') node.memoryBytes = memoryAfterFailure(node.memoryBytes, run.stageBytes[node.stage]!)
+  dismiss(state, run, node, 'failed', `it cannot go on: ${error.message}`.replace(/\.$/, ''), now, commands)
+}

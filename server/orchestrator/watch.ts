@@ -1,0 +1,165 @@
+/** Owns what the passing of time means: silence, slowness, links that do not open, work that does not move. */
+import type { ServerMessage } from '../../src/protocol/control.ts'
+import { adopt } from './leases.ts'
+import { balance, dismiss, relieve, suspect } from './membership.ts'
+import { onCheckpointRefused, giveUpSaving } from './checkpoints.ts'
+import { failGeneration } from './generations.ts'
+import { goOn } from './commit.ts'
+import { onWaitingForLost, sumWhenWhole } from './merge.ts'
+import type { FleetNode, OrchestratorCommand, OrchestratorState, Run } from './types.ts'
+
+type Commands = OrchestratorCommand[]
+
+/** A node that others wait for is asked for a sign of life after this much silence. */
+const PING_AFTER_MS = 1000
+/** A report of waiting counts as long as this: it is repeated every two seconds while it lasts. */
+const WAITING_HOLDS_MS = 3000
+
+export function onWaiting(
+  state: OrchestratorState,
+  run: Run,
+  node: FleetNode,
+  on: readonly string[],
+  now: number,
+  commands: Commands,
+): void {
+  node.waitingAt = now
+  node.waitingOn = on
+  for (const id of on) {
+    ping(state, id, now, commands)
+    onWaitingForLost(state, run, id, commands)
+  }
+}
+
+/** Asks for a sign of life where there was none for a moment; the mailbox tells when it does not come. */
+export function ping(state: OrchestratorState, id: string, now: number, commands: Commands): void {
+  const node = state.nodes.get(id)
+  if (!node || node.suspect || now - Math.max(node.lastHeard, node.pingedAt) < PING_AFTER_MS) return
+  node.pingedAt = now
+  const message: ServerMessage = { type: 'ping' }
+  commands.push({ type: 'send', nodeId: id, message })
+}
+
+/** @returns the nodes that were silent for so long that they are gone */
+export function watchNodes(state: OrchestratorState, now: number, commands: Commands): FleetNode[] {
+  const { evictMs, suspectMs, resumeMs } = state.timing
+  const gone: FleetNode[] = []
+  for (const node of state.nodes.values()) {
+    const silent = now - node.lastHeard
+    if (silent >= evictMs || (node.detachedAt !== null && now - node.detachedAt >= evictMs)) gone.push(node)
+    else if (node.suspect) continue
+    else if (node.detachedAt !== null && now - node.detachedAt >= resumeMs)
+      suspect(state, node, 'silent', 'lost its connection', now, commands)
+    else if (silent >= suspectMs)
+      suspect(state, node, 'silent', `was silent for ${Math.round(silent / 1000)} s`, now, commands)
+  }
+  return gone
+}
+
+export function watchRun(state: OrchestratorState, run: Run, now: number, commands: Commands): void {
+  const { stallMs, saveMs } = state.timing
+  if (run.saving && now - run.saving.startedAt >= saveMs) {
+    const text = `The checkpoint of step ${run.saving.step} took over ${Math.round(saveMs / 60_000)} minutes.`
+    if (run.saving.publishing) {
+      const error = { code: 'checkpoint.slow', message: text, remedy: 'Check the disk of the server.' }
+      onCheckpointRefused(state, run.id, run.saving.step, error, now, commands)
+    } else giveUpSaving(run, text, now, commands)
+  }
+  if (run.members.length === 0) return
+  dismissIdlePreparers(state, run, now, commands)
+  if (run.members.length === 0) return
+  balance(state, run, now, commands)
+  if (run.members.length === 0) return
+  if (!run.round) {
+    goOn(state, run, now, commands)
+    if (run.round === null && run.evaluation === null && run.state !== 'preparing')
+      describeWaiting(state, run, commands)
+  } else watchRound(state, run, now, commands)
+  const scored = run.evaluation !== null && run.evaluation.done >= run.evaluation.total
+  if (run.members.length > 0 && !scored && now - run.lastProgress >= stallMs) {
+    const what = run.round ? `Step ${run.round.step}` : 'The run'
+    const text = `${what} made no progress for ${Math.round(stallMs / 1000)} s.`
+    failGeneration(state, run, text, now, commands)
+  }
+}
+
+/** Whoever makes no headway in loading and compiling gives its place to another. */
+function dismissIdlePreparers(state: OrchestratorState, run: Run, now: number, commands: Commands): void {
+  const { prepareMs, failurePenaltyMs } = state.timing
+  for (const id of run.members.flat()) {
+    const node = state.nodes.get(id)
+    if (!node || node.ready !== null || now - node.lastProgress < prepareMs) continue
+    const { generation } = run
+    node.penaltyUntil = now + failurePenaltyMs
+    node.troubles += 1
+    commands.push({ type: 'send', nodeId: id, message: { type: 'release', generation, reason: 'no headway' } })
+    const why = `it made no headway in preparing for ${Math.round(prepareMs / 1000)} s`
+    if (!dismiss(state, run, node, 'failed', why, now, commands)) return
+  }
+}
+
+function watchRound(state: OrchestratorState, run: Run, now: number, commands: Commands): void {
+  const round = run.round!
+  for (const [stage, progress] of round.stages.entries()) {
+    if (adopt(state, run, stage, commands)) continue
+    if (progress.pending.size === 0) continue
+    for (const id of [...progress.pending]) {
+      const node = state.nodes.get(id)
+      if (!node) continue
+      // Nobody could take its leases when it fell silent; perhaps somebody can now.
+      if (node.suspect) relieve(state, run, node, 'is still silent', now, commands)
+      else if (isStraggler(state, run, stage, node, now))
+        relieve(state, run, node, `is much slower than its stage at step ${round.step}`, now, commands)
+      if (run.round !== round) return
+    }
+    sumWhenWhole(run, stage, commands)
+  }
+  relieveDeadLinks(state, run, now, commands)
+}
+
+/** Half of its stage finished long ago, and it does not itself wait for anybody. */
+function isStraggler(state: OrchestratorState, run: Run, stage: number, node: FleetNode, now: number): boolean {
+  const { startedAt, stages } = run.round!
+  const { halfAt } = stages[stage]!
+  if (halfAt === null || now - node.waitingAt < WAITING_HOLDS_MS) return false
+  return now >= halfAt + Math.max(state.timing.stragglerMs, 0.5 * (halfAt - startedAt))
+}
+
+/**
+ * Two nodes that are both heard and yet wait for each other have no link that works: one of them leaves the step, the
+ * one whose stage can spare it.
+ */
+function relieveDeadLinks(state: OrchestratorState, run: Run, now: number, commands: Commands): void {
+  const { linkMs } = state.timing
+  const round = run.round!
+  if (now - Math.max(run.lastProgress, round.startedAt) < linkMs) return
+  for (const [stage, { pending }] of round.stages.entries()) {
+    for (const id of pending) {
+      const node = state.nodes.get(id)
+      if (!node || now - node.waitingAt >= WAITING_HOLDS_MS) continue
+      const other = node.waitingOn.map((peer) => state.nodes.get(peer)).find((peer) => peer && peer.runId === run.id)
+      if (!other || other.suspect || now - other.waitingAt >= WAITING_HOLDS_MS) continue
+      if (!other.waitingOn.includes(id)) continue
+      const why = `cannot reach a volunteer of stage ${stage + 1}`
+      if (relieve(state, run, other, why, now, commands) || relieve(state, run, node, why, now, commands)) return
+      // Neither stage has anybody else: one of the two has to sit elsewhere.
+      node.penaltyUntil = now + state.timing.failurePenaltyMs
+      run.reservations.delete(node.deviceId)
+      run.reservations.delete(other.deviceId)
+      const text = `Two volunteers of stages ${stage + 1} and ${other.stage + 1} cannot reach each other.`
+      failGeneration(state, run, text, now, commands)
+      return
+    }
+  }
+}
+
+function describeWaiting(state: OrchestratorState, run: Run, commands: Commands): void {
+  const empty = run.members.flatMap((ids, stage) =>
+    ids.some((id) => state.nodes.get(id)?.ready !== null && !state.nodes.get(id)?.suspect) ? [] : [stage + 1],
+  )
+  if (empty.length === 0) return
+  const text = `Stage ${empty.join(', ')} waits: its volunteers have fallen silent or still load.`
+  if (run.detail === text) return
+  run.detail = text
+  commands.push({ type: 'runChanged', runId: run.id })
+}
