@@ -31,6 +31,15 @@ export interface Tables {
     created_at: number
     started_at: number | null
     finished_at: number | null
+    /** JSON of a `PreparedStep`. */
+    prepared: string | null
+    recovered: number
+  }
+  reservations: {
+    run_id: string
+    device_id: string
+    stage: number
+    at: number
   }
   metrics: {
     run_id: string
@@ -134,7 +143,30 @@ const tokenizers: Migration = {
   },
 }
 
+/** Until here a run could go on from its checkpoints alone. */
+const elastic: Migration = {
+  async up(db: Kysely<unknown>) {
+    await db.schema
+      .alterTable('runs')
+      .addColumn('prepared', 'text', (c) => c.check(sql`json_valid(prepared)`))
+      .execute()
+    await db.schema
+      .alterTable('runs')
+      .addColumn('recovered', 'integer', (c) => c.notNull().defaultTo(0))
+      .execute()
+    await db.schema
+      .createTable('reservations')
+      .addColumn('run_id', 'text', (c) => c.notNull().references('runs.id').onDelete('cascade'))
+      .addColumn('device_id', 'text', (c) => c.notNull())
+      .addColumn('stage', 'integer', (c) => c.notNull())
+      .addColumn('at', 'integer', (c) => c.notNull())
+      .addPrimaryKeyConstraint('reservations_key', ['run_id', 'device_id'])
+      .execute()
+    await db.schema.createIndex('reservations_by_age').on('reservations').columns(['run_id', 'at']).execute()
+  },
+}
+
 /** Migrations by name, applied in the names' order; a published one is never edited. */
 export const migrations: MigrationProvider = {
-  getMigrations: () => Promise.resolve({ '0001_runs': first, '0002_tokenizers': tokenizers }),
+  getMigrations: () => Promise.resolve({ '0001_runs': first, '0002_tokenizers': tokenizers, '0003_elastic': elastic }),
 }

@@ -2,15 +2,16 @@
 import type { Insertable, Selectable } from 'kysely'
 import { z } from 'zod'
 import { BYTE_VOCABULARY } from '../../src/formats/byteTokenizer.ts'
-import { runStateSchema, tokenizerKindSchema } from '../../src/protocol/api.ts'
+import { runStateSchema, stepMetricSchema, tokenizerKindSchema } from '../../src/protocol/api.ts'
 import type { DatasetView, StepMetric } from '../../src/protocol/api.ts'
 import { stageCheckpointSchema } from '../../src/protocol/control.ts'
 import { fail } from '../../src/protocol/errors.ts'
 import { runConfigSchema } from '../../src/protocol/runConfig.ts'
 import type { Tables } from './migrations.ts'
-import type { CheckpointRecord, DatasetRecord, RunRecord } from './store.ts'
+import type { CheckpointRecord, DatasetRecord, PreparedStep, RunRecord } from './store.ts'
 
 const stagesSchema = z.array(stageCheckpointSchema)
+const preparedSchema = z.object({ lr: z.number(), scale: z.number(), metric: stepMetricSchema })
 
 /** JSON of a column, checked: the file may have been written by another version or by hand. */
 function readJson<T>(schema: z.ZodType<T>, text: string, what: string): T {
@@ -45,12 +46,19 @@ export function runOf(row: Selectable<Tables['runs']>): RunRecord {
     createdAt: row.created_at,
     startedAt: row.started_at,
     finishedAt: row.finished_at,
+    prepared: row.prepared === null ? null : readJson(preparedSchema, row.prepared, `The step of run ${row.id}`),
+    recovered: row.recovered,
   }
+}
+
+/** @throws ZodError when a figure is not finite: JSON would not keep it */
+export function preparedText(prepared: PreparedStep): string {
+  return JSON.stringify(preparedSchema.parse(prepared))
 }
 
 /** The columns of those fields that are present. */
 export function runRow(run: Partial<RunRecord>): Partial<Insertable<Tables['runs']>> {
-  const { datasetId, config, valLoss, boundaryBytesPerToken, createdAt, startedAt, finishedAt, ...same } = run
+  const { datasetId, config, valLoss, boundaryBytesPerToken, createdAt, startedAt, finishedAt, prepared, ...same } = run
   const row: Partial<Insertable<Tables['runs']>> = {
     ...same,
     dataset_id: datasetId,
@@ -60,6 +68,7 @@ export function runRow(run: Partial<RunRecord>): Partial<Insertable<Tables['runs
     created_at: createdAt,
     started_at: startedAt,
     finished_at: finishedAt,
+    prepared: prepared && preparedText(prepared),
   }
   return Object.fromEntries(Object.entries(row).filter(([, value]) => value !== undefined))
 }

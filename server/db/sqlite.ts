@@ -7,8 +7,18 @@ import type { DatasetView } from '../../src/protocol/api.ts'
 import { fail, SkeinError } from '../../src/protocol/errors.ts'
 import { migrations } from './migrations.ts'
 import type { Tables } from './migrations.ts'
-import { checkpointOf, checkpointRow, datasetOf, datasetRow, datasetView, metricOf, runOf, runRow } from './rows.ts'
-import type { CheckpointRecord, DatasetRecord, RunRecord, Store } from './store.ts'
+import {
+  checkpointOf,
+  checkpointRow,
+  datasetOf,
+  datasetRow,
+  datasetView,
+  metricOf,
+  preparedText,
+  runOf,
+  runRow,
+} from './rows.ts'
+import type { CheckpointRecord, DatasetRecord, PreparedStep, Reservation, RunRecord, Store } from './store.ts'
 
 /** Milliseconds a statement waits for another process that holds the file. */
 const BUSY_MS = 5000
@@ -64,27 +74,40 @@ class SqliteStore implements Store {
     if (result.numUpdatedRows === 0n) unknownRun(id)
   }
 
+  async prepareStep(runId: string, prepared: PreparedStep): Promise<void> {
+    const { step } = prepared.metric
+    const result = await this.db
+      .updateTable('runs')
+      .set({ prepared: preparedText(prepared) })
+      .where('id', '=', runId)
+      .where('step', '=', step - 1)
+      .executeTakeFirst()
+    if (result.numUpdatedRows === 0n) await this.refuseStep(this.db, runId, step)
+  }
+
   async commitStep(runId: string, metric: Parameters<Store['commitStep']>[1]): Promise<void> {
     const { gradNorm, durationMs, ...same } = metric
     await this.db.transaction().execute(async (tx) => {
       const result = await tx
         .updateTable('runs')
-        .set({ step: metric.step })
+        .set({ step: metric.step, prepared: null })
         .where('id', '=', runId)
         .where('step', '=', metric.step - 1)
         .executeTakeFirst()
-      if (result.numUpdatedRows === 0n) {
-        const run = await tx.selectFrom('runs').select('step').where('id', '=', runId).executeTakeFirst()
-        if (!run) unknownRun(runId)
-        fail(
-          'store.step_order',
-          `Step ${metric.step} cannot be committed after step ${run!.step}: each step counts exactly once.`,
-          'Restart the server; the run goes on from its last checkpoint.',
-        )
-      }
+      if (result.numUpdatedRows === 0n) await this.refuseStep(tx, runId, metric.step)
       const row = { ...same, run_id: runId, grad_norm: gradNorm, duration_ms: durationMs }
       await tx.insertInto('metrics').values(row).execute()
     })
+  }
+
+  private async refuseStep(db: Kysely<Tables>, runId: string, step: number): Promise<never> {
+    const run = await db.selectFrom('runs').select('step').where('id', '=', runId).executeTakeFirst()
+    if (!run) return unknownRun(runId)
+    return fail(
+      'store.step_order',
+      `Step ${step} cannot be committed after step ${run.step}: each step counts exactly once.`,
+      'Restart the server; the run goes on from where it stood.',
+    )
   }
 
   async metrics(runId: string): ReturnType<Store['metrics']> {
@@ -122,13 +145,46 @@ class SqliteStore implements Store {
     await this.db.transaction().execute(async (tx) => {
       const result = await tx
         .updateTable('runs')
-        .set((eb) => ({ step: toStep, rollbacks: eb('rollbacks', '+', 1) }))
+        .set((eb) => ({ step: toStep, rollbacks: eb('rollbacks', '+', 1), prepared: null }))
         .where('id', '=', runId)
         .executeTakeFirst()
       if (result.numUpdatedRows === 0n) unknownRun(runId)
       await tx.deleteFrom('metrics').where('run_id', '=', runId).where('step', '>', toStep).execute()
       await tx.deleteFrom('checkpoints').where('run_id', '=', runId).where('step', '>', toStep).execute()
     })
+  }
+
+  async reserve({ runId, deviceId, stage, at }: Reservation): Promise<void> {
+    await this.db
+      .insertInto('reservations')
+      .values({ run_id: runId, device_id: deviceId, stage, at })
+      .onConflict((conflict) => conflict.columns(['run_id', 'device_id']).doUpdateSet({ stage, at }))
+      .execute()
+  }
+
+  async reservations(runId: string, limit: number): Promise<Map<string, number>> {
+    const rows = await this.db
+      .selectFrom('reservations')
+      .select(['device_id', 'stage'])
+      .where('run_id', '=', runId)
+      .orderBy('at', 'desc')
+      .orderBy('device_id')
+      .limit(limit)
+      .execute()
+    return new Map(rows.map((row) => [row.device_id, row.stage]))
+  }
+
+  async dropReservations(runId: string): Promise<void> {
+    await this.db.deleteFrom('reservations').where('run_id', '=', runId).execute()
+  }
+
+  async addRecovered(runId: string, leases: number): Promise<void> {
+    const result = await this.db
+      .updateTable('runs')
+      .set((eb) => ({ recovered: eb('recovered', '+', leases) }))
+      .where('id', '=', runId)
+      .executeTakeFirst()
+    if (result.numUpdatedRows === 0n) unknownRun(runId)
   }
 
   async appendEvent(runId: string, event: Parameters<Store['appendEvent']>[1]): Promise<void> {

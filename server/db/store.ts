@@ -20,6 +20,26 @@ export interface RunRecord {
   createdAt: number
   startedAt: number | null
   finishedAt: number | null
+  /** The step after `step`, when every owner may have been told to apply it; null otherwise. */
+  prepared: PreparedStep | null
+  /** Leases that moved from a lost or slow owner to another. */
+  recovered: number
+}
+
+/** What owners are told to apply, and the metric of the step that this makes. */
+export interface PreparedStep {
+  lr: number
+  scale: number
+  metric: StepMetric
+}
+
+/** A device's place in a run, kept across reloads of either side. */
+export interface Reservation {
+  runId: string
+  deviceId: string
+  stage: number
+  /** Unix milliseconds. */
+  at: number
 }
 
 export interface DatasetRecord extends DatasetView {
@@ -49,15 +69,27 @@ export interface Store {
   /** Newest first. */
   runs(): Promise<RunRecord[]>
   updateRun(id: string, change: Partial<Omit<RunRecord, 'id'>>): Promise<void>
-  /** Commits a step: the metric and the run's `step` together. */
+  /**
+   * Writes down what is about to be applied, before anybody is told to. Only the step after the run's last one can be prepared,
+   * and it may be prepared anew. @throws SkeinError `run.unknown`, `store.step_order`
+   */
+  prepareStep(runId: string, prepared: PreparedStep): Promise<void>
+  /** Commits a step: the metric and the run's `step` together; nothing is prepared any more. */
   commitStep(runId: string, metric: StepMetric): Promise<void>
   metrics(runId: string): Promise<StepMetric[]>
   /** Publishes a checkpoint; call it only once every chunk was read back whole. */
   insertCheckpoint(checkpoint: CheckpointRecord): Promise<void>
   latestCheckpoint(runId: string): Promise<CheckpointRecord | null>
   checkpoints(runId: string): Promise<CheckpointRecord[]>
-  /** Voids all metrics after `toStep`, sets the run's `step`, and adds one to `rollbacks`. */
+  /** Voids all metrics after `toStep` and what is prepared, sets the run's `step`, and adds one to `rollbacks`. */
   rollBack(runId: string, toStep: number): Promise<void>
+  /** A device has one place in a run: a new one replaces it. */
+  reserve(reservation: Reservation): Promise<void>
+  /** The newest `limit` of them, by device. */
+  reservations(runId: string, limit: number): Promise<Map<string, number>>
+  /** For a run that has ended. */
+  dropReservations(runId: string): Promise<void>
+  addRecovered(runId: string, leases: number): Promise<void>
   appendEvent(runId: string, event: RunEvent): Promise<void>
   /** The newest `limit` events, oldest first. */
   events(runId: string, limit: number): Promise<RunEvent[]>

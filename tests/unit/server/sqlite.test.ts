@@ -20,6 +20,12 @@ describeStore('SQLite in a file', async () => {
   }
 })
 
+/** Leaves the file as the version before migration 0003 did. */
+function undoElastic(raw: Database.Database): void {
+  raw.exec(`alter table runs drop column prepared; alter table runs drop column recovered; drop table reservations`)
+  raw.exec(`delete from kysely_migration where name = '0003_elastic'`)
+}
+
 describe('SQLite file', () => {
   let folder: string
   beforeAll(async () => {
@@ -45,10 +51,28 @@ describe('SQLite file', () => {
     raw.close()
   })
 
+  it('takes up runs from before steps were prepared', async () => {
+    const path = join(folder, 'rigid.db')
+    const before = await openSqliteStore(path)
+    await before.insertDataset(dataset())
+    await before.insertRun(run(), checkpoint())
+    await before.close()
+    const raw = new Database(path)
+    undoElastic(raw)
+    raw.close()
+    const store = await openSqliteStore(path)
+    expect(await store.run('r1')).toEqual(run())
+    await store.addRecovered('r1', 2)
+    await store.reserve({ runId: 'r1', deviceId: 'a', stage: 1, at: 5 })
+    expect((await store.run('r1'))!.recovered).toBe(2)
+    await store.close()
+  })
+
   it('reads datasets from before there were tokenizers as bytes, and others with their vocabulary', async () => {
     const path = join(folder, 'older.db')
     await (await openSqliteStore(path)).close()
     const raw = new Database(path)
+    undoElastic(raw)
     raw.exec(`alter table datasets drop column tokenizer; alter table datasets drop column vocabulary`)
     raw.exec(`delete from kysely_migration where name = '0002_tokenizers'`)
     raw.exec(`insert into datasets values ('d0', 'Old', 3000, 3000, 2700, 'ab', 1)`)

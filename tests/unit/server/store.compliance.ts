@@ -1,6 +1,6 @@
 /** Owns what every store must do, whichever database keeps it. */
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
-import type { CheckpointRecord, RunRecord, Store } from '../../../server/db/store.ts'
+import type { CheckpointRecord, PreparedStep, RunRecord, Store } from '../../../server/db/store.ts'
 import type { TokenizerKind } from '../../../src/protocol/api.ts'
 import { runConfigSchema } from '../../../src/protocol/runConfig.ts'
 
@@ -32,6 +32,8 @@ export const run = (id = 'r1', change: Partial<RunRecord> = {}): RunRecord => ({
   createdAt: 1_700_000_000_001,
   startedAt: null,
   finishedAt: null,
+  prepared: null,
+  recovered: 0,
   ...change,
 })
 
@@ -52,6 +54,8 @@ const metric = (step: number) => ({
   durationMs: 12.5,
   at: 1_700_000_000_100 + step,
 })
+
+const prepared = (step: number): PreparedStep => ({ lr: 1e-3, scale: 0.25, metric: metric(step) })
 
 export function describeStore(name: string, open: () => Promise<{ store: Store; clean(): Promise<void> }>): void {
   describe(`store: ${name}`, () => {
@@ -121,6 +125,55 @@ export function describeStore(name: string, open: () => Promise<{ store: Store; 
       await expect(store.commitStep('r1', metric(4))).rejects.toMatchObject({ code: 'store.step_order' })
       await expect(store.commitStep('nope', metric(1))).rejects.toMatchObject({ code: 'run.unknown' })
       expect((await store.metrics('r1')).length).toBe(2)
+    })
+
+    it('keeps what is about to be applied until its step is committed or rolled back', async () => {
+      await store.insertRun(run(), checkpoint())
+      await store.prepareStep('r1', prepared(1))
+      expect((await store.run('r1'))!).toMatchObject({ step: 0, prepared: prepared(1) })
+      // After a recovery the same step may come out otherwise.
+      await store.prepareStep('r1', { ...prepared(1), scale: 0.5 })
+      expect((await store.run('r1'))!.prepared!.scale).toBe(0.5)
+      await expect(store.prepareStep('r1', prepared(2))).rejects.toMatchObject({ code: 'store.step_order' })
+      await expect(store.prepareStep('nope', prepared(1))).rejects.toMatchObject({ code: 'run.unknown' })
+      expect((await store.run('r1'))!.prepared!.metric.step).toBe(1)
+      await store.commitStep('r1', metric(1))
+      expect((await store.run('r1'))!).toMatchObject({ step: 1, prepared: null })
+      await store.prepareStep('r1', prepared(2))
+      await store.rollBack('r1', 0)
+      expect((await store.run('r1'))!).toMatchObject({ step: 0, prepared: null })
+    })
+
+    it('does not prepare a step whose figures cannot be kept', async () => {
+      await store.insertRun(run(), checkpoint())
+      await expect(store.prepareStep('r1', { ...prepared(1), scale: NaN })).rejects.toThrow()
+      expect((await store.run('r1'))!.prepared).toBeNull()
+    })
+
+    it('keeps one place a device and run, the newest ones first when there are too many', async () => {
+      await store.insertRun(run(), checkpoint())
+      await store.insertRun(run('r2'), checkpoint('r2'))
+      for (const [at, deviceId] of ['a', 'b', 'c'].entries())
+        await store.reserve({ runId: 'r1', deviceId, stage: at, at })
+      await store.reserve({ runId: 'r2', deviceId: 'a', stage: 7, at: 9 })
+      await store.reserve({ runId: 'r1', deviceId: 'a', stage: 5, at: 10 })
+      expect([...(await store.reservations('r1', 2))]).toEqual([
+        ['a', 5],
+        ['c', 2],
+      ])
+      expect((await store.reservations('r1', 100)).get('b')).toBe(1)
+      await store.dropReservations('r1')
+      expect((await store.reservations('r1', 100)).size).toBe(0)
+      expect((await store.reservations('r2', 100)).get('a')).toBe(7)
+      await expect(store.reserve({ runId: 'nope', deviceId: 'a', stage: 0, at: 0 })).rejects.toThrow()
+    })
+
+    it('adds up recovered leases', async () => {
+      await store.insertRun(run(), checkpoint())
+      await store.addRecovered('r1', 3)
+      await store.addRecovered('r1', 4)
+      expect((await store.run('r1'))!.recovered).toBe(7)
+      await expect(store.addRecovered('nope', 1)).rejects.toMatchObject({ code: 'run.unknown' })
     })
 
     it('rolls back to a step: later metrics and checkpoints are void, and the steps can be committed anew', async () => {
