@@ -78,7 +78,7 @@ export function decide(state: OrchestratorState, event: OrchestratorEvent): Orch
     case 'tick':
       for (const node of watchNodes(state, now, commands)) evict(state, node, now, commands)
       for (const run of [...state.runs.values()]) watchRun(state, run, now, commands)
-      for (const node of state.nodes.values()) if (node.runId === null) admit(state, node, now, commands)
+      for (const node of state.nodes.values()) if (node.runId === null) settle(state, node, now, commands)
       break
   }
   // Thousands of standbys beat every few seconds: what led to nothing frees or brings nobody, and ticks catch the rest.
@@ -131,7 +131,7 @@ function enter(
   }
   state.nodes.set(node.id, entered)
   // What it holds may be all that is left of a run: `standby` would make it drop that.
-  if (entered.holding && [...state.runs.values()].some((run) => run.recoverUntil !== null)) return
+  if (entered.holding && awaitsNodes(state)) return
   if (admit(state, entered, now, commands)) return
   commands.push({ type: 'send', nodeId: node.id, message: { type: 'standby', reason: standbyReason(state) } })
 }
@@ -159,6 +159,19 @@ function evict(state: OrchestratorState, node: FleetNode, now: number, commands:
     remedy: 'Check the connection; the page connects again by itself.',
   }
   commands.push({ type: 'disconnect', nodeId: node.id, error })
+}
+
+/** Finds a free node a place, or has it drop what it kept for a run that went on without it. */
+function settle(state: OrchestratorState, node: FleetNode, now: number, commands: Commands): void {
+  if (admit(state, node, now, commands) || !node.holding || awaitsNodes(state)) return
+  node.holding = null
+  commands.push({ type: 'send', nodeId: node.id, message: { type: 'standby', reason: standbyReason(state) } })
+}
+
+/** Whether some run still hopes for its nodes after the server's restart. */
+function awaitsNodes(state: OrchestratorState): boolean {
+  for (const run of state.runs.values()) if (run.recoverUntil !== null) return true
+  return false
 }
 
 /** Any word from a node ends the suspicion; leases come back to it with the next step. */
