@@ -4,61 +4,37 @@
  * A pure core: no clock, no randomness, no I/O. `advance` changes the state it is given and returns the actions that
  * follow; the worker carries them out on a GPU and over WebRTC, the simulation in plain integers.
  */
-import type { Assignment } from '../protocol/control.ts'
-import { microbatchesOf, ownerOf } from '../protocol/routing.ts'
-import { nextCompute } from './schedule.ts'
-import type { StageAction, StageEvent, TensorAddress } from './machineTypes.ts'
+import type { Assignment, ServerMessage } from '../protocol/control.ts'
+import { shardCount } from '../protocol/routing.ts'
+import { summedShards } from './machine/holding.ts'
+import { fileBoundary, onComputed, proceedWithLeases, takeTable } from './machine/leases.ts'
+import { changeOwners, fileShare, onApply, onGradientRead, onLost, onReduce, onReduced, onUpdated } from './machine/merge.ts' // prettier-ignore
+import { fileMoments, fileParameters, onMomentsWritten, onParametersWritten, onShardRead, save, seeWhole, settle } from './machine/standing.ts' // prettier-ignore
+import { type Actions, type EarlyFrame, NOWHERE, newShardState, refuse, report, setOwners, type StageState } from './machine/state.ts' // prettier-ignore
+import { onLinkLost, onTick, onWant, wantVectors } from './machine/wants.ts'
+import type { StageAction, StageEvent } from './machineTypes.ts'
 
-/** One training step or one round of an evaluation, from the server's `step` to its end here. */
-export interface StepState<T> {
-  readonly step: number
-  readonly mode: 'train' | 'evaluate'
-  /** Microbatches this replica owns, in order. */
-  readonly owned: readonly number[]
-  /** Boundary inputs that arrived and have not been consumed. */
-  readonly activations: Map<number, T>
-  /** Gradients of this stage's output that arrived and have not been consumed. */
-  readonly gradients: Map<number, T>
-  /** Microbatches whose input was taken up, so that a repeated activation is known as such. */
-  readonly started: Set<number>
-  readonly forwarded: Set<number>
-  /** Microbatches whose gradient was taken up, so that a repeated one is not summed twice. */
-  readonly returned: Set<number>
-  readonly finished: Set<number>
-  computing: boolean
-  merging: boolean
-  /** What each replica adds to this replica's shard. */
-  readonly contributions: Map<number, T>
-  reducing: boolean
-  reduced: boolean
-  updating: boolean
-  /** Other owners' shards that arrived. */
-  readonly received: Set<number>
-  /** Shards whose new parameters are in place, the own one among them. */
-  readonly written: Set<number>
-  reportedApplied: boolean
-}
+export { holding } from './machine/holding.ts'
+export { initialStageState, type StageState } from './machine/state.ts'
 
-export interface StageState<T> {
-  assignment: Assignment | null
-  prepared: boolean
-  current: StepState<T> | null
-  /** Frames of this generation whose step the server has not announced to us yet: at most one step ahead. */
-  early: { from: string; address: TensorAddress; tensor: T }[]
-  /** Frames refused because they were stale, repeated or from the wrong node. */
-  refusedFrames: number
-}
+type Message<K extends ServerMessage['type']> = Extract<ServerMessage, { type: K }>
+type OwnProgress<T> = Exclude<StageEvent<T>, { type: 'server' | 'frame' | 'want' | 'linkLost' | 'tick' }>
 
 /** More early frames than one step can bring are a fault of the sender. */
 const MAX_EARLY_FRAMES = 4096
 
-export function initialStageState<T>(): StageState<T> {
-  return { assignment: null, prepared: false, current: null, early: [], refusedFrames: 0 }
-}
-
 export function advance<T>(state: StageState<T>, event: StageEvent<T>): StageAction<T>[] {
   const actions: StageAction<T>[] = []
   switch (event.type) {
+    case 'tick':
+      onTick(state, event.now, actions)
+      return actions
+    case 'want':
+      onWant(state, event, actions)
+      return actions
+    case 'linkLost':
+      onLinkLost(state, event.node, actions)
+      return actions
     case 'server':
       onServerMessage(state, event.message, actions)
       break
@@ -69,273 +45,282 @@ export function advance<T>(state: StageState<T>, event: StageEvent<T>): StageAct
       if (state.assignment?.generation !== event.generation) return actions
       onOwnProgress(state, event, actions)
   }
+  if (!state.complete) seeWhole(state, actions)
+  proceedWithLeases(state, actions)
   return actions
 }
 
-type Actions<T> = StageAction<T>[]
-type ServerEvent<T> = Extract<StageEvent<T>, { type: 'server' }>['message']
-
-function onServerMessage<T>(state: StageState<T>, message: ServerEvent<T>, actions: Actions<T>): void {
+function onServerMessage<T>(state: StageState<T>, message: ServerMessage, actions: Actions<T>): void {
+  const { assignment, current } = state
   switch (message.type) {
-    case 'assign':
-      if (state.assignment && message.assignment.generation <= state.assignment.generation) return
-      clear(state, actions)
-      state.assignment = message.assignment
-      actions.push({ type: 'prepare', assignment: message.assignment })
+    case 'welcome':
+      state.self = message.nodeId
+      setOwners(state, state.owners)
       return
-    case 'release':
+    case 'rejected':
+    case 'ping':
+      return
+    case 'assign':
+      assign(state, message.assignment, actions)
+      return
     case 'standby':
-      if (message.type === 'release' && message.generation !== state.assignment?.generation) return
+      clear(state, actions)
+      return
+  }
+  if (message.generation !== assignment?.generation) return
+  switch (message.type) {
+    case 'release':
       clear(state, actions)
       return
     case 'step':
-      if (message.generation === state.assignment?.generation) beginStep(state, message, actions)
+      onStep(state, message, actions)
       return
-    case 'apply': {
-      const { current, assignment } = state
-      if (message.generation !== assignment?.generation || message.step !== current?.step) return
-      if (!current.reduced || current.updating) return
-      current.updating = true
-      const { step, lr, scale } = message
-      actions.push({ type: 'update', shard: assignment.replica, step, lr, scale })
-      return
-    }
     case 'save':
-      if (message.generation === state.assignment?.generation) actions.push({ type: 'save', step: message.step })
+      save(state, message.step, message.shards, actions)
       return
-    case 'welcome':
-    case 'rejected':
+  }
+  if (!current || message.step !== current.step) return
+  state.progressed = true
+  switch (message.type) {
+    case 'leases':
+      takeTable(state, message, actions)
       return
+    case 'revoked':
+      // Guard: revocation. Others compute this node's microbatches now: its own sum of the whole step must not count.
+      current.revoked = true
+      return
+    case 'owners':
+      changeOwners(state, message.owners, actions)
+      wantVectors(state, actions)
+      return
+    case 'reduce':
+      onReduce(state, message, actions)
+      return
+    case 'lost':
+      onLost(state, message, actions)
+      return
+    case 'apply':
+      onApply(state, message, actions)
+  }
+}
+
+function assign<T>(state: StageState<T>, assignment: Assignment, actions: Actions<T>): void {
+  const held = state.assignment
+  if (held && held.runId === assignment.runId && assignment.generation < held.generation) return
+  const same = held?.runId === assignment.runId && held.stage === assignment.stage && state.prepared
+  if (assignment.source === 'held' && same) {
+    keep(state, assignment, actions)
+    return
+  }
+  clear(state, actions)
+  state.assignment = assignment
+  const shards = shardCount(assignment.config)
+  state.parameters = new Array<number>(shards).fill(NOWHERE)
+  state.moments = new Array<number>(shards).fill(NOWHERE)
+  state.madeBy = new Array<string | null>(shards).fill(null)
+  state.places = new Array<number>(shards).fill(-1)
+  actions.push({ type: 'prepare', assignment })
+}
+
+/** Goes on with what stands on the device; what is under way there in order is done before `prepared` answers. */
+function keep<T>(state: StageState<T>, assignment: Assignment, actions: Actions<T>): void {
+  const { current } = state
+  const { finish } = assignment
+  for (const write of state.writes) {
+    state.parameters[write.shard] = write.void ? NOWHERE : write.step
+    state.madeBy[write.shard] = write.from
+  }
+  for (const { shard, step } of state.momentWrites) state.moments[shard] = step
+  current?.shards.forEach(({ update }, shard) => {
+    if (update !== 'asked') return
+    state.parameters[shard] = current.step
+    state.moments[shard] = current.step
+    state.madeBy[shard] = state.self
+  })
+  const summed = finish && current?.step === finish.step ? summedShards(state) : []
+  forget(state)
+  state.assignment = assignment
+  state.kept = true
+  actions.push({ type: 'keep', assignment })
+  for (const shard of summed) {
+    const before = finish!.step - 1
+    if (state.parameters[shard] !== before || state.moments[shard] !== before) continue
+    state.finishing.add(shard)
+    actions.push({ type: 'update', shard, step: finish!.step, lr: finish!.lr, scale: finish!.scale })
   }
 }
 
 function clear<T>(state: StageState<T>, actions: Actions<T>): void {
   if (state.assignment) actions.push({ type: 'discard' })
   state.assignment = null
-  state.prepared = false
-  state.current = null
-  state.early = []
+  forget(state)
+  state.kept = false
+  state.parameters = []
+  state.moments = []
+  state.madeBy = []
+  state.places = []
 }
 
-function beginStep<T>(
-  state: StageState<T>,
-  message: Extract<ServerEvent<T>, { type: 'step' }>,
-  actions: Actions<T>,
-): void {
-  const { assignment } = state
-  if (!assignment || !state.prepared || (state.current && message.step <= state.current.step)) return
+/** Drops everything of a generation but the vectors' steps. */
+function forget<T>(state: StageState<T>): void {
+  state.prepared = false
+  state.complete = false
+  state.announced = false
+  setOwners(state, [])
+  state.writes = []
+  state.momentWrites = []
+  state.reads.clear()
+  state.finishing.clear()
+  state.current = null
+  state.early.clear()
+  state.progressed = true
+}
+
+function onStep<T>(state: StageState<T>, message: Message<'step'>, actions: Actions<T>): void {
+  const { step, mode, committed, owners } = message
+  if (state.current && step <= state.current.step) return
+  // After a restart nobody remembers whose bytes were the stage's: they are those of who is first among the owners now.
+  if (state.owners.length === 0) setOwners(state, owners)
+  settle(state, committed)
+  if (owners.length > 0) setOwners(state, owners)
   state.current = {
-    step: message.step,
-    mode: message.mode,
-    owned: microbatchesOf(
-      assignment.members,
-      assignment.stage,
-      assignment.replica,
-      message.first,
-      message.microbatches,
-    ),
-    activations: new Map(),
-    gradients: new Map(),
-    started: new Set(),
-    forwarded: new Set(),
-    returned: new Set(),
-    finished: new Set(),
+    step,
+    mode,
+    committed,
+    version: 0,
+    reported: 0,
+    revoked: false,
+    leases: new Map(),
+    forwards: [],
+    backwards: [],
+    started: 0,
+    done: 0,
+    busyMs: 0,
+    begun: false,
     computing: false,
-    merging: false,
-    contributions: new Map(),
-    reducing: false,
-    reduced: false,
-    updating: false,
-    received: new Set(),
-    written: new Set(),
-    reportedApplied: false,
+    strays: new Set(),
+    shards: mode === 'train' ? Array.from(state.parameters, () => newShardState<T>()) : [],
+    reduce: null,
+    apply: null,
   }
-  if (message.mode === 'train') actions.push({ type: 'beginStep' })
-  const early = state.early
-  state.early = []
-  for (const frame of early) onFrame(state, { type: 'frame', ...frame }, actions)
-  proceed(state, actions)
+  state.progressed = true
+  state.complete = false
+  if (state.parameters.some((at) => at !== committed)) state.announced = false
+  takeTable(state, message, actions)
+  replayEarly(state, actions)
+  wantVectors(state, actions)
+}
+
+function replayEarly<T>(state: StageState<T>, actions: Actions<T>): void {
+  if (state.early.size === 0) return
+  const early = Array.from(state.early.values())
+  state.early.clear()
+  for (const frame of early) onFrame(state, frame, actions)
 }
 
 /** Files a tensor under its address, if the sender is the one whose work that tensor is. */
-function onFrame<T>(
-  state: StageState<T>,
-  { from, address, tensor }: Extract<StageEvent<T>, { type: 'frame' }>,
-  actions: Actions<T>,
-): void {
+function onFrame<T>(state: StageState<T>, frame: EarlyFrame<T>, actions: Actions<T>): void {
   const { assignment, current } = state
-  const refuse = () => void state.refusedFrames++
-  if (!assignment || address.generation !== assignment.generation) return refuse()
-  if (from !== senderOf(assignment, address)) return refuse()
-  const next = current ? current.step + 1 : assignment.checkpoint.step + 1
-  if (address.step > next) return refuse()
-  if (address.step === next) {
-    const repeated = state.early.some((frame) => sameAddress(frame.address, address))
-    if (repeated || state.early.length >= MAX_EARLY_FRAMES) return refuse()
-    state.early.push({ from, address, tensor })
-    return
-  }
-  if (!current || address.step < current.step) return refuse()
-
-  const { kind, index } = address
-  const training = current.mode === 'train'
-  switch (kind) {
-    case 'activation':
-      if (!current.owned.includes(index)) return refuse()
-      if (current.activations.has(index) || current.started.has(index)) return refuse()
-      current.activations.set(index, tensor)
-      break
-    case 'gradient':
-      if (!current.forwarded.has(index)) return refuse()
-      if (current.gradients.has(index) || current.returned.has(index)) return refuse()
-      current.gradients.set(index, tensor)
-      break
-    case 'gradientShard':
-      if (!training || current.reducing || current.contributions.has(address.replica)) return refuse()
-      current.contributions.set(address.replica, tensor)
-      break
-    case 'parameterShard':
-      if (!training || current.received.has(index)) return refuse()
-      current.received.add(index)
-      actions.push({ type: 'writeParameters', shard: index, tensor })
-      return
-  }
-  proceed(state, actions)
+  const { from, address, tensor } = frame
+  if (!assignment || address.generation !== assignment.generation) return refuse(state)
+  const vectors = address.kind === 'parameterShard' || address.kind === 'momentShard'
+  const ahead = current ? address.step === current.step + 1 : mayBegin(state, address.step)
+  if (ahead || (vectors && !state.prepared)) return putBy(state, frame)
+  if (!current) return refuse(state)
+  if (address.kind === 'parameterShard') return fileParameters(state, from, address, tensor, actions)
+  if (address.kind === 'momentShard') return fileMoments(state, from, address, tensor, actions)
+  if (address.step !== current.step) return refuse(state)
+  if (address.kind === 'gradientShard') return fileShare(state, from, address, tensor, actions)
+  fileBoundary(state, from, address, tensor)
 }
 
-/** Whose work a tensor with this address is, if it is meant for this stage at all. */
-function senderOf({ members, stage, replica }: Assignment, address: TensorAddress): string | undefined {
-  const { kind, index, boundary } = address
-  switch (kind) {
-    case 'activation':
-      return stage > 0 && boundary === stage - 1 ? ownerOf(members, index, boundary) : undefined
-    case 'gradient':
-      return stage < members.length - 1 && boundary === stage ? ownerOf(members, index, stage + 1) : undefined
-    case 'gradientShard':
-      return boundary === stage && index === replica ? members[stage]![address.replica] : undefined
-    case 'parameterShard':
-      return boundary === stage && index !== replica ? members[stage]![index] : undefined
-  }
+/** Whether the first step this node hears of may be this one; who has no parameters yet cannot know. */
+function mayBegin<T>(state: StageState<T>, step: number): boolean {
+  const { source, checkpoint, finish } = state.assignment!
+  if (source === 'checkpoint') return step === checkpoint.step + 1
+  const at = finish?.step ?? state.parameters[0] ?? NOWHERE
+  return source === 'peers' || at === NOWHERE || step === at + 1
 }
 
-/** Of two addresses that passed {@link senderOf}: only shards of a gradient come from several nodes for one index. */
-function sameAddress(a: TensorAddress, b: TensorAddress): boolean {
-  const oneSender = a.kind !== 'gradientShard' || a.replica === b.replica
-  return a.kind === b.kind && a.step === b.step && a.index === b.index && oneSender
+function putBy<T>(state: StageState<T>, frame: EarlyFrame<T>): void {
+  const { kind, index, step, attempt } = frame.address
+  // Of parameters the latest counts, whoever sent them.
+  const key = kind === 'parameterShard' ? `${kind} ${index}` : `${kind} ${index} ${frame.from}`
+  const known = state.early.get(key)
+  const older = known && (step < known.address.step || (step === known.address.step && attempt < known.address.attempt))
+  if (older || (!known && state.early.size >= MAX_EARLY_FRAMES)) return refuse(state)
+  state.early.set(key, frame)
 }
-
-type OwnProgress<T> = Exclude<StageEvent<T>, { type: 'server' } | { type: 'frame' }>
 
 function onOwnProgress<T>(state: StageState<T>, event: OwnProgress<T>, actions: Actions<T>): void {
-  const assignment = state.assignment!
-  const { generation, members, stage, replica } = assignment
-  const report = (message: Extract<StageAction<T>, { type: 'report' }>['message']) =>
-    void actions.push({ type: 'report', message })
-
   switch (event.type) {
-    case 'prepared':
-      state.prepared = true
-      report({ type: 'ready', generation })
+    case 'shardRead':
+      onShardRead(state, event, actions)
+      return
+    case 'saved':
+      report(actions, event.message)
       return
     case 'failed':
       clear(state, actions)
-      report(event.message)
-      return
-    case 'saved':
-      report(event.message)
+      report(actions, event.message)
       return
   }
-  const current = state.current
-  if (!current) return
-  const { step } = current
-  const address = (kind: TensorAddress['kind'], index: number, boundary: number): TensorAddress => ({
-    kind,
-    generation,
-    step,
-    index,
-    boundary,
-    replica,
-  })
+  state.progressed = true
   switch (event.type) {
-    case 'computed': {
-      const { op, microbatch: m, output, loss } = event
-      current.computing = false
-      if (op === 'forward') current.forwarded.add(m)
-      else current.finished.add(m)
-      if (loss) report({ type: 'loss', generation, step, microbatch: m, lossSum: loss.sum, tokens: loss.tokens })
-      const backward = op === 'backward' || op === 'forwardBackward'
-      if (output !== null && backward)
-        actions.push({
-          type: 'send',
-          to: ownerOf(members, m, stage - 1),
-          address: address('gradient', m, stage - 1),
-          tensor: output,
-        })
-      else if (output !== null)
-        actions.push({
-          type: 'send',
-          to: ownerOf(members, m, stage + 1),
-          address: address('activation', m, stage),
-          tensor: output,
-        })
-      break
-    }
+    case 'prepared':
+      onPrepared(state, event.step, actions)
+      return
+    case 'computed':
+      onComputed(state, event, actions)
+      return
     case 'gradientRead':
-      if (event.shard === replica) current.contributions.set(replica, event.tensor)
-      else
-        actions.push({
-          type: 'send',
-          to: members[stage]![event.shard]!,
-          address: address('gradientShard', event.shard, stage),
-          tensor: event.tensor,
-        })
-      break
+      onGradientRead(state, event, actions)
+      return
     case 'reduced':
-      current.reduced = true
-      report({ type: 'shardReduced', generation, step, shard: replica, squaredNorm: event.squaredNorm })
-      break
+      onReduced(state, event, actions)
+      return
     case 'updated':
-      current.written.add(replica)
-      members[stage]!.forEach((to, other) => {
-        if (other !== replica)
-          actions.push({ type: 'send', to, address: address('parameterShard', replica, stage), tensor: event.tensor })
-      })
-      break
+      onUpdated(state, event, actions)
+      if (state.finishing.size === 0) announceKept(state, actions)
+      return
     case 'parametersWritten':
-      current.written.add(event.shard)
-      break
+      onParametersWritten(state, event, actions)
+      return
+    case 'momentsWritten':
+      onMomentsWritten(state, event, actions)
   }
-  proceed(state, actions)
 }
 
-/** Starts whatever can start now: the next microbatch, the merge once all are done, the report once all is merged. */
-function proceed<T>(state: StageState<T>, actions: Actions<T>): void {
-  const { assignment, current } = state
-  if (!assignment || !current) return
-  const { generation, replica, stage } = assignment
-  const replicas = assignment.members[stage]!.length
+function onPrepared<T>(state: StageState<T>, step: number | null, actions: Actions<T>): void {
+  if (state.prepared) return
+  state.prepared = true
+  if (!state.kept && step !== null) {
+    state.parameters.fill(step)
+    state.moments.fill(step)
+  }
+  if (state.current) {
+    replayEarly(state, actions)
+    wantVectors(state, actions)
+  } else if (state.kept) announceKept(state, actions)
+  else if (step !== null) announce(state, step, actions)
+}
 
-  if (!current.computing) {
-    const next = nextCompute(current, assignment.stage, assignment.members.length)
-    if (next) {
-      current.computing = true
-      actions.push({ type: 'compute', step: current.step, ...next })
-    }
-  }
-  if (current.mode === 'evaluate' || current.finished.size < current.owned.length) return
+/**
+ * A kept model is ready at the step its parameters stand after. Where it finished a step of which other shards are still
+ * to come, it is ready for the step after that all the same: their owners are named in it.
+ */
+function announceKept<T>(state: StageState<T>, actions: Actions<T>): void {
+  if (!state.kept || !state.prepared || state.current || state.finishing.size > 0) return
+  const first = state.parameters[0] ?? NOWHERE
+  const whole = first !== NOWHERE && state.parameters.every((step) => step === first)
+  const finish = state.assignment!.finish?.step
+  if (whole) announce(state, first, actions)
+  else if (finish !== undefined && state.parameters.includes(finish)) announce(state, finish, actions)
+}
 
-  if (!current.merging) {
-    current.merging = true
-    if (replicas > 1) for (let shard = 0; shard < replicas; shard++) actions.push({ type: 'readGradient', shard })
-  }
-  if (!current.reducing && (replicas === 1 || current.contributions.size === replicas)) {
-    current.reducing = true
-    const contributions = Array.from(current.contributions).sort(([a], [b]) => a - b)
-    actions.push({ type: 'reduce', shard: replica, contributions: contributions.map(([, tensor]) => tensor) })
-    current.contributions.clear()
-  }
-  if (current.written.size === replicas && !current.reportedApplied) {
-    current.reportedApplied = true
-    actions.push({ type: 'report', message: { type: 'stepApplied', generation, step: current.step } })
-  }
+function announce<T>(state: StageState<T>, step: number, actions: Actions<T>): void {
+  if (state.announced) return
+  state.announced = true
+  const { generation } = state.assignment!
+  report(actions, { type: 'ready', generation, step })
 }

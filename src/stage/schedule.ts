@@ -1,5 +1,5 @@
 /** Owns which microbatch a stage computes next: 1F1B (Narayanan et al. 2021, PipeDream-Flush), backward first. */
-import type { StepState } from './machine.ts'
+import type { StepState } from './machine/state.ts'
 import type { ComputeOp } from './machineTypes.ts'
 
 export interface NextCompute<T> {
@@ -9,34 +9,49 @@ export interface NextCompute<T> {
 }
 
 /**
- * Microbatches a stage may have forwarded and not yet taken backward: the depth of the pipeline behind it, and one
- * more so that a link's latency does not leave the stage idle.
+ * Microbatches a node may have forwarded and not yet taken backward: the depth of the pipeline behind its stage, and one
+ * more so that a link's latency does not leave the node idle.
  */
 export function injectionWindow(stage: number, stages: number): number {
   return stages - stage + 1
 }
 
+/** Whether as many microbatches are in flight as may be; the last stage and an evaluation have none in flight. */
+export function windowFull<T>(current: StepState<T>, stage: number, stages: number): boolean {
+  if (current.mode === 'evaluate' || stage === stages - 1) return false
+  return current.started - current.done >= injectionWindow(stage, stages)
+}
+
 /** Takes the input out of the step's state; null when nothing can be computed now. */
 export function nextCompute<T>(current: StepState<T>, stage: number, stages: number): NextCompute<T> | null {
+  const back = current.backwards.shift()
+  if (back !== undefined) {
+    const lease = current.leases.get(back)!
+    const input = lease.gradient
+    lease.gradient = null
+    lease.phase = 'returning'
+    return { op: 'backward', microbatch: back, input }
+  }
+  if (current.forwards.length === 0 || windowFull(current, stage, stages)) return null
+  const microbatch = current.forwards.shift()!
+  const lease = current.leases.get(microbatch)!
+  const input = lease.input
+  lease.input = null
+  lease.phase = 'forwarding'
+  current.started++
   const last = stage === stages - 1
-  for (const m of current.owned) {
-    const gradient = current.gradients.get(m)
-    if (gradient === undefined) continue
-    current.gradients.delete(m)
-    current.returned.add(m)
-    return { op: 'backward', microbatch: m, input: gradient }
-  }
   const training = current.mode === 'train'
-  const inFlight = current.started.size - current.finished.size
-  if (training && !last && inFlight >= injectionWindow(stage, stages)) return null
-  for (const m of current.owned) {
-    if (current.started.has(m)) continue
-    const activation = current.activations.get(m) ?? null
-    if (stage > 0 && activation === null) continue
-    current.activations.delete(m)
-    current.started.add(m)
-    const op = training ? (last ? 'forwardBackward' : 'forward') : last ? 'evaluate' : 'forwardOnly'
-    return { op, microbatch: m, input: activation }
+  return {
+    op: training ? (last ? 'forwardBackward' : 'forward') : last ? 'evaluate' : 'forwardOnly',
+    microbatch,
+    input,
   }
-  return null
+}
+
+/** Puts a microbatch in its place in an ascending queue; mostly that is the end. */
+export function enqueue(queue: number[], microbatch: number): void {
+  let i = queue.length
+  while (i > 0 && queue[i - 1]! > microbatch) i--
+  if (i === queue.length) queue.push(microbatch)
+  else queue.splice(i, 0, microbatch)
 }

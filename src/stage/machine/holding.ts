@@ -1,0 +1,32 @@
+/** Owns what a stage tells a server of what it has, so that one that was away goes on from there. */
+import type { Holding } from '../../protocol/control.ts'
+import { NOWHERE, type StageState } from './state.ts'
+
+/** Null where there is nothing yet to go on with. */
+export function holding<T>(state: StageState<T>): Holding | null {
+  const { assignment, current, parameters } = state
+  if (!assignment || !state.prepared) return null
+  const first = parameters[0] ?? NOWHERE
+  const whole = first !== NOWHERE && parameters.every((step) => step === first)
+  const moments: [number, number][] = []
+  state.moments.forEach((step, shard) => {
+    if (step !== NOWHERE) moments.push([shard, step])
+  })
+  return {
+    runId: assignment.runId,
+    generation: assignment.generation,
+    stage: assignment.stage,
+    step: whole ? first : null,
+    moments,
+    reduced: current ? summedShards(state) : [],
+  }
+}
+
+/** Shards of the step under way whose gradient is summed, and whose update was not asked for. */
+export function summedShards<T>(state: StageState<T>): number[] {
+  const summed: number[] = []
+  state.current?.shards.forEach((sum, shard) => {
+    if (sum.reduced && sum.update === 'none') summed.push(shard)
+  })
+  return summed
+}

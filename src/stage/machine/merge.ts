@@ -1,0 +1,285 @@
+/** Owns the merge of a training step: shares of the gradient sum, their sum at a shard's owners, and its update. */
+import type { ServerMessage, ShardOwners } from '../../protocol/control.ts'
+import type { StageEvent, TensorAddress } from '../machineTypes.ts'
+import { compareShard } from './standing.ts'
+import { type Actions, addressOf, NOWHERE, refuse, report, setOwners, type StageState, type StepState, sums } from './state.ts' // prettier-ignore
+
+type Message<K extends ServerMessage['type']> = Extract<ServerMessage, { type: K }>
+type Happened<T, K extends StageEvent<T>['type']> = Extract<StageEvent<T>, { type: K }>
+
+/** Nodes of one stage whose shares an owner keeps. */
+const MAX_CONTRIBUTORS = 1024
+
+/** Reads this node's share of every shard that another node sums. */
+export function shareOut<T>(state: StageState<T>, current: StepState<T>, actions: Actions<T>): void {
+  for (let shard = 0; shard < current.shards.length; shard++) {
+    const owners = state.owners[shard] ?? []
+    for (let place = 0; place < 2 && place < owners.length; place++)
+      if (owners[place] !== state.self) askShare(current, shard, actions)
+    reduceShard(state, current, shard, actions)
+  }
+}
+
+function askShare<T>(current: StepState<T>, shard: number, actions: Actions<T>): void {
+  const sum = current.shards[shard]!
+  if (sum.shareAsked || sum.spoiled || !hasShare(current)) return
+  sum.shareAsked = true
+  actions.push({ type: 'readGradient', step: current.step, version: current.version, shard })
+}
+
+/** Whether this node's gradient sum is one that counts, with all its leases in it. */
+function hasShare<T>(current: StepState<T>): boolean {
+  return !current.revoked && current.version > 0 && current.reported === current.version
+}
+
+export function onGradientRead<T>(state: StageState<T>, event: Happened<T, 'gradientRead'>, actions: Actions<T>): void {
+  const { current } = state
+  if (!current || event.step !== current.step || event.version !== current.version || !hasShare(current)) return
+  const sum = current.shards[event.shard]
+  if (!sum || sum.share !== null) return
+  sum.share = event.tensor
+  const owners = state.owners[event.shard] ?? []
+  for (let place = 0; place < 2 && place < owners.length; place++)
+    sendShare(state, current, event.shard, owners[place]!, false, actions)
+  reduceShard(state, current, event.shard, actions)
+}
+
+export function sendShare<T>(
+  state: StageState<T>,
+  current: StepState<T>,
+  shard: number,
+  to: string,
+  again: boolean,
+  actions: Actions<T>,
+): void {
+  const tensor = current.shards[shard]?.share ?? null
+  if (tensor === null || to === state.self || !hasShare(current)) return
+  const address = addressOf(state, 'gradientShard', current.step, shard, state.assignment!.stage, current.version)
+  actions.push({ type: 'send', to, address, tensor, again })
+}
+
+/** Another node asks for a share that may not have been read yet. */
+export function serveShare<T>(state: StageState<T>, from: string, address: TensorAddress, actions: Actions<T>): void {
+  const { current } = state
+  const sum = current?.shards[address.index]
+  if (!current || !sum || address.step !== current.step || address.attempt !== current.version) return
+  if (sum.share === null) askShare(current, address.index, actions)
+  else sendShare(state, current, address.index, from, true, actions)
+}
+
+/** New leases void what was summed: the device gets this node's own sum back, and the shares of it are read anew. */
+export function restoreShares<T>(current: StepState<T>, actions: Actions<T>): void {
+  current.reduce = null
+  current.shards.forEach((sum, shard) => {
+    if (sum.spoiled) actions.push({ type: 'restoreGradient', shard, tensor: sum.share })
+    sum.spoiled = false
+    sum.share = null
+    sum.shareAsked = false
+    forgetSum(current, shard)
+  })
+}
+
+function forgetSum<T>(current: StepState<T>, shard: number): void {
+  const sum = current.shards[shard]!
+  sum.attempt = NOWHERE
+  sum.present = 0
+  if (sum.update === 'none') sum.reduced = false
+}
+
+export function fileShare<T>(
+  state: StageState<T>,
+  from: string,
+  address: TensorAddress,
+  tensor: T,
+  actions: Actions<T>,
+): void {
+  const current = state.current!
+  const sum = current.shards[address.index]
+  // A keeper takes shares too: it may have become an owner without knowing yet.
+  if (!sum || address.boundary !== state.assignment!.stage || state.places[address.index]! < 0) return refuse(state)
+  const known = sum.contributions.get(from)
+  const full = !known && sum.contributions.size >= MAX_CONTRIBUTORS
+  // Guard: idempotence. A share that is repeated, or was superseded, does not take the newer one's place.
+  if (full || (known && known.version >= address.attempt)) return refuse(state)
+  sum.contributions.set(from, { version: address.attempt, tensor })
+  state.progressed = true
+  reduceShard(state, current, address.index, actions)
+}
+
+export function onReduce<T>(state: StageState<T>, message: Message<'reduce'>, actions: Actions<T>): void {
+  const current = state.current!
+  if (current.reduce && message.attempt <= current.reduce.attempt) return
+  const { attempt, contributors } = message
+  current.reduce = { attempt, contributors }
+  for (let shard = 0; shard < current.shards.length; shard++) {
+    forgetSum(current, shard)
+    reduceShard(state, current, shard, actions)
+  }
+}
+
+/** Sums the shard once every contributor's share is here in the wanted version. */
+function reduceShard<T>(state: StageState<T>, current: StepState<T>, shard: number, actions: Actions<T>): void {
+  const sum = current.shards[shard]!
+  const { reduce, step } = current
+  if (!reduce || sum.attempt === reduce.attempt || !sums(state, shard)) return
+  if (sum.update !== 'none') {
+    // Nothing changes in a step that is being applied; the server may have asked for another shard's sake.
+    sum.attempt = reduce.attempt
+    return reportReduced(state, current, shard, actions)
+  }
+  const { contributors } = reduce
+  const alone = contributors.length === 1 && contributors[0]![0] === state.self && !sum.spoiled
+  if (alone && !(hasShare(current) && contributors[0]![1] === current.version)) return
+  let contributions: T[] = []
+  if (!alone) {
+    while (sum.present < contributors.length) {
+      if (shareOf(state, current, shard, contributors[sum.present]!, actions) === null) return
+      sum.present++
+    }
+    contributions = new Array<T>(contributors.length)
+    for (let i = 0; i < contributors.length; i++) {
+      const tensor = shareOf(state, current, shard, contributors[i]!, actions)
+      if (tensor === null) return
+      contributions[i] = tensor
+    }
+    sum.spoiled = true
+  }
+  sum.attempt = reduce.attempt
+  actions.push({ type: 'reduce', step, attempt: reduce.attempt, shard, contributions })
+}
+
+/** A contributor's share in exactly the wanted version; an own one that was not read yet is. */
+function shareOf<T>(
+  state: StageState<T>,
+  current: StepState<T>,
+  shard: number,
+  [id, version]: readonly [string, number],
+  actions: Actions<T>,
+): T | null {
+  const sum = current.shards[shard]!
+  if (id === state.self) {
+    if (version !== current.version || !hasShare(current)) return null
+    if (sum.share === null) askShare(current, shard, actions)
+    return sum.share
+  }
+  const share = sum.contributions.get(id)
+  return share?.version === version ? share.tensor : null
+}
+
+/** Contributors whose share of a shard under way is not here. */
+export function lacksShare<T>(state: StageState<T>, shard: number, contributor: readonly [string, number]): boolean {
+  const current = state.current!
+  const sum = current.shards[shard]!
+  if (!sums(state, shard) || sum.attempt === current.reduce!.attempt || sum.update !== 'none') return false
+  return sum.contributions.get(contributor[0])?.version !== contributor[1]
+}
+
+export function onReduced<T>(state: StageState<T>, event: Happened<T, 'reduced'>, actions: Actions<T>): void {
+  const { current } = state
+  const sum = current?.shards[event.shard]
+  if (!current || !sum || event.step !== current.step || sum.reduced) return
+  if (event.attempt !== sum.attempt || event.attempt !== current.reduce?.attempt) return
+  sum.reduced = true
+  sum.squaredNorm = event.squaredNorm
+  reportReduced(state, current, event.shard, actions)
+  updateShard(state, current, event.shard, actions)
+}
+
+function reportReduced<T>(state: StageState<T>, current: StepState<T>, shard: number, actions: Actions<T>): void {
+  const { attempt, squaredNorm } = current.shards[shard]!
+  const { generation } = state.assignment!
+  report(actions, { type: 'reduced', generation, step: current.step, attempt, shard, squaredNorm })
+}
+
+/** A contributor is gone: whether the sum under way can do without asking it again. */
+export function onLost<T>(state: StageState<T>, message: Message<'lost'>, actions: Actions<T>): void {
+  const { reduce, shards } = state.current!
+  const { generation, step, attempt, node } = message
+  if (reduce?.attempt !== attempt) return
+  const contributor = reduce.contributors.find(([id]) => id === node)
+  if (!contributor) return
+  if (shards.some((_, shard) => lacksShare(state, shard, contributor)))
+    report(actions, { type: 'missing', generation, step, attempt, node })
+}
+
+/** Other nodes own the shards from now on: who is new among them gets this node's share. */
+export function changeOwners<T>(state: StageState<T>, owners: ShardOwners, actions: Actions<T>): void {
+  const current = state.current!
+  const before = state.owners
+  setOwners(state, owners)
+  for (let shard = 0; shard < current.shards.length; shard++) {
+    const sum = current.shards[shard]!
+    const first = owners[shard]?.[0] ?? null
+    // Whoever was lost may have sent its parameters to some only: all take those of who is first now.
+    if (sum.takenFrom !== null && sum.takenFrom !== first) {
+      sum.takenFrom = null
+      sum.awaiting = null
+    }
+    for (let place = 0; place < 2; place++) {
+      const id = owners[shard]?.[place]
+      if (id === undefined || id === state.self) continue
+      const was = before[shard]?.indexOf(id) ?? -1
+      if (was === 0 || was === 1) continue
+      askShare(current, shard, actions)
+      sendShare(state, current, shard, id, false, actions)
+    }
+    reduceShard(state, current, shard, actions)
+  }
+}
+
+export function onApply<T>(state: StageState<T>, message: Message<'apply'>, actions: Actions<T>): void {
+  const current = state.current!
+  const { lr, scale, receivers } = message
+  current.apply = { lr, scale, receivers }
+  changeOwners(state, message.owners, actions)
+  for (let shard = 0; shard < current.shards.length; shard++) {
+    if (current.shards[shard]!.update === 'done') publish(state, current, shard, actions)
+    else updateShard(state, current, shard, actions)
+  }
+}
+
+/** Updates the shard once its sum, the server's word and the vectors of the step before are all here. */
+export function updateShard<T>(state: StageState<T>, current: StepState<T>, shard: number, actions: Actions<T>): void {
+  const sum = current.shards[shard]
+  const { apply, committed, step } = current
+  if (!apply || !sum?.reduced || !sums(state, shard)) return
+  if (state.moments[shard] !== committed || state.parameters[shard] !== committed) return
+  // Guard: idempotence. A second `apply` names new owners; it does not move the parameters a second time.
+  if (sum.update !== 'none') return
+  sum.update = 'asked'
+  actions.push({ type: 'update', shard, step, lr: apply.lr, scale: apply.scale })
+}
+
+export function onUpdated<T>(state: StageState<T>, event: Happened<T, 'updated'>, actions: Actions<T>): void {
+  const { current } = state
+  const { shard, step, tensor } = event
+  state.moments[shard] = step
+  if (!current || current.step !== step) {
+    // Once the next step is under way its owners may have gone on without this node, whose own bytes may differ from theirs.
+    const finished = state.finishing.delete(shard) && (!current || state.places[shard] === 0)
+    state.parameters[shard] = finished ? step : NOWHERE
+    state.madeBy[shard] = finished ? state.self : null
+    return
+  }
+  state.parameters[shard] = step
+  state.madeBy[shard] = state.self
+  const sum = current.shards[shard]!
+  sum.update = 'done'
+  sum.bytes = tensor
+  publish(state, current, shard, actions)
+}
+
+/** The first owner sends its parameters to the stage; the second holds its own against them. */
+function publish<T>(state: StageState<T>, current: StepState<T>, shard: number, actions: Actions<T>): void {
+  const sum = current.shards[shard]!
+  if (state.places[shard] === 1) return compareShard(state, current, shard, actions)
+  if (state.places[shard] !== 0 || sum.bytes === null) return
+  const { generation, stage } = state.assignment!
+  report(actions, { type: 'updated', generation, step: current.step, shard })
+  for (const to of current.apply?.receivers ?? []) {
+    if (to === state.self || sum.sentTo.has(to)) continue
+    sum.sentTo.add(to)
+    const address = addressOf(state, 'parameterShard', current.step, shard, stage)
+    actions.push({ type: 'send', to, address, tensor: sum.bytes, again: false })
+  }
+}

@@ -1,0 +1,199 @@
+/** Owns after which step a node's parameters and moments stand, and how those of other nodes take their place. */
+import type { StageEvent, TensorAddress } from '../machineTypes.ts'
+import { updateShard } from './merge.ts'
+import { type Actions, addressOf, computedOut, NOWHERE, refuse, report, type StageState, type StepState } from './state.ts' // prettier-ignore
+
+type Happened<T, K extends StageEvent<T>['type']> = Extract<StageEvent<T>, { type: K }>
+type ShardKind = 'parameterShard' | 'momentShard'
+
+/** Shards being read for others at one time. */
+const MAX_READS = 256
+
+/** Whether what stands here after `step` is what the whole stage has, or will have. */
+export function stands<T>(state: StageState<T>, kind: ShardKind, shard: number, step: number): boolean {
+  if (kind === 'momentShard') return state.moments[shard] === step
+  if (state.parameters[shard] !== step) return false
+  const by = state.madeBy[shard] ?? null
+  const first = state.owners[shard]?.[0]
+  return by === null || first === undefined || first === state.self || first === by
+}
+
+/**
+ * The step before is committed. Bytes of it that are not its first owner's go: an update of this node's own that was not
+ * replaced, or those of an owner that was lost.
+ */
+export function settle<T>(state: StageState<T>, committed: number): void {
+  for (let shard = 0; shard < state.parameters.length; shard++) {
+    const by = state.madeBy[shard] ?? null
+    if (by === null) continue
+    if (!stands(state, 'parameterShard', shard, state.parameters[shard]!)) state.parameters[shard] = NOWHERE
+    state.madeBy[shard] = null
+  }
+  for (const write of state.writes)
+    if (write.step === committed && write.from !== null && write.from !== state.owners[write.shard]?.[0])
+      write.void = true
+}
+
+/** Sees whether all parameters stand after the committed step, and tells the server when they do again. */
+export function seeWhole<T>(state: StageState<T>, actions: Actions<T>): void {
+  const { current } = state
+  if (!current || !state.prepared) return
+  let complete = true
+  for (const step of state.parameters) if (step !== current.committed) complete = false
+  state.complete = complete
+  if (!complete || state.announced) return
+  state.announced = true
+  const { generation } = state.assignment!
+  report(actions, { type: 'ready', generation, step: current.committed })
+}
+
+/** Whether the parameters of a shard have still to come from elsewhere for this step to be computed. */
+export function lacksParameters<T>(state: StageState<T>, current: StepState<T>, shard: number): boolean {
+  const step = state.parameters[shard]
+  if (step === current.committed || (current.mode === 'train' && step === current.step)) return false
+  for (const write of state.writes)
+    if (write.shard === shard && write.step >= current.committed && !write.void) return false
+  return current.shards[shard]?.update !== 'asked'
+}
+
+export function lacksMoments<T>(state: StageState<T>, current: StepState<T>, shard: number): boolean {
+  if (current.mode !== 'train' || state.places[shard]! < 0) return false
+  if (state.moments[shard] === current.committed || state.moments[shard] === current.step) return false
+  for (const write of state.momentWrites) if (write.shard === shard && write.step === current.committed) return false
+  return true
+}
+
+export function fileParameters<T>(
+  state: StageState<T>,
+  from: string,
+  address: TensorAddress,
+  tensor: T,
+  actions: Actions<T>,
+): void {
+  const current = state.current!
+  const { index: shard, step } = address
+  if (address.boundary !== state.assignment!.stage || shard >= state.parameters.length) return refuse(state)
+  const place = state.owners[shard]?.indexOf(from) ?? -1
+  if (place < 0) return refuse(state)
+  if (step === current.committed) {
+    if (!lacksParameters(state, current, shard)) return refuse(state)
+    write(state, shard, step, null, tensor, false, actions)
+    return
+  }
+  const sum = current.shards[shard]
+  const own = state.places[shard]!
+  if (!sum || step !== current.step || place > 1 || own === 0 || (own === 1 && place !== 0)) return refuse(state)
+  if (sum.takenFrom === from) return refuse(state)
+  // The second owner sends only where the first is lost: what that one sent before does not come back.
+  if (place === 0 && sum.takenFrom !== null) return refuse(state)
+  // The parameters of the step before are needed until every microbatch has gone through them.
+  if (!current.revoked && !computedOut(current)) return refuse(state)
+  sum.takenFrom = from
+  if (own === 1) {
+    sum.awaiting = tensor
+    state.progressed = true
+    compareShard(state, current, shard, actions)
+  } else write(state, shard, step, from, tensor, false, actions)
+}
+
+/** Holds this node's update against the first owner's and takes the latter, once both are here. */
+export function compareShard<T>(state: StageState<T>, current: StepState<T>, shard: number, actions: Actions<T>): void {
+  const sum = current.shards[shard]!
+  if (state.places[shard] !== 1 || sum.update !== 'done' || sum.awaiting === null) return
+  const tensor = sum.awaiting
+  sum.awaiting = null
+  sum.bytes = tensor
+  // Guard: owner compare. Two nodes sum and update each shard apart, so that a false update is seen.
+  const compare = true
+  write(state, shard, current.step, sum.takenFrom, tensor, compare, actions)
+}
+
+function write<T>(
+  state: StageState<T>,
+  shard: number,
+  step: number,
+  from: string | null,
+  tensor: T,
+  compare: boolean,
+  actions: Actions<T>,
+): void {
+  state.progressed = true
+  state.writes.push({ shard, step, from, compare, void: false })
+  actions.push({ type: 'writeParameters', shard, step, tensor, compare })
+}
+
+export function onParametersWritten<T>(
+  state: StageState<T>,
+  event: Happened<T, 'parametersWritten'>,
+  actions: Actions<T>,
+): void {
+  const { shard, step, agrees } = event
+  const at = state.writes.findIndex((pending) => pending.shard === shard && pending.step === step)
+  const done = state.writes[at]
+  if (!done) return
+  state.writes.splice(at, 1)
+  state.parameters[shard] = done.void ? NOWHERE : step
+  const { current } = state
+  const over = !current || step !== current.step
+  state.madeBy[shard] = over ? null : done.from
+  const { generation } = state.assignment!
+  if (done.compare) report(actions, { type: 'compared', generation, step, shard, agrees })
+  if (current) updateShard(state, current, shard, actions)
+}
+
+export function fileMoments<T>(
+  state: StageState<T>,
+  from: string,
+  address: TensorAddress,
+  tensor: T,
+  actions: Actions<T>,
+): void {
+  const current = state.current!
+  const { index: shard, step, boundary } = address
+  if (boundary !== state.assignment!.stage || shard >= state.moments.length) return refuse(state)
+  if (step !== current.committed || !state.owners[shard]?.includes(from)) return refuse(state)
+  if (current.shards[shard]?.update === 'asked' || !lacksMoments(state, current, shard)) return refuse(state)
+  state.progressed = true
+  state.momentWrites.push({ shard, step })
+  actions.push({ type: 'writeMoments', shard, step, tensor })
+}
+
+export function onMomentsWritten<T>(
+  state: StageState<T>,
+  event: Happened<T, 'momentsWritten'>,
+  actions: Actions<T>,
+): void {
+  const { shard, step } = event
+  const at = state.momentWrites.findIndex((pending) => pending.shard === shard && pending.step === step)
+  if (at < 0) return
+  state.momentWrites.splice(at, 1)
+  state.moments[shard] = step
+  const { generation } = state.assignment!
+  report(actions, { type: 'held', generation, step, shard })
+  if (state.current) updateShard(state, state.current, shard, actions)
+}
+
+/** Reads a shard for another node, if it stands after the step that is asked for. */
+export function serveShard<T>(state: StageState<T>, from: string, address: TensorAddress, actions: Actions<T>): void {
+  const kind = address.kind as ShardKind
+  const { index: shard, step } = address
+  if (!state.prepared || !stands(state, kind, shard, step)) return
+  const reading = `${kind} ${shard} ${from}`
+  if (state.reads.has(reading) || state.reads.size >= MAX_READS) return
+  state.reads.add(reading)
+  actions.push({ type: 'readShard', kind, step, shard, to: from })
+}
+
+export function onShardRead<T>(state: StageState<T>, event: Happened<T, 'shardRead'>, actions: Actions<T>): void {
+  const { kind, shard, step, to, tensor } = event
+  // An update may have come between the asking and the reading.
+  if (!state.reads.delete(`${kind} ${shard} ${to}`) || !stands(state, kind, shard, step)) return
+  const address = addressOf(state, kind, step, shard, state.assignment!.stage)
+  actions.push({ type: 'send', to, address, tensor, again: true })
+}
+
+export function save<T>(state: StageState<T>, step: number, shards: readonly number[], actions: Actions<T>): void {
+  for (const shard of shards)
+    if (stands(state, 'parameterShard', shard, step) && stands(state, 'momentShard', shard, step))
+      actions.push({ type: 'save', step, shard })
+}

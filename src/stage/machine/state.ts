@@ -1,0 +1,228 @@
+/** Owns what a stage remembers: its vectors' steps, its owners, and the one step under way with its leases and sums. */
+import type { Assignment, ClientMessage, ShardOwners } from '../../protocol/control.ts'
+import type { StageAction, TensorAddress, TensorKind } from '../machineTypes.ts'
+
+/** The step of a shard that does not stand anywhere one could name. */
+export const NOWHERE = -1
+
+/** One microbatch at this stage, under a lease. */
+export interface Lease<T> {
+  readonly microbatch: number
+  up: string | null
+  down: string | null
+  phase: 'waiting' | 'forwarding' | 'forwarded' | 'returning' | 'done'
+  /** Whose activation and whose gradient were taken, so that repeated ones are known as such. */
+  activatedBy: string | null
+  returnedBy: string | null
+  /** Arrived and not consumed. */
+  input: T | null
+  gradient: T | null
+  /** Made here and kept until the step commits. */
+  activation: T | null
+  inputGradient: T | null
+  /** Sum of token losses in nats, and tokens; from the last stage. */
+  lossSum: number
+  lossTokens: number
+}
+
+/** A node's share of a shard's gradient sum, in one version of its leases. */
+export interface Share<T> {
+  readonly version: number
+  readonly tensor: T
+}
+
+/** One shard on its way through a training step. */
+export interface ShardState<T> {
+  /** This node's own share in the reported version. */
+  share: T | null
+  shareAsked: boolean
+  /** At an owner: the others' shares, kept until the step commits. */
+  readonly contributions: Map<string, Share<T>>
+  /** Contributors, in order, whose shares are known to be here. */
+  present: number
+  /** The attempt whose sum was asked of the device; {@link NOWHERE} before. */
+  attempt: number
+  /** The gradient on the device is a sum of all, not this node's own any more. */
+  spoiled: boolean
+  reduced: boolean
+  squaredNorm: number
+  update: 'none' | 'asked' | 'done'
+  /** At an owner: the parameters that stand after this step. */
+  bytes: T | null
+  readonly sentTo: Set<string>
+  /** Whose parameters of this step were taken. */
+  takenFrom: string | null
+  /** At the second owner: the first one's parameters, until its own update is done. */
+  awaiting: T | null
+}
+
+/** One training step or one round of an evaluation, from the server's `step` to the next. */
+export interface StepState<T> {
+  readonly step: number
+  readonly mode: 'train' | 'evaluate'
+  /** After this training step the parameters have to stand. */
+  readonly committed: number
+  version: number
+  /** The version of leases last reported `finished`; 0 before. */
+  reported: number
+  revoked: boolean
+  readonly leases: Map<number, Lease<T>>
+  /** Microbatches that can go forward and backward, ascending. */
+  readonly forwards: number[]
+  readonly backwards: number[]
+  started: number
+  done: number
+  busyMs: number
+  begun: boolean
+  computing: boolean
+  /** Tensors refused because they came from no neighbour; the table that makes it one may be under way. */
+  readonly strays: Set<string>
+  readonly shards: readonly ShardState<T>[]
+  reduce: { attempt: number; contributors: readonly (readonly [string, number])[] } | null
+  apply: { lr: number; scale: number; receivers: readonly string[] } | null
+}
+
+/** Parameters on their way into the device, in its order. */
+interface Write {
+  readonly shard: number
+  readonly step: number
+  readonly from: string | null
+  readonly compare: boolean
+  /** The bytes turned out not to be the stage's: they are to be replaced. */
+  void: boolean
+}
+
+export interface EarlyFrame<T> {
+  readonly from: string
+  readonly address: TensorAddress
+  readonly tensor: T
+}
+
+export interface StageState<T> {
+  /** This node's id, from the server's `welcome`. */
+  self: string
+  assignment: Assignment | null
+  prepared: boolean
+  /** The model was kept, not made: what stood on the device stands still. */
+  kept: boolean
+  /** After which step each shard's parameters and moments stand on the device. */
+  parameters: number[]
+  moments: number[]
+  /** Who made the parameters of the step under way; null once it is settled that they are the stage's. */
+  madeBy: (string | null)[]
+  /** All parameters stand after `committed`; and the server knows. */
+  complete: boolean
+  announced: boolean
+  owners: ShardOwners
+  /** This node's place among the owners of each shard; -1 where it is none. */
+  places: number[]
+  writes: Write[]
+  momentWrites: { readonly shard: number; readonly step: number }[]
+  /** Shards being read for others: `kind shard node`. */
+  readonly reads: Set<string>
+  /** Shards whose update has to be done before a kept model is ready. */
+  readonly finishing: Set<number>
+  current: StepState<T> | null
+  /** Frames that came before the word that makes sense of them, the latest of each. */
+  readonly early: Map<string, EarlyFrame<T>>
+  /** Frames and wants refused because they were stale, repeated or from the wrong node. */
+  refusedFrames: number
+  /** Of the caller's clock, in milliseconds. */
+  now: number
+  activeAt: number
+  wantedAt: number
+  waitingAt: number
+  /** Something happened since the last tick. */
+  progressed: boolean
+  /** Wants served since the last tick. */
+  served: number
+  /** Raised with every round of wants, so that each goes to another owner. */
+  round: number
+}
+
+export type Actions<T> = StageAction<T>[]
+
+export function initialStageState<T>(): StageState<T> {
+  return {
+    self: '',
+    assignment: null,
+    prepared: false,
+    kept: false,
+    parameters: [],
+    moments: [],
+    madeBy: [],
+    complete: false,
+    announced: false,
+    owners: [],
+    places: [],
+    writes: [],
+    momentWrites: [],
+    reads: new Set(),
+    finishing: new Set(),
+    current: null,
+    early: new Map(),
+    refusedFrames: 0,
+    now: -Infinity,
+    activeAt: -Infinity,
+    wantedAt: -Infinity,
+    waitingAt: -Infinity,
+    progressed: true,
+    served: 0,
+    round: 0,
+  }
+}
+
+export function newShardState<T>(): ShardState<T> {
+  return {
+    share: null,
+    shareAsked: false,
+    contributions: new Map(),
+    present: 0,
+    attempt: NOWHERE,
+    spoiled: false,
+    reduced: false,
+    squaredNorm: 0,
+    update: 'none',
+    bytes: null,
+    sentTo: new Set(),
+    takenFrom: null,
+    awaiting: null,
+  }
+}
+
+/** An address within the step under way. */
+export function addressOf<T>(
+  state: StageState<T>,
+  kind: TensorKind,
+  step: number,
+  index: number,
+  boundary: number,
+  attempt = 0,
+): TensorAddress {
+  return { kind, generation: state.assignment!.generation, step, index, boundary, attempt }
+}
+
+export function report<T>(actions: Actions<T>, message: ClientMessage): void {
+  actions.push({ type: 'report', message })
+}
+
+export function refuse<T>(state: StageState<T>): void {
+  state.refusedFrames++
+}
+
+/** Whether every lease is computed, backward too where there is one. */
+export function computedOut<T>(current: StepState<T>): boolean {
+  return current.done >= current.leases.size
+}
+
+/** Whether this node sums and updates the shard, rather than only keeping its moments. */
+export function sums<T>(state: StageState<T>, shard: number): boolean {
+  const place = state.places[shard]
+  return place === 0 || place === 1
+}
+
+export function setOwners<T>(state: StageState<T>, owners: ShardOwners): void {
+  state.owners = owners
+  for (let shard = 0; shard < state.places.length; shard++)
+    state.places[shard] = owners[shard]?.indexOf(state.self) ?? -1
+}

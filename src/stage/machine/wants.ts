@@ -1,0 +1,144 @@
+/** Owns what a stage lacks and whom it asks for it, and what it gives to those who ask. */
+import type { StageEvent, TensorAddress, TensorKind } from '../machineTypes.ts'
+import { windowFull } from '../schedule.ts'
+import { lacksShare, serveShare } from './merge.ts'
+import { lacksMoments, lacksParameters, serveShard } from './standing.ts'
+import { type Actions, addressOf, refuse, report, type StageState, type StepState } from './state.ts'
+
+/** A tensor that did not come for so long may have been lost. */
+const IDLE_MS = 1000
+/** After so long the server hears who holds this node up, and again every two seconds. */
+const WAITING_MS = 1500
+const WAITING_AGAIN_MS = 2000
+const MAX_WAITED_FOR = 64
+/** Wants answered between two ticks; who asks for more asks again. */
+const MAX_SERVED = 1024
+
+interface Want {
+  readonly to: string
+  readonly address: TensorAddress
+}
+
+export function onWant<T>(
+  state: StageState<T>,
+  event: Extract<StageEvent<T>, { type: 'want' }>,
+  actions: Actions<T>,
+): void {
+  const { from, address } = event
+  const { assignment, current } = state
+  if (!assignment || address.generation !== assignment.generation || state.served >= MAX_SERVED) return refuse(state)
+  state.served++
+  const { kind, index, boundary, step } = address
+  const { stage } = assignment
+  if (kind === 'activation' || kind === 'gradient') {
+    if (!current || step !== current.step || boundary !== (kind === 'activation' ? stage : stage - 1)) return
+    const lease = current.leases.get(index)
+    const tensor = (kind === 'activation' ? lease?.activation : lease?.inputGradient) ?? null
+    if (tensor !== null)
+      actions.push({
+        type: 'send',
+        to: from,
+        address: addressOf(state, kind, step, index, boundary),
+        tensor,
+        again: true,
+      })
+  } else if (boundary !== stage) return
+  else if (kind === 'gradientShard') serveShare(state, from, address, actions)
+  else serveShard(state, from, address, actions)
+}
+
+export function onTick<T>(state: StageState<T>, now: number, actions: Actions<T>): void {
+  state.now = now
+  state.served = 0
+  const { assignment, current } = state
+  if (state.progressed || current?.computing) {
+    state.progressed = false
+    state.activeAt = now
+    return
+  }
+  const idle = now - state.activeAt
+  if (!assignment || !state.prepared || !current || idle < IDLE_MS) return
+  const wants = lacking(state, current)
+  if (wants.length === 0) return
+  if (now - state.wantedAt >= IDLE_MS) {
+    state.wantedAt = now
+    state.round++
+    for (const want of wants) actions.push({ type: 'want', to: want.to, address: want.address })
+  }
+  if (idle < WAITING_MS || now - state.waitingAt < WAITING_AGAIN_MS) return
+  state.waitingAt = now
+  const on = new Set<string>()
+  for (const { to } of wants) if (on.size < MAX_WAITED_FOR) on.add(to)
+  report(actions, { type: 'waiting', generation: assignment.generation, step: current.step, on: [...on] })
+}
+
+/** What was under way from the other node is lost. */
+export function onLinkLost<T>(state: StageState<T>, node: string, actions: Actions<T>): void {
+  const { assignment, current } = state
+  if (!assignment) return
+  report(actions, { type: 'linkLost', generation: assignment.generation, node })
+  if (!state.prepared || !current) return
+  for (const want of lacking(state, current))
+    if (want.to === node) actions.push({ type: 'want', to: want.to, address: want.address })
+}
+
+/** Asks at once for what nobody is sending unasked: moments, and parameters that are more than a step behind. */
+export function wantVectors<T>(state: StageState<T>, actions: Actions<T>): void {
+  const { current } = state
+  if (!current || !state.prepared) return
+  const wants: Want[] = []
+  for (let shard = 0; shard < state.parameters.length; shard++) {
+    const underWay = state.parameters[shard] === current.committed - 1
+    if (!underWay && lacksParameters(state, current, shard))
+      wantShard(state, 'parameterShard', current.committed, shard, wants)
+    if (lacksMoments(state, current, shard)) wantShard(state, 'momentShard', current.committed, shard, wants)
+  }
+  for (const want of wants) actions.push({ type: 'want', to: want.to, address: want.address })
+}
+
+function wantShard<T>(state: StageState<T>, kind: TensorKind, step: number, shard: number, wants: Want[]): void {
+  const others = (state.owners[shard] ?? []).filter((id) => id !== state.self)
+  const to = others[state.round % others.length]
+  if (to !== undefined) wants.push({ to, address: addressOf(state, kind, step, shard, state.assignment!.stage) })
+}
+
+/** Everything that would let this node go on, each with the node that has it. */
+function lacking<T>(state: StageState<T>, current: StepState<T>): Want[] {
+  const wants: Want[] = []
+  for (let shard = 0; shard < state.parameters.length; shard++) {
+    if (lacksParameters(state, current, shard)) wantShard(state, 'parameterShard', current.committed, shard, wants)
+    if (lacksMoments(state, current, shard)) wantShard(state, 'momentShard', current.committed, shard, wants)
+  }
+  if (!current.revoked && state.complete) lackingTensors(state, current, wants)
+  for (let shard = 0; shard < current.shards.length; shard++) lackingOfShard(state, current, shard, wants)
+  return wants
+}
+
+function lackingTensors<T>(state: StageState<T>, current: StepState<T>, wants: Want[]): void {
+  const { stage, config } = state.assignment!
+  const { step, mode } = current
+  const full = windowFull(current, stage, config.stages)
+  for (const lease of current.leases.values()) {
+    const { microbatch: m, phase } = lease
+    // Any of them, not the next ones alone: the neighbour may have made a later one, and wait for its gradient.
+    if (phase === 'waiting' && lease.activatedBy === null && lease.up !== null && !full)
+      wants.push({ to: lease.up, address: addressOf(state, 'activation', step, m, stage - 1) })
+    if (phase === 'forwarded' && lease.returnedBy === null && lease.down !== null && mode === 'train')
+      wants.push({ to: lease.down, address: addressOf(state, 'gradient', step, m, stage) })
+  }
+}
+
+function lackingOfShard<T>(state: StageState<T>, current: StepState<T>, shard: number, wants: Want[]): void {
+  const { stage } = state.assignment!
+  const { step, reduce } = current
+  const sum = current.shards[shard]!
+  if (reduce)
+    for (const contributor of reduce.contributors) {
+      const [id, version] = contributor
+      if (id !== state.self && lacksShare(state, shard, contributor))
+        wants.push({ to: id, address: addressOf(state, 'gradientShard', step, shard, stage, version) })
+    }
+  const first = state.owners[shard]?.[0]
+  if (state.places[shard] === 1 && sum.update === 'done' && sum.takenFrom === null && first !== undefined)
+    wants.push({ to: first, address: addressOf(state, 'parameterShard', step, shard, stage) })
+}
