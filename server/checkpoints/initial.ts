@@ -2,7 +2,7 @@
 import { setImmediate } from 'node:timers/promises'
 import { floatBytes } from '../../src/formats/safetensors.ts'
 import { initialParameters } from '../../src/model/init.ts'
-import { stageLayouts } from '../../src/model/layout.ts'
+import { runLayouts } from '../../src/model/layout.ts'
 import { CHUNK_ELEMENTS, type Chunk, type StageCheckpoint } from '../../src/protocol/control.ts'
 import type { RunConfig } from '../../src/protocol/runConfig.ts'
 import type { BlobStore } from '../db/store.ts'
@@ -10,7 +10,7 @@ import type { BlobStore } from '../db/store.ts'
 /** Stores the parameters of step 0; the moments are zeros, which need no chunks. */
 export async function writeInitialCheckpoint(blobs: BlobStore, config: RunConfig): Promise<StageCheckpoint[]> {
   const stages: StageCheckpoint[] = []
-  for (const layout of stageLayouts(config.model, config.stages)) {
+  for (const layout of runLayouts(config)) {
     const parameters = initialParameters(layout, config.seed)
     const chunks: Chunk[] = []
     for (let offset = 0; offset < parameters.length; offset += CHUNK_ELEMENTS) {

@@ -1,12 +1,13 @@
 /**
  * Owns the live system: feeds the orchestrator what happens and carries out what it decides, in order, on sockets and store.
  *
- * Commands are carried out one after another, so a step is in the database before any node hears of the next one.
+ * A step is in the database before any node hears of the next one, and so is the number of a generation; beyond that no
+ * message waits for a write.
  */
 import { randomBytes } from 'node:crypto'
 import { evalWindowStarts } from '../../src/formats/windows.ts'
 import { validateRunConfig } from '../../src/model/config.ts'
-import { stageLayouts } from '../../src/model/layout.ts'
+import { runLayouts } from '../../src/model/layout.ts'
 import { estimateStageMemory } from '../../src/model/memory.ts'
 import type { FleetView, LaunchRequest, LiveEvent, NodeView, RunDetail, RunSummary } from '../../src/protocol/api.ts'
 import { launchRequestSchema } from '../../src/protocol/api.ts'
@@ -16,29 +17,24 @@ import type { RunConfig } from '../../src/protocol/runConfig.ts'
 import { writeInitialCheckpoint } from '../checkpoints/initial.ts'
 import { readBack } from '../checkpoints/readBack.ts'
 import type { Gateway } from '../control/gateway.ts'
-import type { BlobStore, CheckpointRecord, RunRecord, Store } from '../db/store.ts'
-import type { Metrics } from '../metrics.ts'
+import type { BlobStore, CheckpointRecord, RunRecord } from '../db/store.ts'
 import { decide, initialState } from '../orchestrator/orchestrator.ts'
-import type {
-  DatasetRef,
-  OrchestratorCommand,
-  OrchestratorEvent,
-  RunSubmission,
-  Timing,
-} from '../orchestrator/types.ts'
+import type { Timing } from '../orchestrator/timing.ts'
+import type { DatasetRef, OrchestratorCommand, OrchestratorEvent, RunSubmission } from '../orchestrator/types.ts'
+import { Books, type BooksOptions } from './books.ts'
 import type { RunControl } from './port.ts'
 import { LiveFeed } from './liveFeed.ts'
+import { Outbox, type Task } from './outbox.ts'
 import { RunStats } from './runStats.ts'
 import { detailView, fleetView, nodeView, summaryView } from './views.ts'
 
 /** Events kept in a run's view; the store keeps all. */
 const EVENTS_SHOWN = 200
+/** Devices whose place in a run is remembered over a restart, the newest ones. */
+const RESERVATIONS_KEPT = 10_000
 
-export interface CoordinatorOptions {
-  store: Store
+export interface CoordinatorOptions extends BooksOptions {
   blobs: BlobStore
-  metrics: Metrics
-  log: { info(fields: object, text: string): void; error(fields: object, text: string): void }
   version: string
   timing?: Partial<Timing>
   /** Unix milliseconds. */
@@ -53,9 +49,12 @@ export class Coordinator implements RunControl {
   readonly #now: () => number
   readonly #feed: LiveFeed
   readonly #stats = new RunStats()
+  readonly #books: Books
   readonly #ticker: ReturnType<typeof setInterval>
   #gateway: Gateway | null = null
-  #outbox: Promise<void> = Promise.resolve()
+  readonly #outbox = new Outbox()
+  /** By run: the generation that is in the store. */
+  readonly #generations = new Map<string, number>()
   #closed = false
 
   constructor(options: CoordinatorOptions) {
@@ -63,10 +62,11 @@ export class Coordinator implements RunControl {
     this.#now = options.now ?? Date.now
     this.#state = initialState(options.timing)
     this.#feed = new LiveFeed((runId) => this.detail(runId))
+    this.#books = new Books(options, this.#now, this.#stats, this.#feed)
     this.#ticker = setInterval(() => this.#dispatch({ type: 'tick' }), 500)
   }
 
-  /** Takes up every run that had not ended when the server last stopped, from its last checkpoint. */
+  /** Takes up every run that had not ended when the server last stopped, however it did. */
   async resume(gateway: Gateway): Promise<void> {
     this.#gateway = gateway
     for (const run of (await this.#options.store.runs()).reverse()) {
@@ -75,28 +75,43 @@ export class Coordinator implements RunControl {
       const dataset = await this.#options.store.dataset(run.datasetId)
       if (!checkpoint || !dataset) continue
       this.#stats.restore(run.id, await this.#options.store.metrics(run.id))
-      this.#dispatch({ type: 'runSubmitted', run: submission(run, dataset, checkpoint) })
+      this.#generations.set(run.id, run.generation)
+      const { prepared: unapplied, recovered } = run
+      const reservations = await this.#options.store.reservations(run.id, RESERVATIONS_KEPT)
+      const before = { unapplied, recovered, reservations, recovering: true }
+      this.#dispatch({ type: 'runSubmitted', run: { ...submission(run, dataset, checkpoint), ...before } })
     }
-    await this.#outbox
+    await this.#outbox.settled()
   }
 
   nodeJoined(nodeId: string, hello: Extract<ClientMessage, { type: 'hello' }>): void {
-    const { deviceId, kind, adapter, memoryBytes } = hello
-    this.#dispatch({ type: 'nodeJoined', node: { id: nodeId, deviceId, kind, adapter, memoryBytes } })
+    const { deviceId, kind, adapter, memoryBytes, holding } = hello
+    this.#dispatch({ type: 'nodeJoined', node: { id: nodeId, deviceId, kind, adapter, memoryBytes, holding } })
   }
 
   nodeSaid(nodeId: string, message: ClientMessage): void {
     if (message.type === 'heartbeat') {
       const node = this.#state.nodes.get(nodeId)
-      if (node?.runId) this.#stats.traffic(node.runId, node.stats, message.stats)
-      // A waiting run shows its survivors too, and they are not to look silent.
-      for (const run of this.#state.runs.values()) if (run.lastSeats.has(nodeId)) this.#feed.touch(run.id)
+      if (node?.runId) {
+        this.#stats.traffic(node.runId, node.stats, message.stats)
+        this.#feed.touch(node.runId)
+      } else if (node)
+        // A waiting run shows those that are back, and they are not to look silent.
+        for (const run of this.#state.runs.values()) if (run.reservations.has(node.deviceId)) this.#feed.touch(run.id)
     }
     this.#dispatch({ type: 'message', nodeId, message })
   }
 
-  nodeLeft(nodeId: string): void {
-    this.#dispatch({ type: 'nodeLeft', nodeId, reason: 'its connection closed' })
+  nodeDetached(nodeId: string): void {
+    this.#dispatch({ type: 'nodeDetached', nodeId })
+  }
+
+  nodeResumed(nodeId: string): void {
+    this.#dispatch({ type: 'nodeResumed', nodeId })
+  }
+
+  nodeUnresponsive(nodeId: string): void {
+    this.#dispatch({ type: 'nodeUnresponsive', nodeId })
   }
 
   async launch(request: LaunchRequest): Promise<RunSummary> {
@@ -117,7 +132,7 @@ export class Coordinator implements RunControl {
     const now = this.#now()
     const id = `r${randomBytes(6).toString('hex')}`
     const stages = await writeInitialCheckpoint(blobs, config)
-    const bytes = await readBack(blobs, stages, stageLayouts(config.model, config.stages))
+    const bytes = await readBack(blobs, stages, runLayouts(config))
     const run: RunRecord = {
       id,
       name,
@@ -133,21 +148,33 @@ export class Coordinator implements RunControl {
       createdAt: now,
       startedAt: null,
       finishedAt: null,
+      prepared: null,
+      recovered: 0,
     }
     const checkpoint = { runId: id, step: 0, stages, bytes, createdAt: now }
     await store.insertRun(run, checkpoint)
     log.info({ runId: id, name }, 'run launched')
-    this.#dispatch({ type: 'runSubmitted', run: submission(run, dataset, checkpoint) })
-    await this.#outbox
+    this.#generations.set(id, 0)
+    const before = { unapplied: null, recovered: 0, reservations: new Map<string, number>(), recovering: false }
+    this.#dispatch({ type: 'runSubmitted', run: { ...submission(run, dataset, checkpoint), ...before } })
+    await this.#outbox.settled(id)
     return this.#summary((await store.run(id))!)
   }
 
-  async cancel(runId: string): Promise<RunSummary> {
+  cancel(runId: string): Promise<RunSummary> {
+    return this.#tell(runId, { type: 'runCancelled', runId })
+  }
+
+  checkpoint(runId: string): Promise<RunSummary> {
+    return this.#tell(runId, { type: 'checkpointRequested', runId })
+  }
+
+  async #tell(runId: string, event: DistributedEvent): Promise<RunSummary> {
     const run = await this.#record(runId)
     if (!this.#state.runs.has(runId))
       return fail('run.ended', `Run ${run.name} has already ended.`, 'Launch a new run with the same configuration.')
-    this.#dispatch({ type: 'runCancelled', runId })
-    await this.#outbox
+    this.#dispatch(event)
+    await this.#outbox.settled(runId)
     return this.#summary(await this.#record(runId))
   }
 
@@ -173,99 +200,85 @@ export class Coordinator implements RunControl {
   }
 
   async subscribe(runId: string, listener: (event: LiveEvent) => void): Promise<() => void> {
-    const detail = await this.detail(runId)
-    // The snapshot and the first change after it must meet without a gap: both are taken behind the outbox.
-    await this.#outbox
-    const metrics = await this.#options.store.metrics(runId)
-    const unsubscribe = this.#feed.subscribe(runId, listener)
-    listener({ type: 'snapshot', detail, metrics })
-    return unsubscribe
+    await this.#record(runId)
+    // The snapshot and the first change after it must meet without a gap: no commit comes between two writes.
+    return this.#outbox.write(runId, async () => {
+      const metrics = await this.#options.store.metrics(runId)
+      const detail = await this.detail(runId)
+      const unsubscribe = this.#feed.subscribe(runId, listener)
+      listener({ type: 'snapshot', detail, metrics })
+      return unsubscribe
+    })
   }
 
   async close(): Promise<void> {
     this.#closed = true
     clearInterval(this.#ticker)
     this.#feed.close()
-    await this.#outbox
+    await this.#outbox.settled()
   }
 
   #dispatch(event: DistributedEvent): void {
     if (this.#closed) return
     const commands = decide(this.#state, { ...event, now: this.#now() } as OrchestratorEvent)
     if (commands.length === 0) return
-    // What a command refers to may have moved on by its turn in the outbox, so records are taken here.
-    const records = new Map([...this.#state.runs].map(([id, run]) => [id, recordChange(run)]))
-    this.#outbox = this.#outbox.then(async () => {
-      for (const command of commands) {
-        try {
-          await this.#carryOut(command, records)
-        } catch (caught) {
-          this.#options.log.error({ err: caught, command: command.type }, 'a command could not be carried out')
-          if (command.type === 'commitStep') this.#dispatch({ type: 'runCancelled', runId: command.runId })
-        }
-      }
-    })
+    const broken = new Set<string>()
+    this.#outbox.carryOut(commands.map((command) => this.#task(command, broken)))
   }
 
-  async #carryOut(
-    command: OrchestratorCommand,
-    records: ReadonlyMap<string, ReturnType<typeof recordChange>>,
-  ): Promise<void> {
-    const { store, metrics, log } = this.#options
-    switch (command.type) {
-      case 'send':
-        this.#gateway?.send(command.nodeId, command.message)
-        return
-      case 'disconnect':
-        this.#gateway?.disconnect(command.nodeId, command.error)
-        return
-      case 'commitStep':
-        await store.commitStep(command.runId, command.metric)
-        this.#stats.committed(command.runId, command.metric)
-        metrics.stepCommitted(command.metric.tokens, command.metric.durationMs)
-        this.#feed.emit(command.runId, { type: 'metric', metric: command.metric })
-        return
-      case 'publishCheckpoint':
-        // Reading back takes long; the run waits for it, other runs do not.
-        void this.#publish(command.runId, command.step, command.stages)
-        return
-      case 'rollBack':
-        await store.rollBack(command.runId, command.toStep)
-        this.#stats.rolledBack(command.runId, command.toStep)
-        metrics.rolledBack()
-        this.#feed.emit(command.runId, { type: 'rollback', toStep: command.toStep })
-        this.#feed.touch(command.runId)
-        return
-      case 'runChanged': {
-        const change = records.get(command.runId)
-        if (!change) return
-        const startedAt =
-          (await store.run(command.runId))?.startedAt ?? (change.state === 'training' ? this.#now() : null)
-        await store.updateRun(command.runId, { ...change, startedAt })
-        this.#feed.touch(command.runId)
-        return
+  /**
+   * What a command refers to may have moved on by its turn, so it is looked up here. `broken` holds the runs of this
+   * decision whose books could not be written: nobody is to hear what would follow.
+   */
+  #task(command: OrchestratorCommand, broken: Set<string>): Task {
+    if (command.type === 'send' || command.type === 'disconnect') {
+      const { nodeId } = command
+      const runId = this.#state.nodes.get(nodeId)?.runId ?? null
+      const perform = () => {
+        if (runId !== null && broken.has(runId)) return
+        if (command.type === 'send') this.#gateway?.send(nodeId, command.message)
+        else this.#gateway?.disconnect(nodeId, command.error)
       }
-      case 'runEnded': {
-        const { runId, state, valLoss } = command
-        const boundaryBytesPerToken = this.#stats.boundaryBytesPerToken(runId)
-        const last = (await store.events(runId, 1))[0]?.text ?? ''
-        await store.updateRun(runId, { state, detail: last, valLoss, boundaryBytesPerToken, finishedAt: this.#now() })
-        log.info({ runId, state, valLoss }, 'run ended')
-        this.#feed.touch(runId)
-        return
-      }
-      case 'tell':
-        await store.appendEvent(command.runId, { at: this.#now(), step: command.step, text: command.text })
-        log.info({ runId: command.runId, step: command.step }, command.text)
-        this.#feed.touch(command.runId)
+      return { keys: runId === null ? [nodeId] : [nodeId, runId], perform }
     }
+    const { runId } = command
+    const keys = [runId]
+    if (command.type === 'publishCheckpoint') {
+      // Reading back takes long; nothing waits for it.
+      const perform = () => void this.#publish(runId, command.step, command.stages)
+      return { keys, perform }
+    }
+    const run = this.#state.runs.get(runId)
+    const change = run && { state: run.state, detail: run.detail, generation: run.generation }
+    const perform = () => {
+      if (broken.has(runId)) return
+      const written = this.#outbox
+        .write(runId, () => this.#books.write(command, change))
+        .then(() => {
+          if (command.type !== 'prepareStep') return
+          const { generation, metric } = command
+          this.#dispatch({ type: 'stepPrepared', runId, generation, step: metric.step })
+        })
+        .catch((caught: unknown) => {
+          this.#options.log.error({ err: caught, runId, command: command.type }, 'a command could not be carried out')
+          if (!mustHold && command.type !== 'prepareStep') return
+          broken.add(runId)
+          this.#dispatch({ type: 'runCancelled', runId })
+        })
+      if (mustHold) return written
+    }
+    const renumbered = command.type === 'runChanged' && change && this.#generations.get(runId) !== change.generation
+    const mustHold = command.type === 'commitStep' || renumbered
+    if (command.type === 'runEnded') this.#generations.delete(runId)
+    if (renumbered) this.#generations.set(runId, change.generation)
+    return { keys, perform }
   }
 
   async #publish(runId: string, step: number, stages: CheckpointRecord['stages']): Promise<void> {
     const { store, blobs, log } = this.#options
     try {
       const { config } = await this.#record(runId)
-      const bytes = await readBack(blobs, stages, stageLayouts(config.model, config.stages))
+      const bytes = await readBack(blobs, stages, runLayouts(config))
       await store.insertCheckpoint({ runId, step, stages, bytes, createdAt: this.#now() })
       this.#dispatch({ type: 'checkpointPublished', runId, checkpoint: { step, stages } })
       this.#feed.touch(runId)
@@ -288,7 +301,11 @@ export class Coordinator implements RunControl {
   }
 }
 
-function submission(run: RunRecord, dataset: DatasetRef, checkpoint: CheckpointRecord): RunSubmission {
+function submission(
+  run: RunRecord,
+  dataset: DatasetRef,
+  checkpoint: CheckpointRecord,
+): Omit<RunSubmission, 'unapplied' | 'recovered' | 'reservations' | 'recovering'> {
   const { id, name, config, generation, step } = run
   const { tokens, trainTokens } = dataset
   return {
@@ -302,17 +319,4 @@ function submission(run: RunRecord, dataset: DatasetRef, checkpoint: CheckpointR
     stageBytes: Array.from({ length: config.stages }, (_, stage) => estimateStageMemory(config, stage).total),
     evalWindows: evalWindowStarts(dataset, config.model.blockSize, config.evalTokens).length,
   }
-}
-
-/** What of a live run the store keeps besides its commits. */
-function recordChange({
-  state,
-  detail,
-  generation,
-}: {
-  state: RunRecord['state']
-  detail: string
-  generation: number
-}) {
-  return { state, detail, generation }
 }

@@ -2,10 +2,11 @@
 import { safetensorsHeader } from '../../src/formats/safetensors.ts'
 import { byteTokenizer, characterTokenizer } from '../../src/formats/tokenizer.ts'
 import { stageLayouts } from '../../src/model/layout.ts'
-import type { TensorSpec } from '../../src/model/layout.ts'
-import type { Chunk, StageCheckpoint } from '../../src/protocol/control.ts'
+import type { StageCheckpoint } from '../../src/protocol/control.ts'
 import { fail } from '../../src/protocol/errors.ts'
 import type { ModelConfig, RunConfig } from '../../src/protocol/runConfig.ts'
+import { ChunkReader } from '../checkpoints/chunkReader.ts'
+import { checkpointPartition } from '../checkpoints/recut.ts'
 import type { BlobStore, Store } from '../db/store.ts'
 
 export interface ExportFile {
@@ -48,32 +49,9 @@ export function llamaConfig(model: ModelConfig): Record<string, unknown> {
   }
 }
 
-/** Bytes of one tensor, chunk by chunk; `last` keeps the chunk that the next tensor begins in. */
-async function* tensorBytes(
-  blobs: BlobStore,
-  chunks: readonly Chunk[],
-  tensor: TensorSpec,
-  last: { hash: string; bytes: Uint8Array },
-): AsyncGenerator<Uint8Array> {
-  let position = tensor.offset
-  const end = tensor.offset + tensor.length
-  while (position < end) {
-    const chunk = chunks.find((c) => c.offset <= position && position < c.offset + c.length)
-    if (!chunk)
-      return fail(
-        'checkpoint.incomplete',
-        `The checkpoint lacks element ${position} of ${tensor.name}.`,
-        'Export an older checkpoint of the run.',
-      )
-    if (last.hash !== chunk.hash) Object.assign(last, { hash: chunk.hash, bytes: await blobs.get(chunk.hash) })
-    const until = Math.min(end, chunk.offset + chunk.length)
-    yield last.bytes.subarray(4 * (position - chunk.offset), 4 * (until - chunk.offset))
-    position = until
-  }
-}
-
 function safetensorsFile(blobs: BlobStore, config: RunConfig, stages: readonly StageCheckpoint[]): ExportFile {
-  const layouts = stageLayouts(config.model, config.stages)
+  // A run that was cut anew keeps older checkpoints as they were cut.
+  const layouts = stageLayouts(config.model, stages.length, checkpointPartition(config, stages))
   const header = safetensorsHeader(layouts.flatMap((layout) => layout.tensors))
   const elements = layouts.flatMap((layout) => layout.tensors).reduce((sum, tensor) => sum + tensor.length, 0)
   return {
@@ -82,11 +60,11 @@ function safetensorsFile(blobs: BlobStore, config: RunConfig, stages: readonly S
     contentType: 'application/octet-stream',
     async *content() {
       yield header
-      const last = { hash: '', bytes: new Uint8Array(0) }
+      const reader = new ChunkReader(blobs)
       for (const layout of layouts) {
         const chunks = stages.find((entry) => entry.stage === layout.stage)?.chunks ?? []
         const parameters = chunks.filter((chunk) => chunk.kind === 'parameters')
-        for (const tensor of layout.tensors) yield* tensorBytes(blobs, parameters, tensor, last)
+        for (const tensor of layout.tensors) yield* reader.bytes(parameters, tensor.offset, tensor.length)
       }
     },
   }

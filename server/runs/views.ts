@@ -1,5 +1,5 @@
 /** Owns how the live state and the store's records become what the API shows. */
-import { parameterCount, stageLayouts } from '../../src/model/layout.ts'
+import { parameterCount, runLayouts } from '../../src/model/layout.ts'
 import { estimateStageMemory } from '../../src/model/memory.ts'
 import type { FleetView, NodeView, RunDetail, RunEvent, RunSummary } from '../../src/protocol/api.ts'
 import { PROTOCOL_VERSION } from '../../src/protocol/version.ts'
@@ -8,9 +8,10 @@ import type { FleetNode, OrchestratorState, Run } from '../orchestrator/types.ts
 import type { RunStats } from './runStats.ts'
 
 export function nodeView(node: FleetNode, state: OrchestratorState, now: number): NodeView {
-  const members = node.runId ? (state.runs.get(node.runId)?.members ?? []) : []
-  const stage = members.findIndex((ids) => ids.includes(node.id))
-  const { id: nodeId, kind, adapter, phase, progress, stats, runId } = node
+  const run = node.runId === null ? undefined : state.runs.get(node.runId)
+  const { id: nodeId, kind, adapter, phase, progress, stats, runId, stage, suspect } = node
+  const replica = run?.members[stage]?.indexOf(nodeId) ?? -1
+  const progressOfStage = run?.round?.stages[stage]
   return {
     nodeId,
     kind,
@@ -20,8 +21,10 @@ export function nodeView(node: FleetNode, state: OrchestratorState, now: number)
     stats,
     silentMs: now - node.lastHeard,
     runId,
-    stage: stage < 0 ? null : stage,
-    replica: stage < 0 ? null : members[stage]!.indexOf(nodeId),
+    stage: replica < 0 ? null : stage,
+    replica: replica < 0 ? null : replica,
+    standby: progressOfStage !== undefined && !progressOfStage.work.has(nodeId),
+    suspect,
   }
 }
 
@@ -33,8 +36,21 @@ export function fleetView(state: OrchestratorState, version: string): FleetView 
 }
 
 export function summaryView(record: RunRecord, stats: RunStats): RunSummary {
-  const { id, name, state, detail, datasetId, config, step, valLoss, rollbacks, createdAt, startedAt, finishedAt } =
-    record
+  const {
+    id,
+    name,
+    state,
+    detail,
+    datasetId,
+    config,
+    step,
+    valLoss,
+    rollbacks,
+    recovered,
+    createdAt,
+    startedAt,
+    finishedAt,
+  } = record
   return {
     id,
     name,
@@ -42,13 +58,14 @@ export function summaryView(record: RunRecord, stats: RunStats): RunSummary {
     detail,
     datasetId,
     config,
-    parameters: parameterCount(stageLayouts(config.model, config.stages)),
+    parameters: parameterCount(runLayouts(config)),
     step,
     loss: stats.lastLoss(id),
     valLoss,
     tokensPerSecond: stats.tokensPerSecond(id),
     boundaryBytesPerToken: record.boundaryBytesPerToken ?? stats.boundaryBytesPerToken(id),
     rollbacks,
+    recovered,
     createdAt,
     startedAt,
     finishedAt,
@@ -81,15 +98,13 @@ export function detailView(
 
 const FAILED_REMEDY = 'The event log says what came before; launch the run again once that is mended.'
 
-/** While a run waits, survivors are shown where they sat, so that the empty places stand out. */
+/** While a run waits, those that are back are shown at their own stage, so that the empty places stand out. */
 function seats(run: Run | undefined, state: OrchestratorState, stages: number, replicas: number): (string | null)[][] {
-  const grid: (string | null)[][] = Array.from({ length: stages }, () => Array<string | null>(replicas).fill(null))
-  if (!run) return grid
-  if (run.members.length > 0) run.members.forEach((ids, stage) => ids.forEach((id, r) => (grid[stage]![r] = id)))
-  else
-    for (const [id, stage] of run.lastSeats) {
-      const free = grid[stage]?.indexOf(null) ?? -1
-      if (free >= 0 && state.nodes.has(id)) grid[stage]![free] = id
+  const ids: string[][] = Array.from({ length: stages }, (_, stage) => [...(run?.members[stage] ?? [])])
+  if (run && run.members.length === 0)
+    for (const node of state.nodes.values()) {
+      const stage = run.reservations.get(node.deviceId)
+      if (stage !== undefined && node.runId === null) ids[stage]?.push(node.id)
     }
-  return grid
+  return ids.map((held) => [...held, ...Array<null>(Math.max(0, replicas - held.length)).fill(null)])
 }

@@ -2,9 +2,11 @@
 import type { DatasetView } from '../protocol/api.ts'
 import { fail } from '../protocol/errors.ts'
 import { MAX_FRAME_PAYLOAD_BYTES } from '../protocol/frame.ts'
+import { shardCount } from '../protocol/routing.ts'
 import type { RunConfig } from '../protocol/runConfig.ts'
-import { stageLayouts } from './layout.ts'
-import { estimateStageMemory, microbatchRows } from './memory.ts'
+import { runLayouts } from './layout.ts'
+import type { StageLayout } from './layout.ts'
+import { layoutMemory, microbatchRows } from './memory.ts'
 import { stageShards } from './optimizerShards.ts'
 
 /** The most that a stage may ask of a device. */
@@ -23,8 +25,8 @@ export type DatasetFacts = Pick<DatasetView, 'tokens' | 'trainTokens' | 'tokeniz
 
 /**
  * Throws the first reason why `config` cannot be trained (on `dataset`, where one is given): `run.heads_do_not_divide`,
- * `run.kv_heads`, `run.head_dim`, `run.stages_exceed_layers`, `run.tied_stages`, `run.microbatch_does_not_divide`,
- * `run.memory`, `run.vocabulary`, `run.block_exceeds_dataset`.
+ * `run.kv_heads`, `run.head_dim`, `run.stages_exceed_layers`, `run.partition`, `run.tied_stages`,
+ * `run.microbatch_does_not_divide`, `run.memory`, `run.vocabulary`, `run.block_exceeds_dataset`.
  */
 export function validateRunConfig(config: RunConfig, dataset?: DatasetFacts): void {
   checkShape(config)
@@ -33,7 +35,7 @@ export function validateRunConfig(config: RunConfig, dataset?: DatasetFacts): vo
   if (dataset) checkDataset(config, dataset)
 }
 
-function checkShape({ model, stages }: RunConfig): void {
+function checkShape({ model, stages, partition }: RunConfig): void {
   const { dModel, heads, kvHeads, layers } = model
   if (dModel % heads !== 0) {
     const near = divisors(dModel).filter((n) => n <= 2 * heads)
@@ -65,6 +67,14 @@ function checkShape({ model, stages }: RunConfig): void {
       `Use at most ${layers} stages, or more layers.`,
     )
   }
+  const given = partition?.reduce((sum, count) => sum + count, 0) ?? layers
+  if (given !== layers || (partition && partition.length !== stages)) {
+    fail(
+      'run.partition',
+      `A partition of ${given} layers into ${partition!.length} stages does not fit ${layers} layers in ${stages} stages.`,
+      'Give one number of layers for each stage, all layers together, or leave the partition out.',
+    )
+  }
   if (model.tieEmbeddings && stages > 1) {
     fail(
       'run.tied_stages',
@@ -86,7 +96,7 @@ function checkBatch({ batch, microbatch }: RunConfig): void {
 
 function checkMemory(config: RunConfig): void {
   const { model, stages, replicas } = config
-  const layouts = stageLayouts(model, stages)
+  const layouts = runLayouts(config)
   for (const layout of layouts) {
     for (const tensor of layout.tensors) {
       if (tensor.length * 4 <= MAX_BINDING_BYTES) continue
@@ -106,8 +116,7 @@ function checkMemory(config: RunConfig): void {
     )
   }
   for (const layout of layouts) {
-    const shards = stageShards(layout, replicas, config.optimizer)
-    const shard = Math.max(...shards.map(({ length }) => length)) * 4
+    const shard = shardBytes(config, layout)
     if (replicas > 1 && shard > MAX_FRAME_PAYLOAD_BYTES) {
       fail(
         'run.memory',
@@ -117,7 +126,7 @@ function checkMemory(config: RunConfig): void {
           : 'Use more stages or more replicas.',
       )
     }
-    const { total } = estimateStageMemory(config, layout.stage)
+    const { total } = layoutMemory(config, layout)
     if (total <= MAX_STAGE_BYTES) continue
     fail(
       'run.memory',
@@ -127,6 +136,12 @@ function checkMemory(config: RunConfig): void {
         : 'Use a smaller microbatch or a smaller model.',
     )
   }
+}
+
+/** Bytes of the largest shard of a stage, which one frame has to carry. */
+export function shardBytes(config: RunConfig, layout: StageLayout): number {
+  const shards = stageShards(layout, shardCount(config), config.optimizer)
+  return 4 * Math.max(...shards.map(({ length }) => length))
 }
 
 function checkDataset({ model }: RunConfig, dataset: DatasetFacts): void {

@@ -3,7 +3,7 @@ import type { GpuContext } from '../gpu/device.ts'
 import { SkeinError } from '../protocol/errors.ts'
 import { createGpuStageModel } from './gpuStageModel.ts'
 import type { GpuStageModel, GpuStageOptions, GpuStageSpec } from './gpuStageModel.ts'
-import { stageLayouts } from './layout.ts'
+import { runLayouts } from './layout.ts'
 import { activationBytes, activationSlots, estimateStageMemory } from './memory.ts'
 import type { Tuning } from './stageKernels.ts'
 
@@ -24,7 +24,7 @@ export async function createStage(
   tuning: Tuning = {},
 ): Promise<GpuStageModel> {
   const { config, stage } = spec
-  const layout = stageLayouts(config.model, config.stages)[stage]
+  const layout = runLayouts(config)[stage]
   if (!layout) throw new RangeError(`No stage ${stage} among ${config.stages}.`)
   const each = activationBytes(config, layout)
   let slots = Math.min(activationSlots(config, stage, memoryBytes), Math.floor(mostKept(gpu) / each))

@@ -5,7 +5,7 @@
  * shards, AdamW walks them, a checkpoint stores them, and none of these needs to know what a tensor is.
  * Matrices come first, so that weight decay is `index < decayLength`.
  */
-import type { ModelConfig } from '../protocol/runConfig.ts'
+import type { ModelConfig, RunConfig } from '../protocol/runConfig.ts'
 
 /** Tensors start at multiples of 64 elements (256 bytes), where WebGPU allows a storage binding to start. */
 export const TENSOR_ALIGNMENT = 64
@@ -30,7 +30,8 @@ export interface TensorSpec {
   readonly init: number | 'ones'
 }
 
-export interface StageLayout {
+/** What of the model a stage computes. */
+export interface StageSlice {
   readonly stage: number
   readonly firstLayer: number
   readonly layerCount: number
@@ -38,6 +39,9 @@ export interface StageLayout {
   readonly hasEmbedding: boolean
   /** The last stage ends in the final norm, the head and the loss. */
   readonly hasHead: boolean
+}
+
+export interface StageLayout extends StageSlice {
   readonly tensors: readonly TensorSpec[]
   /** Elements of the flat vector, padding included; a multiple of {@link TENSOR_ALIGNMENT}. */
   readonly length: number
@@ -45,7 +49,7 @@ export interface StageLayout {
   readonly decayLength: number
 }
 
-/** Layers of each stage: as even as can be, the earlier stages taking one less where it does not divide (the head costs too). */
+/** The even cut, layers of each stage: as even as can be, the earlier stages taking one less where it does not divide (the head costs too). */
 export function layersPerStage(layers: number, stages: number): number[] {
   const base = Math.floor(layers / stages)
   const extra = layers % stages
@@ -67,55 +71,80 @@ interface Placement {
 
 type Matrix = [name: string, shape: number[], init: number, placement?: Placement]
 
-/** The layouts of all stages. A config that passed `validateRunConfig` cannot make it throw. */
-export function stageLayouts(model: ModelConfig, stages: number): StageLayout[] {
+/** The layers of each stage of a run, first to last. */
+export function runPartition({ model, stages, partition }: RunShape): readonly number[] {
+  return partition ?? layersPerStage(model.layers, stages)
+}
+
+type RunShape = Pick<RunConfig, 'model' | 'stages' | 'partition'>
+
+/** The layouts of a run's stages. A config that passed `validateRunConfig` cannot make it throw. */
+export function runLayouts(config: RunShape): StageLayout[] {
+  return stageLayouts(config.model, config.stages, config.partition)
+}
+
+/**
+ * The layouts of all stages, cut evenly where no `partition` says how many layers each takes.
+ * @throws RangeError when the partition is not one of `model.layers` layers into `stages` stages
+ */
+export function stageLayouts(
+  model: ModelConfig,
+  stages: number,
+  partition: readonly number[] = layersPerStage(model.layers, stages),
+): StageLayout[] {
+  if (partition.length !== stages || partition.reduce((sum, count) => sum + count, 0) !== model.layers)
+    throw new RangeError(`${partition.join(' + ')} is no cut of ${model.layers} layers into ${stages} stages.`)
+  let firstLayer = 0
+  return partition.map((layerCount, stage) => {
+    const hasEmbedding = stage === 0
+    const hasHead = stage === stages - 1
+    const layout = stageLayout(model, { stage, firstLayer, layerCount, hasEmbedding, hasHead })
+    firstLayer += layerCount
+    return layout
+  })
+}
+
+/** The layout of one stage; its length depends on the number of its layers and on its ends, not on which layers they are. */
+export function stageLayout(model: ModelConfig, slice: StageSlice): StageLayout {
   const { dModel: d, ffn, vocabSize } = model
+  const { firstLayer, layerCount, hasEmbedding, hasHead } = slice
   const headDim = d / model.heads
   const kvDim = headDim * model.kvHeads
   // GPT-2's rule: projections that write into the residual stream start smaller by the square root of their number.
   const std = 0.02
   const residualStd = std / Math.sqrt(2 * model.layers)
-  let firstLayer = 0
-  return layersPerStage(model.layers, stages).map((layerCount, stage) => {
-    const hasEmbedding = stage === 0
-    const hasHead = stage === stages - 1
-    const matrices: Matrix[] = []
-    const norms: string[] = []
-    const vocabularyRows = paddedVocabulary(model)
-    if (hasEmbedding) matrices.push(['model.embed_tokens.weight', [vocabSize, d], std, { rows: vocabularyRows }])
-    for (let layer = firstLayer; layer < firstLayer + layerCount; layer++) {
-      const p = `model.layers.${layer}`
-      matrices.push(
-        [`${p}.self_attn.q_proj.weight`, [d, d], std],
-        [`${p}.self_attn.k_proj.weight`, [kvDim, d], std, { joined: true }],
-        [`${p}.self_attn.v_proj.weight`, [kvDim, d], std, { joined: true }],
-        [`${p}.self_attn.o_proj.weight`, [d, d], residualStd],
-        [`${p}.mlp.gate_proj.weight`, [ffn, d], std],
-        [`${p}.mlp.up_proj.weight`, [ffn, d], std, { joined: true }],
-        [`${p}.mlp.down_proj.weight`, [d, ffn], residualStd],
-      )
-      norms.push(`${p}.input_layernorm.weight`, `${p}.post_attention_layernorm.weight`)
-    }
-    if (hasHead && !model.tieEmbeddings)
-      matrices.push(['lm_head.weight', [vocabSize, d], std, { rows: vocabularyRows }])
-    if (hasHead) norms.push('model.norm.weight')
+  const matrices: Matrix[] = []
+  const norms: string[] = []
+  const vocabularyRows = paddedVocabulary(model)
+  if (hasEmbedding) matrices.push(['model.embed_tokens.weight', [vocabSize, d], std, { rows: vocabularyRows }])
+  for (let layer = firstLayer; layer < firstLayer + layerCount; layer++) {
+    const p = `model.layers.${layer}`
+    matrices.push(
+      [`${p}.self_attn.q_proj.weight`, [d, d], std],
+      [`${p}.self_attn.k_proj.weight`, [kvDim, d], std, { joined: true }],
+      [`${p}.self_attn.v_proj.weight`, [kvDim, d], std, { joined: true }],
+      [`${p}.self_attn.o_proj.weight`, [d, d], residualStd],
+      [`${p}.mlp.gate_proj.weight`, [ffn, d], std],
+      [`${p}.mlp.up_proj.weight`, [ffn, d], std, { joined: true }],
+      [`${p}.mlp.down_proj.weight`, [d, ffn], residualStd],
+    )
+    norms.push(`${p}.input_layernorm.weight`, `${p}.post_attention_layernorm.weight`)
+  }
+  if (hasHead && !model.tieEmbeddings) matrices.push(['lm_head.weight', [vocabSize, d], std, { rows: vocabularyRows }])
+  if (hasHead) norms.push('model.norm.weight')
 
-    const tensors: TensorSpec[] = []
-    let end = 0
-    const place = (name: string, shape: number[], init: number | 'ones', { rows, joined = false }: Placement = {}) => {
-      const length = shape.reduce((a, b) => a * b, 1)
-      const offset = joined ? end : align(end)
-      tensors.push({ name, shape, offset, length, init, joined })
-      end = offset + (rows ? rows * (shape[1] ?? 1) : length)
-    }
-    for (const matrix of matrices) place(...matrix)
-    const decayLength = align(end)
-    for (const name of norms) place(name, [d], 'ones')
-    const length = align(end)
-    const layout = { stage, firstLayer, layerCount, hasEmbedding, hasHead, tensors, length, decayLength }
-    firstLayer += layerCount
-    return layout
-  })
+  const tensors: TensorSpec[] = []
+  let end = 0
+  const place = (name: string, shape: number[], init: number | 'ones', { rows, joined = false }: Placement = {}) => {
+    const length = shape.reduce((a, b) => a * b, 1)
+    const offset = joined ? end : align(end)
+    tensors.push({ name, shape, offset, length, init, joined })
+    end = offset + (rows ? rows * (shape[1] ?? 1) : length)
+  }
+  for (const matrix of matrices) place(...matrix)
+  const decayLength = align(end)
+  for (const name of norms) place(name, [d], 'ones')
+  return { ...slice, tensors, length: align(end), decayLength }
 }
 
 /** Parameters of the whole model, padding not counted. */

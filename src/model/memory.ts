@@ -7,7 +7,7 @@
 import { encodedBytes } from '../codec/size.ts'
 import { sizeClass } from '../gpu/buffers.ts'
 import type { RunConfig } from '../protocol/runConfig.ts'
-import { paddedVocabulary, stageLayouts } from './layout.ts'
+import { paddedVocabulary, runLayouts } from './layout.ts'
 import type { StageLayout } from './layout.ts'
 import { adamwRuns, stageShards, takesMuon } from './optimizerShards.ts'
 
@@ -142,8 +142,13 @@ function tuningBytes(config: RunConfig, layout: StageLayout): number {
 
 /** What stage `stage` needs, by formula. A config that passed `validateRunConfig`'s checks of shape cannot make it throw. */
 export function estimateStageMemory(config: RunConfig, stage: number): StageMemory {
-  const layout = stageLayouts(config.model, config.stages)[stage]
+  const layout = runLayouts(config)[stage]
   if (!layout) throw new RangeError(`No stage ${stage} among ${config.stages}.`)
+  return layoutMemory(config, layout)
+}
+
+/** What a stage of this layout needs, whether or not the run is cut so. */
+export function layoutMemory(config: RunConfig, layout: StageLayout): StageMemory {
   const flat = vectorBytes(4 * layout.length)
   const activationsPerMicrobatch = activationBytes(config, layout)
   const tables = sizeClass(4 * config.model.blockSize * (config.model.dModel / config.model.heads))
@@ -174,7 +179,7 @@ export function memoryAfterFailure(memoryBytes: number, stageBytes: number): num
  */
 export function activationSlots(config: RunConfig, stage: number, memoryBytes: number): number {
   const { total, activationsPerMicrobatch: each } = estimateStageMemory(config, stage)
-  const layout = stageLayouts(config.model, config.stages)[stage]!
+  const layout = runLayouts(config)[stage]!
   // What `total` holds for the one that is recomputed serves the scoring in part, so no slot makes up for it.
   const room = Math.floor((memoryBytes - total) / each)
   return Math.max(0, Math.min(microbatchesInFlight(config, layout), room))

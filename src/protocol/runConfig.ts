@@ -51,6 +51,8 @@ export const runConfigSchema = z.object({
   /** Feeds the initial weights and the order of the data. */
   seed: z.int().min(0).max(0xffff_ffff).default(1),
   stages: count(64).default(2),
+  /** Layers of each stage, first to last; as even as can be when left out. A run that is cut anew gets another. */
+  partition: z.array(count(256)).min(1).max(64).optional(),
   /** Replicas wanted of each stage; a run starts when every stage has them all. */
   replicas: count(64).default(2),
   /** Sequences in one step. */

@@ -4,7 +4,7 @@ import type { GpuContext } from '../../src/gpu/device.ts'
 import { tryMemory } from '../../src/gpu/memoryProbe.ts'
 import { createStage } from '../../src/model/createStage.ts'
 import { activationBytes, estimateStageMemory, microbatchesInFlight } from '../../src/model/memory.ts'
-import { stageLayouts } from '../../src/model/layout.ts'
+import { runLayouts } from '../../src/model/layout.ts'
 import { runConfigSchema } from '../../src/protocol/runConfig.ts'
 import { freshGpu, testGpu } from './gpu.ts'
 
@@ -15,7 +15,7 @@ const config = runConfigSchema.parse({
   batch: 12,
   microbatch: 4,
 })
-const layout = stageLayouts(config.model, config.stages)[0]!
+const layout = runLayouts(config)[0]!
 const slots = microbatchesInFlight(config, layout)
 const each = activationBytes(config, layout)
 const { total } = estimateStageMemory(config, 0)

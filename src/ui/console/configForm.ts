@@ -1,7 +1,7 @@
 /** Owns the way from what a person typed to a run configuration, or to a sentence at each field that is wrong. */
 import type { z } from 'zod'
 import { validateRunConfig, type DatasetFacts } from '../../model/config.ts'
-import { parameterCount, stageLayouts } from '../../model/layout.ts'
+import { parameterCount, runLayouts } from '../../model/layout.ts'
 import { estimateStageMemory } from '../../model/memory.ts'
 import { SkeinError } from '../../protocol/errors.ts'
 import { runConfigSchema, type RunConfig } from '../../protocol/runConfig.ts'
@@ -97,7 +97,7 @@ export interface ConfigFigures {
 export function configFigures(config: RunConfig): ConfigFigures {
   const perStep = tokensPerStep(config)
   return {
-    parameters: parameterCount(stageLayouts(config.model, config.stages)),
+    parameters: parameterCount(runLayouts(config)),
     tokensPerStep: perStep,
     tokens: perStep * config.steps,
     stageBytes: Array.from({ length: config.stages }, (_, stage) => estimateStageMemory(config, stage).total),

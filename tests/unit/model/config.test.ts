@@ -1,7 +1,7 @@
 /** Proves that a config which cannot be trained is refused with its code, and that the memory estimate grows as it should. */
 import { describe, expect, it } from 'vitest'
 import { validateRunConfig } from '../../../src/model/config.ts'
-import { stageLayouts } from '../../../src/model/layout.ts'
+import { runLayouts } from '../../../src/model/layout.ts'
 import { activationSlots, estimateStageMemory, logitRows, LOGITS_BYTES } from '../../../src/model/memory.ts'
 import { runConfigSchema } from '../../../src/protocol/runConfig.ts'
 import type { RunConfigInput } from '../../../src/protocol/runConfig.ts'
@@ -13,6 +13,7 @@ describe('validateRunConfig', () => {
   it('accepts the default and its edges', () => {
     expect(() => validateRunConfig(config(), dataset)).not.toThrow()
     expect(() => validateRunConfig(config({ stages: 4, replicas: 4 }))).not.toThrow()
+    expect(() => validateRunConfig(config({ partition: [3, 1] }))).not.toThrow()
     expect(() => validateRunConfig(config({ stages: 1, model: { kvHeads: 1, tieEmbeddings: true } }))).not.toThrow()
   })
 
@@ -22,6 +23,9 @@ describe('validateRunConfig', () => {
     ['run.head_dim', { model: { dModel: 12 } }],
     ['run.head_dim', { model: { dModel: 1024, heads: 4 } }],
     ['run.stages_exceed_layers', { stages: 5 }],
+    ['run.partition', { partition: [4] }],
+    ['run.partition', { partition: [1, 2] }],
+    ['run.partition', { partition: [2, 2, 1], stages: 2 }],
     ['run.tied_stages', { model: { tieEmbeddings: true } }],
     ['run.microbatch_does_not_divide', { microbatch: 5 }],
     ['run.memory', { model: { vocabSize: 65_536, dModel: 1024, heads: 8, kvHeads: 8 } }],
@@ -53,7 +57,7 @@ describe('validateRunConfig', () => {
 describe('estimateStageMemory', () => {
   it('counts four flat vectors and the parts of the least', () => {
     const run = config()
-    const layouts = stageLayouts(run.model, run.stages)
+    const layouts = runLayouts(run)
     for (const stage of [0, 1]) {
       const m = estimateStageMemory(run, stage)
       expect(m.weights).toBeGreaterThanOrEqual(layouts[stage]!.length * 4)
@@ -62,6 +66,26 @@ describe('estimateStageMemory', () => {
       const parts = 4 * m.weights + m.activationsPerMicrobatch + m.workspace + m.staging
       expect(m.total).toBeGreaterThanOrEqual(parts)
     }
+  })
+
+  it('follows the partition, and leaves embedding and head at the ends', () => {
+    const of = (partition?: number[]) => [0, 1].map((stage) => estimateStageMemory(config({ partition }), stage))
+    const [even, uneven] = [of(), of([3, 1])]
+    expect(of([2, 2])).toEqual(even)
+    expect(uneven[0]!.activationsPerMicrobatch).toBe(1.5 * even[0]!.activationsPerMicrobatch)
+    expect(uneven[1]!.activationsPerMicrobatch).toBe(0.5 * even[1]!.activationsPerMicrobatch)
+    expect(uneven[0]!.total).toBeGreaterThan(even[0]!.total)
+    expect(uneven[1]!.total).toBeLessThan(even[1]!.total)
+    const layouts = runLayouts(config({ partition: [3, 1] }))
+    expect(layouts.map(({ firstLayer, layerCount }) => [firstLayer, layerCount])).toEqual([
+      [0, 3],
+      [3, 1],
+    ])
+    expect(layouts.map(({ tensors }) => [tensors[0]!.name, tensors.at(-1)!.name])).toEqual([
+      ['model.embed_tokens.weight', 'model.layers.2.post_attention_layernorm.weight'],
+      ['model.layers.3.self_attn.q_proj.weight', 'model.norm.weight'],
+    ])
+    expect(() => runLayouts(config({ partition: [3, 2] }))).toThrow(RangeError)
   })
 
   it('grows with the microbatch and shrinks with more stages', () => {

@@ -5,7 +5,7 @@ import { CHUNK_ELEMENTS } from '../../../src/protocol/control.ts'
 import { readBack } from '../../../server/checkpoints/readBack.ts'
 import { floatBytes, readSafetensors } from '../../../src/formats/safetensors.ts'
 import { initialParameters } from '../../../src/model/init.ts'
-import { stageLayouts } from '../../../src/model/layout.ts'
+import { runLayouts, stageLayouts } from '../../../src/model/layout.ts'
 import type { Chunk, StageCheckpoint } from '../../../src/protocol/control.ts'
 import { runConfigSchema } from '../../../src/protocol/runConfig.ts'
 import { openFixture } from './appFixture.ts'
@@ -17,7 +17,7 @@ const config = runConfigSchema.parse({
   stages: 2,
   seed: 11,
 })
-const layouts = stageLayouts(config.model, config.stages)
+const layouts = runLayouts(config)
 
 let fixture: Fixture
 beforeEach(async () => {
