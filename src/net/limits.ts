@@ -31,6 +31,17 @@ export const BROKER_DEADLINE_MS = 10_000
 /** First and longest pause before a new dial; doubled in between. */
 export const REDIAL_FIRST_MS = 250
 export const REDIAL_LONGEST_MS = 8_000
-/** A link nobody asked for is kept this long: the partner may have heard of the run a moment earlier than we. */
-export const UNASKED_GRACE_MS = 30_000
-export const MAX_UNASKED_LINKS = 64
+/** Of two nodes that want each other the one with the greater id waits so long for the other's dial before it dials itself. */
+export const YIELD_MS = 1_000
+/** How long a frame waits for a link to the node it is for, and how many bytes do so for all nodes together. */
+export const ROUTE_DEADLINE_MS = 10_000
+export const MAX_WAITING_BYTES = MAX_FRAME_BYTES
+/** A link that nobody hinted at is closed when nothing passed for so long. */
+export const IDLE_MS = 60_000
+/** Everything sent so long ago has arrived: such a link is no loss. */
+export const QUIET_MS = 30_000
+/** The same for the one of two links to one node that is not used any more. */
+export const SPARE_IDLE_MS = 5_000
+/** Links, opening ones included: of this node, and of it with one other. Hints are followed up to half of the former. */
+export const MAX_LINKS = 256
+export const MAX_LINKS_WITH_NODE = 4

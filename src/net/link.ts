@@ -35,8 +35,13 @@ const LISTENING = 'skein-listening '
 export class Link {
   readonly linkId: string
   readonly partner: string
+  readonly dialled: boolean
   readonly startedAt: number
   readonly channel: Channel
+  /** When the handshake was done; meaningless before. */
+  establishedAt = 0
+  /** When bytes last came or went. */
+  usedAt: number
   kind: LinkKind = 'unknown'
   state: 'opening' | 'established' | 'closed' = 'opening'
   upBytes = 0
@@ -51,7 +56,9 @@ export class Link {
   constructor(options: LinkOptions) {
     this.linkId = options.linkId
     this.partner = options.partner
+    this.dialled = options.dialled
     this.startedAt = options.now()
+    this.usedAt = this.startedAt
     this.#options = options
     this.channel = options.connect({
       open: () => this.#open(),
@@ -78,6 +85,12 @@ export class Link {
     })
   }
 
+  /** How long nothing has passed, in milliseconds; 0 while something waits to leave. */
+  idleMs(): number {
+    const waiting = this.#queuedBytes > 0 || this.channel.buffered > 0
+    return waiting ? 0 : this.#options.now() - this.usedAt
+  }
+
   close(error: SkeinError | null = null): void {
     if (this.state === 'closed') return
     this.channel.close()
@@ -100,6 +113,7 @@ export class Link {
     try {
       if (typeof data === 'string') return this.#handshake(data)
       this.downBytes += data.byteLength
+      this.usedAt = this.#options.now()
       const frame = this.#reassembler.accept(new Uint8Array(data), this.#options.now())
       if (frame) this.#options.frame(this, frame)
     } catch (caught) {
@@ -118,6 +132,7 @@ export class Link {
     }
     if (this.#options.dialled) this.channel.send(LISTENING + PROTOCOL_VERSION)
     this.state = 'established'
+    this.establishedAt = this.usedAt = this.#options.now()
     this.#options.established(this)
   }
 
@@ -129,6 +144,7 @@ export class Link {
         const { value, done } = first.slices.next()
         if (!done) {
           this.upBytes += value.byteLength
+          this.usedAt = this.#options.now()
           this.channel.send(value)
           continue
         }
@@ -155,6 +171,6 @@ export function lost(partner: string): SkeinError {
   return new SkeinError({
     code: 'net.link_lost',
     message: `The connection to ${partner} is gone.`,
-    remedy: 'It is dialled again by itself while both nodes are in the run.',
+    remedy: 'It is dialled again as soon as one of the two has something to say.',
   })
 }

@@ -3,9 +3,20 @@ import { SkeinError } from '../protocol/errors.ts'
 import type { LinkKind } from '../protocol/control.ts'
 import { backoffMs } from './backoff.ts'
 import { ForwardedChannel, ownedChannel } from './channel.ts'
-import { DIAL_DEADLINE_MS, MAX_UNASKED_LINKS, REDIAL_FIRST_MS, REDIAL_LONGEST_MS, UNASKED_GRACE_MS } from './limits.ts'
-import { Link, lost } from './link.ts'
+import {
+  DIAL_DEADLINE_MS,
+  IDLE_MS,
+  MAX_LINKS,
+  MAX_LINKS_WITH_NODE,
+  QUIET_MS,
+  REDIAL_FIRST_MS,
+  REDIAL_LONGEST_MS,
+  SPARE_IDLE_MS,
+  YIELD_MS,
+} from './limits.ts'
+import { Link } from './link.ts'
 import type { LinksMessage, PeerIdentity, SessionMessage } from './linkMessages.ts'
+import { WaitingFrames } from './waitingFrames.ts'
 
 export interface LinkTotals {
   /** Bytes over the wire since this Worker began, slice headers included. */
@@ -15,39 +26,37 @@ export interface LinkTotals {
   link: LinkKind
 }
 
-interface Partner {
+/** A node to be connected to: hinted at, or with frames that wait for it. */
+interface Contact {
+  readonly since: number
   failures: number
   nextDialAt: number
   /** When a dial began that has not become a link yet. */
   dialledAt: number | null
 }
 
-interface Waiter {
-  deadline: number
-  resolve: () => void
-  reject: (error: SkeinError) => void
-}
-
-/** How often dials, deadlines and links nobody wants are looked at; a Worker's timers are not throttled. */
+/** How often dials, deadlines and idle links are looked at; a Worker's timers are not throttled. */
 const SWEEP_MS = 100
 
 /**
- * Of two partners the one with the smaller node id dials, so that they never dial each other at once. Links survive a
- * change of partners for a grace period: the server's word reaches the two ends at different moments.
+ * Links on demand: a frame for a node without a link waits while that node is dialled. Both may dial at once, since neither
+ * knows of the other's dial: then both links stand, and both ends send by the one that the smaller id dialled, while the
+ * other one is left to deliver what is in it and closed when it is idle.
  */
 export class PeerLinks {
   readonly #port: MessagePort
   readonly #now: () => number
-  readonly #partners = new Map<string, Partner>()
+  #hinted = new Set<string>()
+  readonly #contacts = new Map<string, Contact>()
+  readonly #waiting = new WaitingFrames()
   readonly #links = new Map<string, Link>()
-  readonly #established = new Map<string, Link>()
-  readonly #unwantedSince = new Map<string, number>()
+  readonly #established = new Map<string, Set<Link>>()
   readonly #forwarded = new Map<string, ForwardedChannel>()
-  readonly #waiters = new Set<Waiter>()
   readonly #sweeper: ReturnType<typeof setInterval>
   #self: string | null = null
   #brokerConnected = false
   #brokerError: string | null = null
+  #closed = false
   #up = 0
   #down = 0
   #frameHandler: (from: string, bytes: Uint8Array<ArrayBuffer>) => void = () => {}
@@ -71,42 +80,32 @@ export class PeerLinks {
     this.#post({ type: 'open', identity })
   }
 
-  /** The nodes to be connected to, from now on. */
+  /** The nodes worth a link before there is something to send, the most important first; others are dialled on demand. */
   setPartners(ids: readonly string[]): void {
-    const wanted = new Set(ids)
-    for (const id of this.#partners.keys()) if (!wanted.has(id)) this.#partners.delete(id)
-    for (const id of wanted) {
-      if (!this.#partners.has(id)) this.#partners.set(id, { failures: 0, nextDialAt: 0, dialledAt: null })
-    }
+    this.#hinted = new Set(ids.slice(0, MAX_LINKS / 2))
     this.#sweep()
   }
 
   /**
-   * Resolves once every partner is connected.
-   * @throws SkeinError `net.no_route` or `net.broker_unreachable` after `deadlineMs`; dialling goes on all the same.
-   */
-  opened(deadlineMs: number): Promise<void> {
-    return new Promise((resolve, reject) => {
-      this.#waiters.add({ deadline: this.#now() + deadlineMs, resolve, reject })
-      this.#settleWaiters()
-    })
-  }
-
-  /**
-   * Sends one frame; frames to one node arrive in the order of these calls. Resolves when its last slice is in the channel;
-   * `bytes` must not change until then. @throws SkeinError `net.link_lost`, `net.frame_size`, `net.queue_full`
+   * Sends one frame, over a link that is made if there is none. Frames to one node mostly arrive in the order of these calls.
+   * Resolves when the last slice is in the channel; `bytes` must not change until then.
+   * @throws SkeinError `net.no_route`, `net.broker_unreachable`, `net.link_lost`, `net.frame_size`, `net.queue_full`, `net.closed`
    */
   send(nodeId: string, bytes: Uint8Array): Promise<void> {
-    const link = this.#established.get(nodeId)
-    return link ? link.send(bytes) : Promise.reject(lost(nodeId))
+    if (this.#closed) return Promise.reject(closed())
+    const link = this.#linkTo(nodeId)
+    if (link) return link.send(bytes)
+    const sent = this.#waiting.add(nodeId, bytes, this.#now())
+    this.#sweep()
+    return sent
   }
 
-  /** Whole frames from partners; those of nodes that are no partner are dropped. */
+  /** Whole frames, from whichever node dialled us or was dialled. */
   onFrame(handler: (from: string, bytes: Uint8Array<ArrayBuffer>) => void): void {
     this.#frameHandler = handler
   }
 
-  /** A partner's open link is gone, and with it whatever was under way; it is being dialled again. */
+  /** An open link is gone, and with it whatever was under way; one that was idle for long is not told. */
   onLost(handler: (nodeId: string) => void): void {
     this.#lostHandler = handler
   }
@@ -116,7 +115,7 @@ export class PeerLinks {
   }
 
   totals(): LinkTotals {
-    const links = [...this.#established.values()]
+    const links = [...this.#established.values()].flatMap((set) => [...set])
     const kinds = links.map((link) => link.kind)
     return {
       upBytes: links.reduce((sum, link) => sum + link.upBytes, this.#up),
@@ -126,12 +125,12 @@ export class PeerLinks {
   }
 
   close(): void {
+    this.#closed = true
     clearInterval(this.#sweeper)
-    this.#partners.clear()
+    this.#hinted.clear()
+    this.#contacts.clear()
     for (const link of [...this.#links.values()]) link.close()
-    const closed = new SkeinError({ code: 'net.closed', message: 'The links were closed.', remedy: 'Start again.' })
-    for (const waiter of this.#waiters) waiter.reject(closed)
-    this.#waiters.clear()
+    this.#waiting.expire(Infinity, closed)
     this.#post({ type: 'close' })
     this.#port.onmessage = null
   }
@@ -140,12 +139,18 @@ export class PeerLinks {
     this.#port.postMessage(message, transfer)
   }
 
+  /** The link to send by: of two the one that the smaller id dialled, so that both ends choose the same. */
+  #linkTo(nodeId: string): Link | undefined {
+    const links = [...(this.#established.get(nodeId) ?? [])]
+    return links.find((link) => link.dialled === this.#self! < nodeId) ?? links[0]
+  }
+
   #session(message: SessionMessage): void {
     if (message.type === 'broker') {
       this.#brokerConnected = message.connected
       this.#brokerError = message.connected ? null : (message.error?.message ?? this.#brokerError)
       // A dial that the broker's absence swallowed is due again.
-      for (const partner of this.#partners.values()) partner.dialledAt = null
+      for (const contact of this.#contacts.values()) contact.dialledAt = null
       return this.#sweep()
     }
     if (message.type === 'link') return this.#begin(message)
@@ -160,13 +165,13 @@ export class PeerLinks {
   }
 
   #begin({ linkId, partner, dialled, channel }: Extract<SessionMessage, { type: 'link' }>): void {
-    const state = this.#partners.get(partner)
-    if (state && dialled) state.dialledAt = null
-    if (!state && this.#unwantedSince.size >= MAX_UNASKED_LINKS) {
+    const contact = this.#contacts.get(partner)
+    if (contact && dialled) contact.dialledAt = null
+    const withPartner = [...this.#links.values()].filter((link) => link.partner === partner).length
+    if (withPartner >= MAX_LINKS_WITH_NODE || !this.#hasRoom()) {
       channel?.close()
       return this.#post({ type: 'drop', linkId })
     }
-    if (!state) this.#unwantedSince.set(linkId, this.#now())
     const link = new Link({
       linkId,
       partner,
@@ -179,40 +184,59 @@ export class PeerLinks {
         return forwarded
       },
       established: (open) => this.#open(open),
-      frame: (from, bytes) => {
-        if (this.#partners.has(from.partner)) this.#frameHandler(from.partner, bytes)
-      },
+      frame: (from, bytes) => this.#frameHandler(from.partner, bytes),
       closed: (gone) => this.#gone(gone),
     })
     this.#links.set(linkId, link)
   }
 
+  /** Where all links are taken, the one that nobody hinted at and that was not used for longest makes room. */
+  #hasRoom(): boolean {
+    if (this.#links.size < MAX_LINKS) return true
+    const idle = [...this.#links.values()]
+      .filter((link) => link.state === 'established' && !this.#hinted.has(link.partner))
+      .map((link) => ({ link, idleMs: link.idleMs() }))
+      .filter(({ idleMs }) => idleMs >= SPARE_IDLE_MS)
+      .sort((a, b) => b.idleMs - a.idleMs)
+    idle[0]?.link.close()
+    return idle.length > 0
+  }
+
   #open(link: Link): void {
-    const older = this.#established.get(link.partner)
-    // The partner dialled anew, so it holds the older one for dead; what was under way there is lost.
-    older?.close()
-    this.#established.set(link.partner, link)
+    const { partner } = link
+    for (const older of this.#established.get(partner) ?? []) {
+      // Two dials that crossed come up within one dial's time. Any other new link says that its dialler holds the older
+      // one for dead; what was under way there is lost.
+      const crossed = older.dialled !== link.dialled && this.#now() - older.establishedAt < DIAL_DEADLINE_MS
+      if (!crossed) older.close()
+    }
+    const links = this.#established.get(partner) ?? new Set()
+    this.#established.set(partner, links.add(link))
     this.#post({ type: 'established', linkId: link.linkId })
-    const state = this.#partners.get(link.partner)
-    if (state) state.failures = 0
-    this.#settleWaiters()
+    const contact = this.#contacts.get(partner)
+    if (contact) contact.failures = 0
+    this.#waiting.flush(partner, (bytes) => link.send(bytes))
   }
 
   #gone(link: Link): void {
-    this.#links.delete(link.linkId)
-    this.#forwarded.delete(link.linkId)
-    this.#unwantedSince.delete(link.linkId)
+    const { linkId, partner } = link
+    this.#links.delete(linkId)
+    this.#forwarded.delete(linkId)
     this.#up += link.upBytes
     this.#down += link.downBytes
-    this.#post({ type: 'drop', linkId: link.linkId })
-    const state = this.#partners.get(link.partner)
-    const wasEstablished = this.#established.get(link.partner) === link
-    if (wasEstablished) this.#established.delete(link.partner)
-    if (state) {
-      state.failures += 1
-      state.nextDialAt = this.#now() + backoffMs(state.failures, REDIAL_FIRST_MS, REDIAL_LONGEST_MS)
-      if (wasEstablished) this.#lostHandler(link.partner)
+    this.#post({ type: 'drop', linkId })
+    const links = this.#established.get(partner)
+    const wasEstablished = links?.delete(link) ?? false
+    if (links?.size === 0) this.#established.delete(partner)
+    const spare = this.#established.has(partner)
+    if (wasEstablished && link.idleMs() >= (spare ? SPARE_IDLE_MS / 2 : QUIET_MS)) return
+    const contact = this.#contacts.get(partner)
+    if (contact && !spare) {
+      contact.failures += 1
+      const pause = backoffMs(contact.failures, REDIAL_FIRST_MS, REDIAL_LONGEST_MS)
+      contact.nextDialAt = this.#now() + pause + this.#yieldMs(partner)
     }
+    if (wasEstablished && !this.#closed) this.#lostHandler(partner)
   }
 
   #sweep(): void {
@@ -220,43 +244,37 @@ export class PeerLinks {
     for (const link of [...this.#links.values()]) {
       link.evictStale()
       if (link.state === 'opening' && now - link.startedAt > DIAL_DEADLINE_MS) link.close()
-      else this.#lingers(link, now)
+      if (link.state === 'established' && link.idleMs() >= this.#idleAllowed(link)) link.close()
     }
-    for (const [id, partner] of this.#partners) this.#dialIfDue(id, partner, now)
-    this.#settleWaiters()
+    this.#waiting.expire(now, (nodeId) => this.#unreachable(nodeId))
+    const wanted = new Set([...this.#hinted, ...this.#waiting.nodes()])
+    for (const id of this.#contacts.keys()) if (!wanted.has(id)) this.#contacts.delete(id)
+    for (const id of wanted) {
+      const contact = this.#contacts.get(id) ?? { since: now, failures: 0, nextDialAt: 0, dialledAt: null }
+      this.#contacts.set(id, contact)
+      this.#dialIfDue(id, contact, now)
+    }
   }
 
-  /** Closes a link that nobody has wanted for the grace period. */
-  #lingers(link: Link, now: number): void {
-    if (this.#partners.has(link.partner)) {
-      this.#unwantedSince.delete(link.linkId)
-      return
-    }
-    const since = this.#unwantedSince.get(link.linkId) ?? now
-    this.#unwantedSince.set(link.linkId, since)
-    if (now - since > UNASKED_GRACE_MS) link.close()
+  #idleAllowed(link: Link): number {
+    if (this.#linkTo(link.partner) !== link) return SPARE_IDLE_MS
+    return this.#hinted.has(link.partner) ? Infinity : IDLE_MS
   }
 
-  #dialIfDue(id: string, partner: Partner, now: number): void {
-    if (this.#self === null || this.#self >= id || this.#established.has(id) || !this.#brokerConnected) return
-    if (partner.dialledAt !== null && now - partner.dialledAt < DIAL_DEADLINE_MS) return
+  #yieldMs(id: string): number {
+    return this.#self! > id ? YIELD_MS : 0
+  }
+
+  #dialIfDue(id: string, contact: Contact, now: number): void {
+    if (this.#self === null || this.#self === id || this.#established.has(id) || !this.#brokerConnected) return
+    if (contact.dialledAt !== null && now - contact.dialledAt < DIAL_DEADLINE_MS) return
     for (const link of this.#links.values()) if (link.partner === id) return
-    if (now < partner.nextDialAt) return
-    partner.dialledAt = now
+    if (now < Math.max(contact.nextDialAt, contact.since + this.#yieldMs(id)) || !this.#hasRoom()) return
+    contact.dialledAt = now
     this.#post({ type: 'dial', partner: id })
   }
 
-  #settleWaiters(): void {
-    const missing = [...this.#partners.keys()].filter((id) => !this.#established.has(id))
-    for (const waiter of this.#waiters) {
-      if (missing.length > 0 && this.#now() < waiter.deadline) continue
-      this.#waiters.delete(waiter)
-      if (missing.length === 0) waiter.resolve()
-      else waiter.reject(this.#unreachable(missing))
-    }
-  }
-
-  #unreachable(missing: string[]): SkeinError {
+  #unreachable(nodeId: string): SkeinError {
     if (!this.#brokerConnected) {
       return new SkeinError({
         code: 'net.broker_unreachable',
@@ -266,8 +284,10 @@ export class PeerLinks {
     }
     return new SkeinError({
       code: 'net.no_route',
-      message: `No connection could be made to ${missing.join(', ')}.`.slice(0, 2000),
+      message: `No connection could be made to ${nodeId}.`,
       remedy: 'A firewall may block WebRTC here or there: try another network, or let the operator add a TURN server.',
     })
   }
 }
+
+const closed = () => new SkeinError({ code: 'net.closed', message: 'The links were closed.', remedy: 'Start again.' })

@@ -172,7 +172,7 @@ export class PeerSession {
 
   #handOver(connection: HandoverConnection, channel: RTCDataChannel): void {
     const { connectionId: linkId, peer: partner, dialled } = connection
-    if (!dialled && partner >= (this.#identity?.nodeId ?? '')) return connection.close()
+    if (partner === this.#identity?.nodeId) return connection.close()
     this.#connections.set(linkId, connection)
     connection.on('iceStateChanged', (state) => this.#iceChanged(connection, state))
     if (!this.#forward) {

@@ -1,10 +1,22 @@
-/** Proves whom the Worker's links dial and when, and what they do with broken, slow and uninvited partners. */
+/** Proves whom the Worker's links dial and when, and what they do with broken, slow, crossed and idle ones. */
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
 import { SkeinError } from '../../../src/protocol/errors.ts'
-import { DIAL_DEADLINE_MS, HIGH_WATER_BYTES, LOW_WATER_BYTES, UNASKED_GRACE_MS } from '../../../src/net/limits.ts'
+import {
+  DIAL_DEADLINE_MS,
+  HIGH_WATER_BYTES,
+  IDLE_MS,
+  LOW_WATER_BYTES,
+  MAX_LINKS,
+  MAX_LINKS_WITH_NODE,
+  MAX_WAITING_BYTES,
+  QUIET_MS,
+  ROUTE_DEADLINE_MS,
+  SPARE_IDLE_MS,
+  YIELD_MS,
+} from '../../../src/net/limits.ts'
 import type { LinksMessage, SessionMessage } from '../../../src/net/linkMessages.ts'
 import { PeerLinks } from '../../../src/net/peerLinks.ts'
-import { sliceFrame } from '../../../src/net/slicing.ts'
+import { SLICE_HEADER_BYTES, sliceFrame } from '../../../src/net/slicing.ts'
 import { PROTOCOL_VERSION } from '../../../src/protocol/version.ts'
 
 const LISTENING = `skein-listening ${PROTOCOL_VERSION}`
@@ -28,8 +40,32 @@ class Page {
     this.tell({ type: 'forwardOpen', linkId })
     this.tell({ type: 'forwarded', linkId, data: LISTENING })
   }
+  /** The channel has taken all it was given. */
+  drain(linkId: string) {
+    this.tell({
+      type: 'forwardTaken',
+      linkId,
+      taken: this.sentBytes(linkId) - (this.#taken.get(linkId) ?? 0),
+      buffered: 0,
+    })
+    this.#taken.set(linkId, this.sentBytes(linkId))
+  }
+  sentBytes(linkId: string) {
+    const sent = this.of('forward').filter((m) => m.linkId === linkId)
+    return sent.reduce((sum, { data }) => sum + (typeof data === 'string' ? data.length : data.byteLength), 0)
+  }
+  /** Payload bytes of the frames that were put into this link, each of which fits one slice. */
+  frames(linkId: string) {
+    const slices = this.of('forward').flatMap((m) =>
+      m.linkId === linkId && typeof m.data !== 'string' ? [m.data] : [],
+    )
+    return slices.map((slice) => slice.byteLength - SLICE_HEADER_BYTES)
+  }
+  readonly #taken = new Map<string, number>()
+  #messageId = 0
   frame(linkId: string, frame: Uint8Array) {
-    for (const slice of sliceFrame(1, frame)) this.tell({ type: 'forwarded', linkId, data: slice.buffer })
+    this.#messageId += 1
+    for (const slice of sliceFrame(this.#messageId, frame)) this.tell({ type: 'forwarded', linkId, data: slice.buffer })
   }
 }
 
@@ -60,17 +96,19 @@ const codeOf = (promise: Promise<unknown>) =>
     (caught: unknown) => (caught instanceof SkeinError ? caught.code : caught),
   )
 
-describe('peer links', () => {
-  it('dials the partners with a greater id and waits for the others', async () => {
-    links.setPartners(['a', 'z', 'y'])
-    expect(page.of('dial').map((m) => m.partner)).toEqual(['z', 'y'])
-    const opened = codeOf(links.opened(60_000))
-    page.connect('1', 'z')
-    page.connect('2', 'y')
-    expect(links.isOpen('a')).toBe(false)
-    page.connect('3', 'a', false)
-    expect(await opened).toBeNull()
-    expect(page.of('established').map((m) => m.linkId)).toEqual(['1', '2', '3'])
+/** A channel that stays with the page is dropped twice: by its link, and by the links. */
+const dropped = () => [...new Set(page.of('drop').map((m) => m.linkId))]
+const dials = () => page.of('dial').map((m) => m.partner)
+
+describe('peer links on hints', () => {
+  it('dials at once who has a greater id, and the others when they have not dialled in time', () => {
+    links.setPartners(['a', 'z', 'y', 'b'])
+    expect(dials()).toEqual(['z', 'y'])
+    page.connect('1', 'a', false)
+    vi.advanceTimersByTime(YIELD_MS + 200)
+    expect(dials()).toEqual(['z', 'y', 'b'])
+    expect(links.isOpen('a')).toBe(true)
+    expect(page.of('established').map((m) => m.linkId)).toEqual(['1'])
   })
 
   it('says that it listens first when it was dialled, and only in answer when it dialled; once', () => {
@@ -87,11 +125,11 @@ describe('peer links', () => {
     links.setPartners(['z'])
     page.tell({ type: 'link', linkId: '1', partner: 'z', dialled: true, channel: null })
     page.tell({ type: 'forwarded', linkId: '1', data: 'skein-listening 999' })
-    expect(page.of('drop').map((m) => m.linkId)).toContain('1')
+    expect(dropped()).toContain('1')
     expect(links.isOpen('z')).toBe(false)
   })
 
-  it('redials with growing pauses while the partner is wanted, and not after', () => {
+  it('redials with growing pauses while the partner is hinted at, and not after', () => {
     links.setPartners(['z'])
     const times: number[] = []
     const start = performance.now()
@@ -111,41 +149,212 @@ describe('peer links', () => {
     expect(lost).toEqual([])
   })
 
-  it('gives a dial that leads nowhere up after its deadline and tries again', async () => {
+  it('gives a dial that leads nowhere up after its deadline and tries again', () => {
     links.setPartners(['z'])
     page.tell({ type: 'link', linkId: '1', partner: 'z', dialled: true, channel: null })
-    const opened = codeOf(links.opened(5_000))
-    vi.advanceTimersByTime(5_100)
-    expect(await opened).toBe('net.no_route')
-    vi.advanceTimersByTime(DIAL_DEADLINE_MS)
-    expect(page.of('drop').map((m) => m.linkId)).toContain('1')
+    vi.advanceTimersByTime(DIAL_DEADLINE_MS - 100)
+    expect(page.of('dial')).toHaveLength(1)
+    vi.advanceTimersByTime(1_000)
+    expect(dropped()).toContain('1')
     expect(page.of('dial')).toHaveLength(2)
   })
 
-  it('does not dial while the broker is away, and says that this is why', async () => {
+  it('does not dial while the broker is away', () => {
     page.tell({ type: 'broker', connected: false, error: { code: 'x', message: 'Refused.', remedy: '' } })
     links.setPartners(['z'])
-    const opened = codeOf(links.opened(1_000))
-    vi.advanceTimersByTime(1_100)
-    expect(await opened).toBe('net.broker_unreachable')
-    expect(page.of('dial')).toHaveLength(0)
+    vi.advanceTimersByTime(5_000)
+    expect(dials()).toEqual([])
     page.tell({ type: 'broker', connected: true, error: null })
-    expect(page.of('dial')).toHaveLength(1)
+    expect(dials()).toEqual(['z'])
   })
 
-  it('tells a lost link, fails what waited in it, and dials again', async () => {
+  it('keeps an idle link that is hinted at, and closes it later when it is not', () => {
+    links.setPartners(['z'])
+    page.connect('1', 'z')
+    page.drain('1')
+    vi.advanceTimersByTime(3 * IDLE_MS)
+    expect(links.isOpen('z')).toBe(true)
+    links.setPartners([])
+    expect(links.isOpen('z')).toBe(false)
+    expect(lost).toEqual([])
+    expect(dials()).toEqual(['z'])
+  })
+})
+
+describe('peer links on demand', () => {
+  it('dials whoever a frame is for, and sends what waited, in order', async () => {
+    const sent = [links.send('z', new Uint8Array(10)), links.send('z', new Uint8Array(20))]
+    expect(dials()).toEqual(['z'])
+    page.connect('1', 'z')
+    await Promise.all([...sent, links.send('z', new Uint8Array(30))])
+    expect(page.frames('1')).toEqual([10, 20, 30])
+    expect(dials()).toEqual(['z'])
+  })
+
+  it('lets the smaller id dial first, but not for long', () => {
+    void codeOf(links.send('a', new Uint8Array(10)))
+    expect(dials()).toEqual([])
+    vi.advanceTimersByTime(YIELD_MS + 200)
+    expect(dials()).toEqual(['a'])
+  })
+
+  it('sends over a link that the other dialled meanwhile', async () => {
+    const sent = links.send('a', new Uint8Array(10))
+    page.connect('1', 'a', false)
+    await sent
+    expect(page.frames('1')).toEqual([10])
+    vi.advanceTimersByTime(2 * YIELD_MS)
+    expect(dials()).toEqual([])
+  })
+
+  it('gives a frame up when no link comes in time, by the reason', async () => {
+    const routeless = codeOf(links.send('z', new Uint8Array(10)))
+    vi.advanceTimersByTime(ROUTE_DEADLINE_MS + 200)
+    expect(await routeless).toBe('net.no_route')
+    page.tell({ type: 'broker', connected: false, error: { code: 'x', message: 'Refused.', remedy: '' } })
+    const brokerless = codeOf(links.send('z', new Uint8Array(10)))
+    vi.advanceTimersByTime(ROUTE_DEADLINE_MS + 200)
+    expect(await brokerless).toBe('net.broker_unreachable')
+    // Nothing waits any more: nobody is dialled.
+    page.tell({ type: 'broker', connected: true, error: null })
+    vi.advanceTimersByTime(60_000)
+    expect(dials()).toEqual(['z'])
+  })
+
+  it('bounds what waits for links', async () => {
+    const half = new Uint8Array(Math.floor(MAX_WAITING_BYTES / 2))
+    const waiting = [codeOf(links.send('y', half)), codeOf(links.send('z', half))]
+    expect(await codeOf(links.send('x', new Uint8Array(2)))).toBe('net.queue_full')
+    vi.advanceTimersByTime(ROUTE_DEADLINE_MS + 200)
+    await Promise.all(waiting)
+    const freed = codeOf(links.send('x', new Uint8Array(2)))
+    page.connect('1', 'x')
+    expect(await freed).toBeNull()
+  })
+
+  it('hands on the frames of whoever connected', () => {
+    page.connect('1', 'a', false)
+    page.frame('1', new Uint8Array(100))
+    expect(frames).toEqual([['a', 100]])
+  })
+
+  it('closes a link that nobody uses or hints at, without a word, and makes it anew', async () => {
+    page.connect('1', 'z')
+    const use = links.send('z', new Uint8Array(10))
+    await use
+    page.drain('1')
+    vi.advanceTimersByTime(IDLE_MS - 1_000)
+    page.frame('1', new Uint8Array(5))
+    vi.advanceTimersByTime(IDLE_MS - 1_000)
+    expect(links.isOpen('z')).toBe(true)
+    vi.advanceTimersByTime(2_000)
+    expect(links.isOpen('z')).toBe(false)
+    expect(lost).toEqual([])
+    void codeOf(links.send('z', new Uint8Array(10)))
+    expect(dials()).toEqual(['z'])
+  })
+
+  it('tells no loss when the other end closes what was quiet for long', () => {
+    page.connect('1', 'z')
+    page.connect('2', 'y')
+    page.drain('1')
+    vi.advanceTimersByTime(QUIET_MS - 5_000)
+    page.frame('2', new Uint8Array(5))
+    vi.advanceTimersByTime(6_000)
+    page.tell({ type: 'gone', linkId: '1' })
+    page.tell({ type: 'gone', linkId: '2' })
+    expect(lost).toEqual(['y'])
+  })
+
+  it('holds so many links, and lets the one that was idle for longest go for a new one', () => {
+    for (let i = 0; i < MAX_LINKS; i++) page.connect(`l${i}`, `z${i}`, false)
+    for (let i = 0; i < MAX_LINKS; i++) page.drain(`l${i}`)
+    page.connect('early', 'early', false)
+    expect(links.isOpen('early')).toBe(false)
+    expect(dropped()).toEqual(['early'])
+    links.setPartners(['z0'])
+    vi.advanceTimersByTime(SPARE_IDLE_MS + 100)
+    for (let i = 2; i < MAX_LINKS; i++) page.frame(`l${i}`, new Uint8Array(1))
+    vi.advanceTimersByTime(SPARE_IDLE_MS + 100)
+    page.connect('late', 'late', false)
+    expect(['z0', 'z1', 'z2', 'late'].map((id) => links.isOpen(id))).toEqual([true, false, true, true])
+  })
+
+  it('holds only so many links with one node', () => {
+    for (let i = 0; i <= MAX_LINKS_WITH_NODE; i++) {
+      page.tell({ type: 'link', linkId: `l${i}`, partner: 'a', dialled: false, channel: null })
+    }
+    expect(dropped()).toEqual([`l${MAX_LINKS_WITH_NODE}`])
+  })
+})
+
+describe('two dials that cross', () => {
+  it.each([
+    ['the smaller id’s first', 'z', true],
+    ['the greater id’s first', 'z', false],
+    ['the smaller id’s first, seen from the greater', 'a', true],
+    ['the greater id’s first, seen from the greater', 'a', false],
+  ])('both stand, %s; frames go by the smaller id’s, and none is lost', async (_, partner, smallerFirst) => {
+    const weAreSmaller = partner === 'z'
+    const waited = links.send(partner, new Uint8Array(10))
+    vi.advanceTimersByTime(YIELD_MS + 200)
+    const up = { smaller: () => page.connect('smaller', partner, weAreSmaller), greater: () => page.connect('greater', partner, !weAreSmaller) } // prettier-ignore
+    const [first, second] = smallerFirst ? (['smaller', 'greater'] as const) : (['greater', 'smaller'] as const)
+    up[first]()
+    await waited
+    expect(page.frames(first)).toEqual([10])
+    up[second]()
+    expect(lost).toEqual([])
+    await links.send(partner, new Uint8Array(20))
+    expect(page.frames('smaller').at(-1)).toBe(20)
+    // What the other end put into its link before it knew comes all the same.
+    page.frame('greater', new Uint8Array(7))
+    page.frame('smaller', new Uint8Array(8))
+    expect(frames).toEqual([
+      [partner, 7],
+      [partner, 8],
+    ])
+    page.drain('smaller')
+    page.drain('greater')
+    vi.advanceTimersByTime(SPARE_IDLE_MS + 200)
+    expect(dropped()).toEqual(['greater'])
+    expect(links.isOpen(partner)).toBe(true)
+    expect(lost).toEqual([])
+  })
+
+  it('leaves the other one to send by when one breaks', async () => {
+    page.connect('1', 'z', true)
+    page.connect('2', 'z', false)
+    page.tell({ type: 'gone', linkId: '1' })
+    expect(lost).toEqual(['z'])
+    await links.send('z', new Uint8Array(10))
+    expect(page.frames('2')).toEqual([10])
+    expect(dials()).toEqual([])
+  })
+
+  it('is not what a dial long after the other is: that one’s end held the older link for dead', () => {
+    page.connect('1', 'z', true)
+    vi.advanceTimersByTime(DIAL_DEADLINE_MS + 100)
+    page.connect('2', 'z', false)
+    expect(lost).toEqual(['z'])
+    expect(dropped()).toEqual(['1'])
+    expect(links.isOpen('z')).toBe(true)
+  })
+})
+
+describe('an open link', () => {
+  it('is told when it is lost, fails what was in it, and is dialled again', async () => {
     links.setPartners(['z'])
     page.connect('1', 'z')
     const sending = codeOf(links.send('z', new Uint8Array(20_000_000)))
     page.tell({ type: 'gone', linkId: '1' })
     expect(await sending).toBe('net.link_lost')
-    expect(await codeOf(links.send('z', new Uint8Array(1)))).toBe('net.link_lost')
     expect(lost).toEqual(['z'])
     vi.advanceTimersByTime(500)
     expect(page.of('dial')).toHaveLength(2)
   })
 
-  it('lets a partner that dialled anew replace the link that it holds for dead', () => {
+  it('is replaced when the partner that dialled it dials anew', () => {
     links.setPartners(['a'])
     page.connect('1', 'a', false)
     page.connect('2', 'a', false)
@@ -156,7 +365,7 @@ describe('peer links', () => {
     expect(frames).toEqual([['a', 200]])
   })
 
-  it('keeps at most the high-water mark and one slice in the channel, and goes on when it drains', async () => {
+  it('holds at most the high-water mark and one slice in its channel, and goes on when it drains', async () => {
     links.setPartners(['z'])
     page.connect('1', 'z')
     page.tell({ type: 'forwardTaken', linkId: '1', taken: LISTENING.length, buffered: 0 })
@@ -180,24 +389,7 @@ describe('peer links', () => {
     expect(links.totals().upBytes).toBe(sent())
   })
 
-  it('drops the frames of a node that is no partner, and its link after a grace', () => {
-    page.connect('1', 'a', false)
-    page.frame('1', new Uint8Array(100))
-    expect(frames).toEqual([])
-    vi.advanceTimersByTime(UNASKED_GRACE_MS - 1_000)
-    // The server's word came late: the link is there already.
-    links.setPartners(['a'])
-    expect(links.isOpen('a')).toBe(true)
-    page.frame('1', new Uint8Array(100))
-    expect(frames).toEqual([])
-    page.connect('2', 'b', false)
-    vi.advanceTimersByTime(UNASKED_GRACE_MS + 200)
-    expect(links.isOpen('b')).toBe(false)
-    expect(links.isOpen('a')).toBe(true)
-    expect(lost).toEqual([])
-  })
-
-  it('keeps links over a change of partners, so that a new generation need not dial', () => {
+  it('outlives a change of hints, so that a new generation need not dial', () => {
     links.setPartners(['z'])
     page.connect('1', 'z')
     links.setPartners([])
@@ -208,12 +400,12 @@ describe('peer links', () => {
     expect(links.isOpen('z')).toBe(true)
   })
 
-  it('closes the link of a partner that sends nonsense', () => {
+  it('is closed when the partner sends nonsense', () => {
     links.setPartners(['z'])
     page.connect('1', 'z')
     page.tell({ type: 'forwarded', linkId: '1', data: new ArrayBuffer(40) })
     expect(lost).toEqual(['z'])
-    expect(page.of('drop').map((m) => m.linkId)).toContain('1')
+    expect(dropped()).toContain('1')
   })
 
   it('counts one relayed link as relayed', () => {
@@ -227,11 +419,18 @@ describe('peer links', () => {
     expect(links.totals().link).toBe('relayed')
   })
 
-  it('fails whoever waits when it is closed', async () => {
-    links.setPartners(['z'])
-    const opened = codeOf(links.opened(1_000))
-    links.close()
-    expect(await opened).toBe('net.closed')
-    expect(page.said.at(-1)).toEqual({ type: 'close' })
+  it('goes with all others when this node becomes another one', () => {
+    page.connect('1', 'z')
+    links.openPeer({ nodeId: 'n', token: 't', iceServers: [] })
+    expect(links.isOpen('z')).toBe(false)
+    expect(lost).toEqual(['z'])
   })
+})
+
+it('fails whatever waits when the links are closed', async () => {
+  const waiting = codeOf(links.send('z', new Uint8Array(10)))
+  links.close()
+  expect(await waiting).toBe('net.closed')
+  expect(await codeOf(links.send('z', new Uint8Array(10)))).toBe('net.closed')
+  expect(page.said.at(-1)).toEqual({ type: 'close' })
 })

@@ -22,7 +22,7 @@ const header: FrameHeader = {
   step: 2,
   index: 3,
   boundary: 4,
-  replica: 5,
+  attempt: 5,
   rows: 6,
   columns: 7,
 }
