@@ -17,7 +17,7 @@ import { createTokens } from './control/tokens.ts'
 import { lockFolder } from './db/folderLock.ts'
 import { openSqliteStore } from './db/sqlite.ts'
 import { createMetrics } from './metrics.ts'
-import { silenceTiming } from './orchestrator/types.ts'
+import { silenceTiming } from './orchestrator/timing.ts'
 import { Coordinator } from './runs/coordinator.ts'
 import { attachBroker } from './signalling/broker.ts'
 
@@ -109,7 +109,7 @@ function refuseOtherUpgrades(server: Server): void {
 
 /**
  * Starts everything on one port; what `options` leaves out comes from the environment. Runs that had not ended when the
- * data folder was last used go on from their last checkpoints.
+ * data folder was last used go on with the nodes that come back, or from their last checkpoints.
  * @throws SkeinError `config.*`, `server.*`, `store.open`; nothing stays open then
  */
 export async function startServer(options: Partial<ServerConfig> = {}): Promise<RunningServer> {
@@ -158,7 +158,9 @@ export async function startServer(options: Partial<ServerConfig> = {}): Promise<
       iceServers: config.iceServers,
       joined: (nodeId, hello) => coordinator.nodeJoined(nodeId, hello),
       message: (nodeId, message) => coordinator.nodeSaid(nodeId, message),
-      left: (nodeId) => coordinator.nodeLeft(nodeId),
+      detached: (nodeId) => coordinator.nodeDetached(nodeId),
+      resumed: (nodeId) => coordinator.nodeResumed(nodeId),
+      unresponsive: (nodeId) => coordinator.nodeUnresponsive(nodeId),
     })
     closers.push(() => gateway.close())
     // Before the port opens: a volunteer who joins at once finds the runs that wait for it.

@@ -8,6 +8,8 @@ export interface Metrics {
   /** A step was committed: tokens of its batch, milliseconds it took. */
   stepCommitted(tokens: number, durationMs: number): void
   rolledBack(): void
+  /** Leases that moved from a lost or slow owner to others. */
+  recovered(leases: number, cause: string): void
   blobBytes(direction: 'in' | 'out', bytes: number): void
   /** Sets where the gauges of nodes and runs are read at each scrape. */
   watchFleet(fleet: () => FleetView): void
@@ -32,6 +34,12 @@ export function createMetrics({ process = true }: { process?: boolean } = {}): M
   const steps = new Counter({ name: 'skein_steps_committed_total', help: 'Steps committed, over all runs.', registers })
   const tokens = new Counter({ name: 'skein_tokens_total', help: 'Tokens of committed steps.', registers })
   const rollbacks = new Counter({ name: 'skein_rollbacks_total', help: 'Runs rolled back to a checkpoint.', registers })
+  const recovered = new Counter({
+    name: 'skein_leases_recovered_total',
+    help: 'Leases that moved from a lost or slow owner to others.',
+    labelNames: ['cause'],
+    registers,
+  })
   const durations = new Histogram({
     name: 'skein_step_seconds',
     help: 'Seconds from the start of a step to its commit.',
@@ -65,6 +73,7 @@ export function createMetrics({ process = true }: { process?: boolean } = {}): M
       durations.observe(durationMs / 1000)
     },
     rolledBack: () => rollbacks.inc(),
+    recovered: (leases, cause) => recovered.inc({ cause }, leases),
     blobBytes: (direction, bytes) => blobs.inc({ direction }, bytes),
     watchFleet(read) {
       fleet = read

@@ -11,7 +11,12 @@ import type { Tables } from './migrations.ts'
 import type { CheckpointRecord, DatasetRecord, PreparedStep, RunRecord } from './store.ts'
 
 const stagesSchema = z.array(stageCheckpointSchema)
-const preparedSchema = z.object({ lr: z.number(), scale: z.number(), metric: stepMetricSchema })
+const preparedSchema = z.object({
+  generation: z.int().min(0),
+  lr: z.number(),
+  scale: z.number(),
+  metric: stepMetricSchema,
+})
 
 /** JSON of a column, checked: the file may have been written by another version or by hand. */
 function readJson<T>(schema: z.ZodType<T>, text: string, what: string): T {

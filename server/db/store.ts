@@ -28,6 +28,7 @@ export interface RunRecord {
 
 /** What owners are told to apply, and the metric of the step that this makes. */
 export interface PreparedStep {
+  generation: number
   lr: number
   scale: number
   metric: StepMetric

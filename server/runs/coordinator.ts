@@ -267,6 +267,7 @@ export class Coordinator implements RunControl {
         })
       if (mustHold) return written
     }
+    // Frames of a generation that the store does not know would pass for those of the one that a restart makes.
     const renumbered = command.type === 'runChanged' && change && this.#generations.get(runId) !== change.generation
     const mustHold = command.type === 'commitStep' || renumbered
     if (command.type === 'runEnded') this.#generations.delete(runId)
@@ -277,9 +278,14 @@ export class Coordinator implements RunControl {
   async #publish(runId: string, step: number, stages: CheckpointRecord['stages']): Promise<void> {
     const { store, blobs, log } = this.#options
     try {
-      const { config } = await this.#record(runId)
+      const { config, rollbacks } = await this.#record(runId)
       const bytes = await readBack(blobs, stages, runLayouts(config))
-      await store.insertCheckpoint({ runId, step, stages, bytes, createdAt: this.#now() })
+      await this.#outbox.write(runId, async () => {
+        // Training goes on while chunks are read back, and may have been set back meanwhile.
+        if ((await this.#record(runId)).rollbacks !== rollbacks)
+          fail('run.checkpoint_void', 'The run was set back meanwhile.', 'The next checkpoint is made in due time.')
+        await store.insertCheckpoint({ runId, step, stages, bytes, createdAt: this.#now() })
+      })
       this.#dispatch({ type: 'checkpointPublished', runId, checkpoint: { step, stages } })
       this.#feed.touch(runId)
     } catch (caught) {

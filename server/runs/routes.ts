@@ -56,6 +56,20 @@ export function runRoutes(app: ApiApp, deps: AppDeps): void {
     (request) => runs.cancel(request.params.id),
   )
 
+  app.post(
+    '/runs/:id/checkpoint',
+    {
+      schema: {
+        tags: ['runs'],
+        summary: 'Asks for a checkpoint right after the next step; the answer does not wait for it.',
+        params: idParams,
+        response: { 200: runSummarySchema },
+      },
+      onRequest: admin,
+    },
+    (request) => runs.checkpoint(request.params.id),
+  )
+
   app.get(
     '/runs/:id/metrics',
     { schema: { tags: ['runs'], params: idParams, response: { 200: z.array(stepMetricSchema) } } },

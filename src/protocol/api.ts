@@ -79,6 +79,10 @@ export const nodeViewSchema = z.object({
   runId: z.string().nullable(),
   stage: z.number().nullable(),
   replica: z.number().nullable(),
+  /** Holds a stage and has no microbatch of the step under way. */
+  standby: z.boolean(),
+  /** Not heard for so long that its microbatches went to others. */
+  suspect: z.boolean(),
 })
 export type NodeView = z.infer<typeof nodeViewSchema>
 
@@ -104,13 +108,17 @@ export const runSummarySchema = z.object({
   tokensPerSecond: z.number().nullable(),
   boundaryBytesPerToken: z.number().nullable(),
   rollbacks: z.number(),
+  /** Microbatches whose volunteer was lost or too slow, and that others of its stage computed. */
+  recovered: z.number(),
   createdAt: z.number(),
   startedAt: z.number().nullable(),
   finishedAt: z.number().nullable(),
 })
 export type RunSummary = z.infer<typeof runSummarySchema>
 
-/** `grid[stage][replica]` is a node id, or null where a replica is missing. */
+/**
+ * `grid[stage]` lists the nodes that hold the stage, standbys too; null stands where one of the configured replicas is missing.
+ */
 export const runDetailSchema = runSummarySchema.extend({
   generation: z.number(),
   grid: z.array(z.array(z.string().nullable())),

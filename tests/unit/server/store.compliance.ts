@@ -55,7 +55,7 @@ const metric = (step: number) => ({
   at: 1_700_000_000_100 + step,
 })
 
-const prepared = (step: number): PreparedStep => ({ lr: 1e-3, scale: 0.25, metric: metric(step) })
+const prepared = (step: number): PreparedStep => ({ generation: 3, lr: 1e-3, scale: 0.25, metric: metric(step) })
 
 export function describeStore(name: string, open: () => Promise<{ store: Store; clean(): Promise<void> }>): void {
   describe(`store: ${name}`, () => {
