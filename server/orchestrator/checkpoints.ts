@@ -3,6 +3,7 @@ import type { ServerMessage, StageCheckpoint } from '../../src/protocol/control.
 import type { ErrorBody } from '../../src/protocol/errors.ts'
 import { endWhenWhole } from './commit.ts'
 import { rollBackWhenDue } from './generations.ts'
+import { giveUpRecut, recutWhenSaved } from './recutting.ts'
 import type { FleetNode, OrchestratorCommand, OrchestratorState, Run, RunMessage } from './types.ts'
 
 type Commands = OrchestratorCommand[]
@@ -68,6 +69,7 @@ export function saveWithout(run: Run, nodeId: string, now: number, commands: Com
 export function giveUpSaving(run: Run, reason: string, now: number, commands: Commands): void {
   run.saving = null
   run.saveSoon = true
+  if (run.recut) giveUpRecut(run, 'the checkpoint did not come about.', commands)
   commands.push({ type: 'tell', runId: run.id, step: run.step, text: reason })
   // After the last step there is no further commit to wait for.
   if (run.step >= run.config.steps) saveWhenDue(run, now, commands)
@@ -89,7 +91,7 @@ export function onCheckpointPublished(
   run.saving = null
   run.lastProgress = now
   if (run.members.length === 0) rollBackWhenDue(run, commands)
-  else endWhenWhole(state, run, commands)
+  else if (!recutWhenSaved(run, commands)) endWhenWhole(state, run, commands)
 }
 
 function sameChunks(asked: readonly StageCheckpoint[], kept: readonly StageCheckpoint[]): boolean {

@@ -3,6 +3,7 @@ import { saveWhenDue } from './checkpoints.ts'
 import { breakGeneration, end } from './generations.ts'
 import { newRound, sendStep } from './leases.ts'
 import { chooseOwners, synced } from './owners.ts'
+import { recutWhenPays } from './recutting.ts'
 import type { OrchestratorCommand, OrchestratorState, Run } from './types.ts'
 
 type Commands = OrchestratorCommand[]
@@ -32,12 +33,14 @@ export function commit(state: OrchestratorState, run: Run, now: number, commands
   }
   commands.push({ type: 'commitStep', runId: run.id, metric })
   saveWhenDue(run, now, commands)
+  recutWhenPays(state, run, metric.durationMs, commands)
   goOn(state, run, now, commands)
 }
 
 /** Goes on where a generation stands: the next step, or the scoring once all are done. */
 export function goOn(state: OrchestratorState, run: Run, now: number, commands: Commands): void {
-  if (run.round || run.members.length === 0) return
+  // A run that is about to be cut anew goes on from there.
+  if (run.round || run.members.length === 0 || run.recut) return
   if (!mayStart(state, run, now)) return
   for (let stage = 0; stage < run.config.stages; stage++) {
     const owners = chooseOwners(state, run, stage, now)
@@ -81,8 +84,10 @@ function begin(
   run.round = newRound(state, run, what, now)
   if (!run.round) return
   run.lastProgress = now
-  if (run.state === 'preparing')
+  if (run.state === 'preparing') {
+    run.restartMs = now - run.waitingSince
     commands.push({ type: 'tell', runId: run.id, step: run.step, text: 'Every stage is ready; training goes on.' })
+  }
   setState(run, what.mode === 'train' ? 'training' : 'evaluating', commands)
   run.members.forEach((ids, stage) => ids.forEach((id) => sendStep(run, id, stage, commands)))
 }

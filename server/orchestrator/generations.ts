@@ -36,6 +36,8 @@ export function submit(
     saving: null,
     saveSoon: false,
     recoverUntil: null,
+    recut: null,
+    restartMs: null,
     waitingSince: now,
     runnableSince: null,
     retryAt: now,
@@ -79,6 +81,7 @@ export function nextGeneration(state: OrchestratorState, run: Run, now: number, 
   run.state = 'preparing'
   run.detail = PREPARING
   run.lastProgress = now
+  run.waitingSince = now
   run.runnableSince = null
   run.recoverUntil = null
   const { stages } = run.config
@@ -194,6 +197,7 @@ function free(state: OrchestratorState, run: Run, reason: string, commands: Orch
   run.evaluation = null
   run.saving = null
   run.saveSoon = false
+  run.recut = null
   run.unapplied = null
 }
 

@@ -9,6 +9,7 @@ import { onCheckpointPublished, onCheckpointRefused } from './checkpoints.ts'
 import { cancel, form, submit } from './generations.ts'
 import { admit, dismiss, suspect } from './membership.ts'
 import { onStepPrepared } from './merge.ts'
+import { giveUpRecut, onCheckpointRecut } from './recutting.ts'
 import { onRunMessage } from './reports.ts'
 import { DEFAULT_TIMING, type Timing } from './timing.ts'
 import { watchNodes, watchRun } from './watch.ts'
@@ -75,6 +76,14 @@ export function decide(state: OrchestratorState, event: OrchestratorEvent): Orch
     case 'checkpointRefused':
       onCheckpointRefused(state, event.runId, event.step, event.error, now, commands)
       break
+    case 'checkpointRecut':
+      onCheckpointRecut(state, event, now, commands)
+      break
+    case 'recutRefused': {
+      const run = state.runs.get(event.runId)
+      if (run?.recut) giveUpRecut(run, event.error.message, commands)
+      break
+    }
     case 'tick':
       for (const node of watchNodes(state, now, commands)) evict(state, node, now, commands)
       for (const run of [...state.runs.values()]) watchRun(state, run, now, commands)

@@ -135,10 +135,11 @@ export interface Saving {
 export interface Run {
   readonly id: string
   readonly name: string
-  readonly config: RunConfig
+  /** Its `partition` changes when the layers are cut anew. */
+  config: RunConfig
   readonly dataset: DatasetRef
   /** Bytes a node needs for each stage. */
-  readonly stageBytes: readonly number[]
+  stageBytes: readonly number[]
   /** Windows of the held-out tail. */
   readonly evalWindows: number
   state: RunState
@@ -158,6 +159,10 @@ export interface Run {
   saving: Saving | null
   /** Somebody asked for a checkpoint; the next commit makes one. */
   saveSoon: boolean
+  /** The run stops at the checkpoint under way and is cut anew: layers of each stage from then on. */
+  recut: number[] | null
+  /** What the last start took from its first assignment to its first step, in milliseconds; null before. */
+  restartMs: number | null
   /** A step that was about to be applied when the server died, in which generation, and its metric. */
   unapplied: { generation: number; lr: number; scale: number; metric: StepMetric } | null
   /** After a restart: until when its nodes are waited for. */
@@ -217,6 +222,15 @@ export type OrchestratorEvent = { now: number } & (
   /** The store read the checkpoint back whole and published it. */
   | { type: 'checkpointPublished'; runId: string; checkpoint: { step: number; stages: StageCheckpoint[] } }
   | { type: 'checkpointRefused'; runId: string; step: number; error: ErrorBody }
+  /** The answer to `recutCheckpoint`: the checkpoint in its new cut is kept, and what follows from the cut. */
+  | {
+      type: 'checkpointRecut'
+      runId: string
+      config: RunConfig
+      stageBytes: number[]
+      checkpoint: { step: number; stages: StageCheckpoint[] }
+    }
+  | { type: 'recutRefused'; runId: string; error: ErrorBody }
   | { type: 'tick' }
 )
 
@@ -231,6 +245,8 @@ export type OrchestratorCommand =
   /** Void after `prepareStep` of the same step; both are one step in the store. */
   | { type: 'commitStep'; runId: string; metric: StepMetric }
   | { type: 'publishCheckpoint'; runId: string; step: number; stages: StageCheckpoint[] }
+  /** Cut the published checkpoint of this step anew, publish it in place of the other, answer `checkpointRecut`. */
+  | { type: 'recutCheckpoint'; runId: string; step: number; partition: number[] }
   | { type: 'rollBack'; runId: string; toStep: number }
   /** The run's state, detail or generation changed. */
   | { type: 'runChanged'; runId: string }

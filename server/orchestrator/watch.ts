@@ -4,6 +4,7 @@ import { adopt } from './leases.ts'
 import { balance, dismiss, relieve, suspect } from './membership.ts'
 import { onCheckpointRefused, giveUpSaving } from './checkpoints.ts'
 import { failGeneration } from './generations.ts'
+import { giveUpRecut } from './recutting.ts'
 import { goOn } from './commit.ts'
 import { onWaitingForLost, sumWhenWhole } from './merge.ts'
 import type { FleetNode, OrchestratorCommand, OrchestratorState, Run } from './types.ts'
@@ -70,6 +71,7 @@ export function watchRun(state: OrchestratorState, run: Run, now: number, comman
   if (run.members.length === 0) return
   balance(state, run, now, commands)
   if (run.members.length === 0) return
+  if (run.recut && now - run.lastProgress >= stallMs) giveUpRecut(run, 'it took too long.', commands)
   if (!run.round) {
     goOn(state, run, now, commands)
     if (run.round === null && run.evaluation === null && run.state !== 'preparing')
