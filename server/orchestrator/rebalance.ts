@@ -4,7 +4,7 @@ import type { LayerCosts, PartitionProblem } from '../../src/model/partition.ts'
 import { apportion } from '../../src/protocol/routing.ts'
 
 /** What is gained until the end has to be this many times what the restart takes: measurements and the model both err. */
-const LEAST_RETURN = 1
+const LEAST_RETURN = 1.5
 /** And each step has to be shorter by this part at least, or noise would cut again and again. */
 const LEAST_GAIN = 0.05
 
