@@ -1,242 +1,230 @@
-/** Proves what a stage makes of what arrives: tensors filed once and from the right node, the merge, the generations. */
+/** Proves a stage's plain step from its leases to its report, what it files and what it refuses, and its generations. */
 import { describe, expect, it } from 'vitest'
 import type { ClientMessage } from '../../../src/protocol/control.ts'
-import { Stage } from './stage.ts'
+import { type LeaseOf, Stage } from './stage.ts'
 
-const SQUARE = [
-  ['a', 'b'],
-  ['c', 'd'],
-]
-
-/** The last stage's first replica, which owns microbatches 0 and 2, with both of them done. */
-const computedOut = () => {
-  const stage = new Stage(SQUARE, 'c')
-  stage.step(1)
-  stage.frame('a', 'activation', 0)
-  stage.computed('forwardBackward', 0, 'g')
-  stage.frame('a', 'activation', 2)
-  stage.computed('forwardBackward', 2, 'g')
-  return stage
-}
-const reduced = () => {
-  const stage = computedOut()
-  stage.do({ type: 'gradientRead', generation: 1, shard: 0, tensor: 'own 0' })
-  stage.do({ type: 'gradientRead', generation: 1, shard: 1, tensor: 'own 1' })
-  stage.frame('d', 'gradientShard', 0)
-  stage.do({ type: 'reduced', generation: 1, squaredNorm: 9 })
+const MIDDLE: LeaseOf[] = [[0, 'up', 'down'], [2, 'up', 'down']] // prettier-ignore
+const middle = () => {
+  const stage = Stage.ready({ stage: 1, stages: 3, replicas: 2 })
+  stage.step(1, { leases: MIDDLE, owners: [['me', 'you'], ['you', 'me']] }) // prettier-ignore
   return stage
 }
 
-describe('tensors between stages', () => {
-  it('go to the owner of the microbatch, with their address', () => {
-    const stage = new Stage(SQUARE, 'b')
-    stage.step(1)
-    stage.computed('forward', 1, 'out')
-    const address = { kind: 'activation', generation: 1, step: 1, index: 1, boundary: 0, replica: 1 }
-    expect(stage.of('send')).toEqual([{ type: 'send', to: 'd', address, tensor: 'out' }])
-    expect(computedOut().of('send')[0]).toMatchObject({ to: 'a', address: { kind: 'gradient', index: 0, boundary: 0 } })
+describe('a training step', () => {
+  it('on the first stage sends activations down and takes gradients back', () => {
+    const stage = Stage.ready({ stages: 2 })
+    stage.settle(stage.step(1, { leases: [[0, null, 'a'], [1, null, 'b']] })) // prettier-ignore
+    expect(stage.log.map(({ type }) => type).slice(2, 4)).toEqual(['beginStep', 'compute'])
+    expect(stage.of('send').map(({ to, tensor, again }) => [to, tensor, again])).toEqual([
+      ['a', 'forward 0', false],
+      ['b', 'forward 1', false],
+    ])
+    expect(stage.of('send')[1]!.address).toEqual({ kind: 'activation', generation: 1, step: 1, index: 1, boundary: 0, attempt: 0 }) // prettier-ignore
+    stage.settle(stage.frame('b', 'gradient', 1))
+    expect(stage.reports()).toEqual(['ready'])
+    stage.settle(stage.frame('a', 'gradient', 0))
+    expect(stage.last('finished')).toEqual({ type: 'finished', generation: 1, step: 1, version: 1, losses: [], busyMs: 20 }) // prettier-ignore
+    expect(stage.of('beginStep')).toHaveLength(1)
   })
 
-  it('are consumed once, however often they arrive', () => {
-    const stage = new Stage([['a'], ['b'], ['c']], 'b')
-    stage.step(1)
-    for (let i = 0; i < 3; i++) stage.frame('a', 'activation', 0)
-    stage.computed('forward', 0, 'x')
-    stage.frame('a', 'activation', 0)
-    for (let i = 0; i < 2; i++) stage.frame('c', 'gradient', 0)
-    // While its backward runs, and after.
-    stage.frame('c', 'gradient', 0)
-    stage.computed('backward', 0, 'g')
-    stage.frame('c', 'gradient', 0)
+  it('in the middle sends both ways', () => {
+    const stage = middle()
+    stage.settle(stage.frame('up', 'activation', 0))
+    stage.settle(stage.frame('down', 'gradient', 0))
     expect(stage.computes()).toEqual(['forward 0', 'backward 0'])
-    expect(stage.state.refusedFrames).toBe(6)
+    expect(stage.of('compute').map(({ input }) => input)).toEqual(['activation 0 of up', 'gradient 0 of down'])
+    expect(stage.sends()).toEqual(['activation 0 to down', 'gradient 0 to up'])
+    expect(stage.of('send').map(({ address }) => address.boundary)).toEqual([1, 0])
+  })
+
+  it('on the last stage reports the loss of every lease, in their order', () => {
+    const stage = Stage.ready({ stage: 1, stages: 2 })
+    stage.step(1, { leases: [[2, 'up', null], [4, 'up', null]] }) // prettier-ignore
+    stage.settle(stage.frame('up', 'activation', 4))
+    stage.settle(stage.frame('up', 'activation', 2))
+    const losses = [[2, 2.5, 8], [4, 4.5, 8]] // prettier-ignore
+    expect(stage.last('finished')).toMatchObject({ losses, busyMs: 10, version: 1 })
+    expect(stage.sends()).toEqual(['gradient 4 to up', 'gradient 2 to up'])
+  })
+
+  it('of the only node merges with nobody, is applied and followed by the next', () => {
+    const stage = Stage.ready()
+    stage.settle(stage.step(1, { leases: [[0, null, null]] }))
+    expect(stage.of('readGradient')).toEqual([])
+    stage.settle(stage.reduce(1, [['me', 1]]))
+    expect(stage.of('reduce')).toEqual([{ type: 'reduce', step: 1, attempt: 1, shard: 0, contributions: [] }])
+    stage.settle(stage.apply([['me']], { receivers: ['me'] }))
+    expect(stage.sends()).toEqual([])
+    stage.settle(stage.step(2, { leases: [[0, null, null]] }))
+    expect(stage.reports()).toEqual(['ready', 'finished', 'reduced', 'updated', 'finished'])
+  })
+
+  it('without leases computes and reports nothing', () => {
+    const stage = Stage.ready({ replicas: 2 })
+    stage.settle(stage.step(1))
+    expect(stage.log.map(({ type }) => type)).toEqual(['prepare', 'report'])
+  })
+})
+
+describe('an evaluation', () => {
+  const LEASES: LeaseOf[] = [[0, 'up', null], [1, 'up', null]] // prettier-ignore
+  it('is rounds of forward passes, each reported, with no owners and nothing to merge', () => {
+    const stage = Stage.ready({ stage: 1, stages: 2, replicas: 2, at: 5 })
+    stage.step(6, { mode: 'evaluate', committed: 5, leases: LEASES, owners: [] })
+    stage.settle(stage.frame('up', 'activation', 0))
+    stage.settle(stage.frame('up', 'activation', 1))
+    expect(stage.last('finished')).toMatchObject({ step: 6, losses: [[0, 0.5, 8], [1, 1.5, 8]] }) // prettier-ignore
+    stage.step(7, { mode: 'evaluate', committed: 5, leases: [[2, 'up', null]], owners: [] })
+    stage.settle(stage.frame('up', 'activation', 2))
+    expect(stage.computes()).toEqual(['evaluate 0', 'evaluate 1', 'evaluate 2'])
+    expect(stage.of('beginStep').concat(stage.of('readGradient') as never[])).toEqual([])
+    expect(stage.reports()).toEqual(['ready', 'finished', 'finished'])
+  })
+
+  it('keeps its outputs for the round, and takes leases over', () => {
+    const stage = Stage.ready({ stages: 2 })
+    stage.settle(stage.step(1, { mode: 'evaluate', committed: 0, leases: [[0, null, 'a']] }))
+    const moved = stage.settle(stage.leases(2, [[0, null, 'b'], [1, null, 'b']])) // prettier-ignore
+    expect(stage.sends(moved)).toEqual(['activation 0 to b', 'activation 1 to b'])
+    expect(stage.last('finished')).toMatchObject({ version: 2 })
+    expect(stage.sends(stage.want('b', 'activation', 1, { boundary: 0 }))).toEqual(['activation 1 to b'])
+  })
+})
+
+describe('tensors between stages', () => {
+  it('are consumed once, however often they arrive', () => {
+    const stage = Stage.ready({ stage: 1, stages: 3 })
+    stage.step(1, { leases: [[0, 'up', 'down'], [1, 'up', 'down']] }) // prettier-ignore
+    for (let i = 0; i < 3; i++) stage.frame('up', 'activation', 0)
+    stage.computed('forward', 0, 'x')
+    stage.frame('up', 'activation', 0)
+    for (let i = 0; i < 3; i++) stage.frame('down', 'gradient', 0)
+    stage.computed('backward', 0, 'g')
+    stage.frame('down', 'gradient', 0)
+    stage.frame('up', 'activation', 0)
+    expect(stage.computes()).toEqual(['forward 0', 'backward 0'])
+    expect(stage.state.refusedFrames).toBe(7)
+    expect(stage.state.current!.done).toBe(1)
   })
 
   const cases: [string, Parameters<Stage['frame']>][] = [
     ['a stranger', ['x', 'activation', 0]],
-    ['the other replica upstream', ['b', 'activation', 0]],
-    ['a replica of the same stage', ['d', 'activation', 0]],
-    ['the wrong boundary', ['a', 'activation', 0, { boundary: 1 }]],
-    ['a microbatch of the other replica', ['b', 'activation', 1]],
-    ['a microbatch beyond the step', ['a', 'activation', 4]],
-    ['a generation that is over', ['a', 'activation', 0, { generation: 0 }]],
-    ['a generation to come', ['a', 'activation', 0, { generation: 2 }]],
-    ['a step that is over', ['a', 'activation', 0, { step: 0 }]],
-    ['a step after the next', ['a', 'activation', 0, { step: 3 }]],
-    ['a gradient at the last stage', ['a', 'gradient', 0]],
-    ['a shard for the other replica', ['d', 'gradientShard', 1]],
-    ['a shard from upstream', ['a', 'gradientShard', 0]],
-    ['a shard under another replica’s name', ['d', 'gradientShard', 0, { replica: 0 }]],
-    ['a shard of another stage', ['d', 'gradientShard', 0, { boundary: 0 }]],
-    ['parameters of the own shard', ['d', 'parameterShard', 0]],
-    ['parameters from who does not own them', ['a', 'parameterShard', 1]],
-    ['parameters of a shard that does not exist', ['d', 'parameterShard', 7]],
+    ['the neighbour on the other side', ['down', 'activation', 0]],
+    ['a replica of the same stage', ['you', 'gradient', 0]],
+    ['the wrong boundary', ['up', 'activation', 0, { boundary: 1 }]],
+    ['a microbatch of another', ['up', 'activation', 1]],
+    ['a generation that is over', ['up', 'activation', 0, { generation: 0 }]],
+    ['a generation to come', ['up', 'activation', 0, { generation: 2 }]],
+    ['a step that is over', ['up', 'activation', 0, { step: 0 }]],
+    ['a step after the next', ['up', 'activation', 0, { step: 3 }]],
+    ['a share of another stage', ['you', 'gradientShard', 0, { boundary: 0 }]],
+    ['a share of a shard that does not exist', ['you', 'gradientShard', 7]],
+    ['parameters of a shard that does not exist', ['you', 'parameterShard', 7]],
+    ['parameters from who does not own them', ['up', 'parameterShard', 1]],
+    ['parameters of the shard it is first to own', ['you', 'parameterShard', 0]],
+    ['parameters of this step amid its microbatches', ['you', 'parameterShard', 1]],
+    ['parameters of the step before that stand already', ['you', 'parameterShard', 1, { step: 0 }]],
+    ['parameters of another stage', ['you', 'parameterShard', 1, { boundary: 0 }]],
+    ['moments that stand already', ['you', 'momentShard', 0, { step: 0 }]],
+    ['moments of this step', ['you', 'momentShard', 0]],
   ]
   it.each(cases)('are refused: %s', (_, frame) => {
-    const stage = new Stage(SQUARE, 'c')
-    stage.step(1)
+    const stage = middle()
     expect(stage.frame(...frame)).toEqual([])
     expect(stage.state.refusedFrames).toBe(1)
-    expect(stage.state.early).toEqual([])
-    expect(stage.state.current).toMatchObject({ activations: new Map(), contributions: new Map(), received: new Set() })
+    expect(stage.state.early.size).toBe(0)
+    for (const shard of stage.state.current!.shards) expect(shard).toMatchObject({ contributions: new Map(), takenFrom: null }) // prettier-ignore
   })
 
-  it('of a gradient are refused before the activation they answer was sent', () => {
-    const stage = new Stage(SQUARE, 'a')
-    stage.step(1)
-    stage.frame('c', 'gradient', 0)
-    expect(stage.state.refusedFrames).toBe(1)
-    stage.computed('forward', 0, 'x')
-    stage.frame('c', 'gradient', 0)
-    expect(stage.computes()).toEqual(['forward 0', 'forward 2'])
-    stage.computed('forward', 2, 'x')
-    expect(stage.computes().at(-1)).toBe('backward 0')
+  it('of a gradient wait for the forward, which an owner before may have made', () => {
+    const stage = middle()
+    stage.frame('down', 'gradient', 0)
+    expect(stage.computes()).toEqual([])
+    const actions = stage.settle(stage.frame('up', 'activation', 0))
+    expect(stage.computes(actions)).toEqual(['forward 0', 'backward 0'])
+    // Who sent the gradient has the activation.
+    expect(stage.sends(actions)).toEqual(['gradient 0 to up'])
   })
 })
 
 describe('frames ahead of the server’s word', () => {
   it('wait for their step, each once, and are checked like any other', () => {
-    const stage = new Stage(SQUARE, 'c', { at: 4 })
-    stage.frame('a', 'activation', 2, { step: 5 })
-    stage.frame('a', 'activation', 2, { step: 5 })
-    stage.frame('b', 'activation', 0, { step: 5 })
-    stage.frame('a', 'activation', 0, { step: 6 })
-    stage.frame('d', 'gradientShard', 0, { step: 5 })
-    expect(stage.state.early).toHaveLength(2)
-    expect(stage.state.refusedFrames).toBe(3)
-    stage.step(5)
-    expect(stage.state.early).toEqual([])
+    const stage = Stage.ready({ stage: 1, stages: 2, at: 4 })
+    for (let i = 0; i < 2; i++) stage.frame('up', 'activation', 2, { step: 5 })
+    stage.frame('x', 'activation', 0, { step: 5 })
+    stage.frame('up', 'activation', 0, { step: 6 })
+    stage.frame('you', 'gradientShard', 0, { step: 5 })
+    expect(stage.state.early.size).toBe(3)
+    expect(stage.state.refusedFrames).toBe(1)
+    stage.step(5, { leases: [[0, 'up', null], [2, 'up', null]], owners: [['me', 'you']] }) // prettier-ignore
+    expect(stage.state.early.size).toBe(0)
+    expect(stage.state.refusedFrames).toBe(2)
     expect(stage.computes()).toEqual(['forwardBackward 2'])
-    expect(stage.state.current!.contributions.size).toBe(1)
+    expect(stage.state.current!.shards[0]!.contributions.size).toBe(1)
+    stage.frame('up', 'activation', 0, { step: 6 })
+    expect(stage.state.early.size).toBe(1)
+  })
+
+  it('are no more than a step can bring', () => {
+    const stage = Stage.ready({ stage: 1, stages: 2 })
+    for (let m = 0; m < 5000; m++) stage.frame('up', 'activation', m)
+    expect(stage.state.early.size).toBe(4096)
+    expect(stage.state.refusedFrames).toBe(904)
   })
 
   it('do not outlive their generation', () => {
-    const stage = new Stage(SQUARE, 'c')
-    stage.frame('a', 'activation', 0)
-    stage.assign(2)
-    expect(stage.state.early).toEqual([])
-    stage.do({ type: 'prepared', generation: 2 })
-    stage.step(1, { generation: 2 })
+    const stage = Stage.ready({ stage: 1, stages: 2 })
+    stage.frame('up', 'activation', 0)
+    stage.assign({ generation: 2 })
+    expect(stage.state.early.size).toBe(0)
+    stage.prepared(0)
+    stage.step(1, { leases: [[0, 'up', null]] })
     expect(stage.computes()).toEqual([])
   })
 })
 
-describe('the merge', () => {
-  it('begins once every owned microbatch is done, and sums in the order of replicas whatever came first', () => {
-    const stage = new Stage(SQUARE, 'd')
-    stage.step(1, { microbatches: 2 })
-    stage.frame('c', 'gradientShard', 1)
-    stage.frame('b', 'activation', 1)
-    expect(stage.of('readGradient')).toEqual([])
-    stage.computed('forwardBackward', 1, 'g')
-    expect(stage.of('readGradient').map(({ shard }) => shard)).toEqual([0, 1])
-    stage.do({ type: 'gradientRead', generation: 1, shard: 0, tensor: 'own 0' })
-    expect(stage.of('send').at(-1)).toMatchObject({ to: 'c', address: { kind: 'gradientShard', index: 0, replica: 1 } })
-    expect(stage.of('reduce')).toEqual([])
-    stage.do({ type: 'gradientRead', generation: 1, shard: 1, tensor: 'own 1' })
-    expect(stage.of('reduce')).toEqual([{ type: 'reduce', shard: 1, contributions: ['gradientShard 1 of c', 'own 1'] }])
-  })
-
-  it('takes its own sum in its place, even when the others’ came before it', () => {
-    const stage = computedOut()
-    stage.frame('d', 'gradientShard', 0)
-    stage.do({ type: 'gradientRead', generation: 1, shard: 0, tensor: 'own 0' })
-    expect(stage.of('reduce')[0]!.contributions).toEqual(['own 0', 'gradientShard 0 of d'])
-  })
-
-  it('of a stage with one replica needs nobody', () => {
-    const stage = new Stage([['a']], 'a')
-    stage.step(1, { microbatches: 1 })
-    stage.computed('forwardBackward', 0)
-    expect(stage.of('readGradient')).toEqual([])
-    expect(stage.of('reduce')).toEqual([{ type: 'reduce', shard: 0, contributions: [] }])
-    stage.do({ type: 'reduced', generation: 1, squaredNorm: 9 })
-    stage.apply(1)
-    stage.do({ type: 'updated', generation: 1, tensor: '' })
-    expect(stage.of('send')).toEqual([])
-    expect(stage.reports()).toEqual(['ready', 'loss', 'shardReduced', 'stepApplied'])
-  })
-
-  it('takes one contribution a replica', () => {
-    const stage = reduced()
-    stage.frame('d', 'gradientShard', 0)
-    expect(stage.of('reduce')).toHaveLength(1)
-    expect(stage.state.current!.contributions.size).toBe(0)
-    expect(stage.state.refusedFrames).toBe(1)
-  })
-
-  it('of a replica without microbatches begins at once', () => {
-    const stage = new Stage([['a', 'b', 'c']], 'c')
-    stage.step(1, { microbatches: 2 })
-    expect(stage.of('readGradient')).toHaveLength(3)
-  })
-
-  it('is applied once, at the server’s word and not before the own shard is whole', () => {
-    const early = computedOut()
-    early.apply(1)
-    expect(early.of('update')).toEqual([])
-    const stage = reduced()
-    stage.apply(2)
-    stage.do({ type: 'server', message: { type: 'apply', generation: 9, step: 1, lr: 1, scale: 1 } })
-    expect(stage.of('update')).toEqual([])
-    stage.apply(1)
-    stage.apply(1)
-    stage.do({ type: 'updated', generation: 1, tensor: 'new' })
-    stage.apply(1)
-    expect(stage.of('update')).toEqual([{ type: 'update', shard: 0, step: 1, lr: 0.1, scale: 0.5 }])
-    expect(stage.of('send').at(-1)).toMatchObject({ to: 'd', address: { kind: 'parameterShard', index: 0 } })
-  })
-
-  it('is reported once every shard is in place, the others’ written once each', () => {
-    const stage = reduced()
-    stage.frame('d', 'parameterShard', 1)
-    stage.frame('d', 'parameterShard', 1)
-    expect(stage.of('writeParameters')).toHaveLength(1)
-    stage.apply(1)
-    stage.do({ type: 'updated', generation: 1, tensor: 'new' })
-    expect(stage.reports()).not.toContain('stepApplied')
-    stage.do({ type: 'parametersWritten', generation: 1, shard: 1 })
-    expect(stage.reports().filter((type) => type === 'stepApplied')).toHaveLength(1)
-  })
-})
-
 describe('generations', () => {
-  it('ready, releases and steps of another are not heard', () => {
-    const stage = new Stage(SQUARE, 'c', { generation: 5 })
-    stage.do({ type: 'prepared', generation: 4 })
-    expect(stage.reports()).toEqual(['ready'])
+  it('messages and events of another are not heard', () => {
+    const stage = new Stage({ stage: 1, stages: 2 })
+    stage.assign({ generation: 5 })
+    stage.do({ type: 'prepared', generation: 4, step: 0 })
+    expect(stage.reports()).toEqual([])
+    stage.prepared(0)
     stage.step(1, { generation: 4 })
-    stage.do({ type: 'server', message: { type: 'release', generation: 4, reason: '' } })
-    stage.do({ type: 'server', message: { type: 'save', generation: 4, step: 1 } })
+    stage.server({ type: 'release', generation: 4, reason: '' })
+    stage.server({ type: 'save', generation: 4, step: 0, shards: [0] })
     expect(stage.state.current).toBeNull()
     expect(stage.state.assignment).not.toBeNull()
     expect(stage.of('save')).toEqual([])
-    stage.assign(5)
-    stage.assign(3)
+    stage.assign({ generation: 3 })
     expect(stage.of('prepare')).toHaveLength(1)
   })
 
-  it('a newer one discards the older and what still runs for it', () => {
-    const stage = new Stage(SQUARE, 'c')
-    stage.step(1)
-    stage.frame('a', 'activation', 0)
-    stage.assign(2)
-    expect(stage.log.slice(-2).map(({ type }) => type)).toEqual(['discard', 'prepare'])
-    expect(stage.computed('forwardBackward', 0, 'late')).toEqual([])
-    expect(stage.step(1, { generation: 2 })).toEqual([])
+  it('a newer one from the checkpoint discards the older and what still runs for it', () => {
+    const stage = Stage.ready({ stage: 1, stages: 2 })
+    stage.step(1, { leases: [[0, 'up', null]] })
+    stage.frame('up', 'activation', 0)
+    const actions = stage.assign({ generation: 2 })
+    expect(actions.map(({ type }) => type)).toEqual(['discard', 'prepare'])
+    const late = { type: 'computed', generation: 1, step: 1, op: 'forwardBackward', microbatch: 0 } as const
+    expect(stage.do({ ...late, output: 'late', loss: null, busyMs: 1 })).toEqual([])
   })
 
-  it('a step that is repeated or over does not begin', () => {
-    const stage = new Stage([['a']], 'a')
-    stage.step(2)
+  it('a step that is repeated or over does not begin, and what it still computes is forgotten', () => {
+    const stage = Stage.ready({ stage: 1, stages: 2, at: 1 })
+    stage.step(2, { leases: [[0, 'up', null]] })
     const { current } = stage.state
     stage.step(2)
     stage.step(1)
     expect(stage.state.current).toBe(current)
+    stage.frame('up', 'activation', 0, { step: 2 })
+    stage.step(3, { leases: [[0, 'up', null]] })
+    expect(stage.computed('forwardBackward', 0, 'late', 2)).toEqual([])
+    expect(stage.state.current!.done).toBe(0)
   })
 
   it('a failure is reported once and leaves nothing behind', () => {
-    const stage = new Stage(SQUARE, 'c')
+    const stage = Stage.ready()
     stage.step(1)
     const error = { code: 'gpu.lost', message: '', remedy: '' }
     const failure = { type: 'failed', generation: 1, message: { type: 'failed', generation: 1, error } } as const
@@ -244,30 +232,32 @@ describe('generations', () => {
     stage.do(failure)
     expect(stage.log.slice(-2)).toEqual([{ type: 'discard' }, { type: 'report', message: failure.message }])
     expect(stage.reports().filter((type) => type === 'failed')).toHaveLength(1)
-    expect(stage.state).toMatchObject({ assignment: null, prepared: false, current: null, early: [] })
+    expect(stage.state).toMatchObject({ assignment: null, prepared: false, current: null })
   })
 
-  it('standby and release end an assignment, the second time without effect', () => {
+  it('standby and release end an assignment, the second time without effect; a new session does not', () => {
     for (const message of [
       { type: 'standby', reason: '' },
       { type: 'release', generation: 1, reason: '' },
     ] as const) {
-      const stage = new Stage(SQUARE, 'c')
-      stage.do({ type: 'server', message })
-      stage.do({ type: 'server', message })
+      const stage = Stage.ready({ stage: 1, stages: 2 })
+      stage.step(1, { leases: [[0, 'up', null]] })
+      stage.welcome()
+      expect(stage.computes(stage.frame('up', 'activation', 0))).toHaveLength(1)
+      stage.server(message)
+      stage.server(message)
       expect(stage.of('discard')).toHaveLength(1)
-      stage.frame('a', 'activation', 0)
+      stage.frame('up', 'activation', 0)
       expect(stage.state.refusedFrames).toBe(1)
     }
   })
 
-  it('a save asks for it and passes the answer on', () => {
-    const stage = new Stage([['a']], 'a')
-    stage.do({ type: 'server', message: { type: 'save', generation: 1, step: 3 } })
-    expect(stage.of('save')).toEqual([{ type: 'save', step: 3 }])
-    const parametersHash = '0'.repeat(64)
-    const saved = { generation: 1, step: 3, shard: 0, chunks: [], parametersHash }
-    const message: ClientMessage = { type: 'shardSaved', ...saved }
+  it('a save asks for the shards that stand after its step, and passes the answer on', () => {
+    const stage = Stage.ready({ replicas: 2, at: 3 })
+    stage.server({ type: 'save', generation: 1, step: 2, shards: [0] })
+    stage.server({ type: 'save', generation: 1, step: 3, shards: [1, 7] })
+    expect(stage.of('save')).toEqual([{ type: 'save', step: 3, shard: 1 }])
+    const message: ClientMessage = { type: 'shardSaved', generation: 1, step: 3, shard: 1, chunks: [] }
     stage.do({ type: 'saved', generation: 1, message })
     expect(stage.of('report').at(-1)!.message).toBe(message)
   })

@@ -1,28 +1,60 @@
 /** Owns a stage under test: an assignment in which tensors are strings, and short ways to say what happens. */
-import type { Assignment, ServerMessage } from '../../../src/protocol/control.ts'
+import type { Assignment, ServerMessage, ShardOwners } from '../../../src/protocol/control.ts'
 import { runConfigSchema } from '../../../src/protocol/runConfig.ts'
 import { advance, initialStageState } from '../../../src/stage/machine.ts'
-import type { ComputeOp, StageAction, StageEvent, TensorAddress } from '../../../src/stage/machineTypes.ts'
+import type { ComputeOp, StageAction, StageEvent, TensorAddress, TensorKind } from '../../../src/stage/machineTypes.ts'
 
 export type Action = StageAction<string>
 type Message<K extends ServerMessage['type']> = Extract<ServerMessage, { type: K }>
+/** A microbatch and the owners of it at the stages before and after. */
+export type LeaseOf = [microbatch: number, up: string | null, down: string | null]
+
+interface Place {
+  stage?: number
+  stages?: number
+  /** Replicas wanted, which is the number of shards. */
+  replicas?: number
+  /** The checkpoint's step. */
+  at?: number
+}
+interface StepOptions {
+  leases?: LeaseOf[]
+  owners?: ShardOwners
+  version?: number
+  mode?: 'train' | 'evaluate'
+  committed?: number
+  generation?: number
+}
 
 export class Stage {
   readonly state = initialStageState<string>()
-  readonly members: string[][]
   readonly stage: number
-  readonly replica: number
+  readonly stages: number
+  readonly replicas: number
+  readonly at: number
+  generation = 1
+  /** The step under way, which whatever happens next belongs to. */
+  now = 1
+  clock = 0
   /** Everything that was asked for, in order. */
   log: Action[] = []
 
-  /** Sits at `self` among `members`; the names say nothing, the places do. */
-  constructor(members: string[][], self: string, options: { generation?: number; at?: number } = {}) {
-    this.members = members
-    this.stage = members.findIndex((ids) => ids.includes(self))
-    this.replica = members[this.stage]!.indexOf(self)
-    const { generation = 1, at = 0 } = options
-    this.assign(generation, at)
-    this.do({ type: 'prepared', generation })
+  /** The node `me`; who else there is, the leases and the owners say. */
+  constructor({ stage = 0, stages = 1, replicas = 1, at = 0 }: Place = {}) {
+    this.stage = stage
+    this.stages = stages
+    this.replicas = replicas
+    this.at = at
+    this.welcome()
+  }
+
+  /** One that has its vectors from the checkpoint. */
+  static ready(place: Place = {}): Stage {
+    const stage = new Stage(place)
+    stage.assign()
+    stage.prepared(stage.at)
+    stage.now = stage.at + 1
+    return stage
   }
 
   do(event: StageEvent<string>): Action[] {
@@ -31,62 +63,180 @@ export class Stage {
     return actions
   }
 
-  assign(generation: number, at = 0): Action[] {
-    const { members, stage, replica } = this
+  server(message: ServerMessage): Action[] {
+    return this.do({ type: 'server', message })
+  }
+
+  welcome(): Action[] {
+    const base = { token: 't', heartbeatMs: 1, iceServers: [] }
+    return this.server({ type: 'welcome', nodeId: 'me', resumed: false, received: 0, ...base })
+  }
+
+  assign(options: Partial<Assignment> = {}): Action[] {
+    const { stage, stages, replicas, at, generation } = this
     const assignment: Assignment = {
       runId: 'run',
       runName: 'run',
       generation,
       stage,
-      replica,
-      config: runConfigSchema.parse({ stages: members.length }),
-      members,
+      config: runConfigSchema.parse({ stages, replicas }),
       dataset: { id: 'd', tokens: 10, trainTokens: 9 },
+      source: 'checkpoint',
       checkpoint: { step: at, stage: { stage, chunks: [] } },
-    }
-    return this.do({ type: 'server', message: { type: 'assign', assignment } })
-  }
-
-  step(step: number, options: Partial<Message<'step'>> = {}): Action[] {
-    const message = {
-      type: 'step',
-      generation: 1,
-      step,
-      mode: 'train',
-      first: 0,
-      microbatches: 4,
+      finish: null,
       ...options,
-    } as const
-    return this.do({ type: 'server', message })
+    }
+    this.generation = assignment.generation
+    return this.server({ type: 'assign', assignment })
   }
 
-  apply(step: number): Action[] {
-    return this.do({ type: 'server', message: { type: 'apply', generation: 1, step, lr: 0.1, scale: 0.5 } })
+  prepared(step: number | null): Action[] {
+    return this.do({ type: 'prepared', generation: this.generation, step })
   }
 
-  /** A frame from the named node; the address is one that it may send unless `options` say otherwise. */
-  frame(from: string, kind: TensorAddress['kind'], index: number, options: Partial<TensorAddress> = {}): Action[] {
+  /** Begins a step; without `owners` this node is the only one of each shard. */
+  step(step: number, options: StepOptions = {}): Action[] {
+    const { leases = [], mode = 'train', committed = step - 1, generation = this.generation } = options
+    const { version = leases.length > 0 ? 1 : 0, owners = Array.from({ length: this.replicas }, () => ['me']) } =
+      options
+    this.now = step
+    const base = { generation, step, mode, version, owners, committed }
+    return this.server({ type: 'step', ...base, ...table(leases) })
+  }
+
+  leases(version: number, leases: LeaseOf[]): Action[] {
+    const { generation, now: step } = this
+    return this.server({ type: 'leases', generation, step, version, ...table(leases) })
+  }
+
+  revoked(): Action[] {
+    return this.server({ type: 'revoked', generation: this.generation, step: this.now })
+  }
+
+  owners(owners: ShardOwners): Action[] {
+    return this.server({ type: 'owners', generation: this.generation, step: this.now, owners })
+  }
+
+  reduce(attempt: number, contributors: [string, number][]): Action[] {
+    return this.server({ type: 'reduce', generation: this.generation, step: this.now, attempt, contributors })
+  }
+
+  apply(owners: ShardOwners, options: Partial<Message<'apply'>> = {}): Action[] {
+    const base = { generation: this.generation, step: this.now, lr: 0.1, scale: 0.5, receivers: ['me', 'you', 'third'] }
+    return this.server({ type: 'apply', ...base, owners, ...options })
+  }
+
+  address(kind: TensorKind, index: number, options: Partial<TensorAddress> = {}): TensorAddress {
     const boundary = kind === 'activation' ? this.stage - 1 : this.stage
-    const replica = this.members.flatMap((ids) => (ids.includes(from) ? [ids.indexOf(from)] : []))[0] ?? 0
-    const address = { kind, generation: 1, step: 1, index, boundary, replica, ...options }
+    const attempt = kind === 'gradientShard' ? 1 : 0
+    return { kind, generation: this.generation, step: this.now, index, boundary, attempt, ...options }
+  }
+
+  /** A frame to this node; its address is one that it expects unless `options` say otherwise. */
+  frame(from: string, kind: TensorKind, index: number, options: Partial<TensorAddress> = {}): Action[] {
+    const address = this.address(kind, index, options)
     return this.do({ type: 'frame', from, address, tensor: `${kind} ${index} of ${from}` })
   }
 
-  computed(op: ComputeOp, microbatch: number, output: string | null = null): Action[] {
-    const loss = op === 'forwardBackward' || op === 'evaluate' ? { sum: 1, tokens: 1 } : null
-    return this.do({ type: 'computed', generation: 1, op, microbatch, output, loss })
+  want(from: string, kind: TensorKind, index: number, options: Partial<TensorAddress> = {}): Action[] {
+    return this.do({ type: 'want', from, address: this.address(kind, index, options) })
   }
 
-  of<K extends Action['type']>(type: K): Extract<Action, { type: K }>[] {
-    return this.log.filter((action): action is Extract<Action, { type: K }> => action.type === type)
+  computed(op: ComputeOp, microbatch: number, output: string | null = null, step = this.now): Action[] {
+    const loss = op === 'forwardBackward' || op === 'evaluate' ? { sum: microbatch + 0.5, tokens: 8 } : null
+    return this.do({ type: 'computed', generation: this.generation, step, op, microbatch, output, loss, busyMs: 10 })
+  }
+
+  /** Answers everything that the device was asked for, until it is asked for nothing more. */
+  settle(actions: Action[]): Action[] {
+    const all = [...actions]
+    for (let i = 0; i < all.length; i++) all.push(...this.answer(all[i]!))
+    return all
+  }
+
+  /** What the device says to one action. */
+  answer(action: Action): Action[] {
+    const { generation } = this
+    switch (action.type) {
+      case 'compute': {
+        const { op, microbatch } = action
+        const outward = op === 'forward' || op === 'forwardOnly' ? this.stage < this.stages - 1 : this.stage > 0
+        return this.computed(op, microbatch, outward && op !== 'evaluate' ? `${op} ${microbatch}` : null)
+      }
+      case 'readGradient': {
+        const { step, version, shard } = action
+        return this.do({ type: 'gradientRead', generation, step, version, shard, tensor: `own ${shard} v${version}` })
+      }
+      case 'reduce': {
+        const { step, attempt, shard } = action
+        return this.do({ type: 'reduced', generation, step, attempt, shard, squaredNorm: 9 })
+      }
+      case 'update':
+        return this.do({
+          type: 'updated',
+          generation,
+          step: action.step,
+          shard: action.shard,
+          tensor: `new ${action.shard}`,
+        })
+      case 'writeParameters':
+        return this.do({ type: 'parametersWritten', generation, step: action.step, shard: action.shard, agrees: true })
+      case 'writeMoments':
+        return this.do({ type: 'momentsWritten', generation, step: action.step, shard: action.shard })
+      case 'readShard': {
+        const { kind, step, shard, to } = action
+        return this.do({
+          type: 'shardRead',
+          generation,
+          kind,
+          step,
+          shard,
+          to,
+          tensor: `${kind} ${shard} after ${step}`,
+        })
+      }
+      default:
+        return []
+    }
+  }
+
+  /** Ticks once a second. */
+  idle(seconds: number): Action[] {
+    return Array.from({ length: seconds }, () => this.do({ type: 'tick', now: (this.clock += 1000) })).flat()
+  }
+
+  of<K extends Action['type']>(type: K, actions: readonly Action[] = this.log): Extract<Action, { type: K }>[] {
+    return actions.filter((action): action is Extract<Action, { type: K }> => action.type === type)
   }
 
   /** What was computed so far, such as `forward 2`. */
-  computes(): string[] {
-    return this.of('compute').map(({ op, microbatch }) => `${op} ${microbatch}`)
+  computes(actions: readonly Action[] = this.log): string[] {
+    return this.of('compute', actions).map(({ op, microbatch }) => `${op} ${microbatch}`)
   }
 
-  reports(): string[] {
-    return this.of('report').map(({ message }) => message.type)
+  /** Tensors sent, such as `activation 2 to you`. */
+  sends(actions: readonly Action[] = this.log): string[] {
+    return this.of('send', actions).map(({ address, to }) => `${address.kind} ${address.index} to ${to}`)
+  }
+
+  wants(actions: readonly Action[] = this.log): string[] {
+    return this.of('want', actions).map(({ address, to }) => `${address.kind} ${address.index} of ${to}`)
+  }
+
+  reports(actions: readonly Action[] = this.log): string[] {
+    return this.of('report', actions).map(({ message }) => message.type)
+  }
+
+  /** The last message of this type to the server. */
+  last(type: string): unknown {
+    return this.of('report').findLast(({ message }) => message.type === type)?.message
+  }
+}
+
+function table(leases: LeaseOf[]): Pick<Message<'leases'>, 'peers' | 'leases'> {
+  const peers = [...new Set(leases.flatMap(([, up, down]) => [up, down]).filter((id) => id !== null))]
+  return {
+    peers,
+    leases: leases.map(([m, up, down]) => [m, up ? peers.indexOf(up) : -1, down ? peers.indexOf(down) : -1]),
   }
 }
