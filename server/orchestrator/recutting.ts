@@ -36,7 +36,7 @@ export function recutWhenPays(state: OrchestratorState, run: Run, stepMs: number
   commands.push({ type: 'runChanged', runId: run.id })
 }
 
-const isLeasing = (node: FleetNode) => node.ready !== null && !node.suspect && node.busyMs !== null
+const isLeasing = (node: FleetNode) => node.ready !== null && !node.suspect
 
 /** The checkpoint that the run stopped at is kept: now it is cut anew. @returns false when nothing of the kind is due */
 export function recutWhenSaved(run: Run, commands: Commands): boolean {
