@@ -31,6 +31,7 @@ function detail(change: Partial<RunDetail>): RunDetail {
     tokensPerSecond: null,
     boundaryBytesPerToken: 256,
     rollbacks: 0,
+    recovered: 0,
     createdAt: 0,
     startedAt: 0,
     finishedAt: null,

@@ -10,7 +10,7 @@ import type { BlobStore, Store } from '../../../server/db/store.ts'
 import { createMetrics } from '../../../server/metrics.ts'
 import { Coordinator } from '../../../server/runs/coordinator.ts'
 import type { LiveEvent } from '../../../src/protocol/api.ts'
-import type { ClientMessage, ServerMessage } from '../../../src/protocol/control.ts'
+import type { ClientMessage, Holding, ServerMessage } from '../../../src/protocol/control.ts'
 
 const adapter = {
   vendor: 'v',
@@ -34,19 +34,44 @@ let folder: string
 let store: Store
 let blobs: BlobStore
 let coordinator: Coordinator
+/** What the store was asked to write and what was sent, in their order. */
+let order: string[]
 let sent: { nodeId: string; message: ServerMessage }[]
 
+/** After a restart nobody is waited for longer than this. */
+const timing = { recoveryMs: 1000 }
+
+/** A store that takes its time over every write and says when it is done, so that nothing can overtake it by luck. */
+function slow(real: Store): Store {
+  return new Proxy(real, {
+    get(target, name: keyof Store) {
+      const method = target[name].bind(target) as (...values: unknown[]) => Promise<unknown>
+      if (!/^(commit|prepare|update|roll|reserve|append|add)/.test(name)) return method
+      return async (...values: unknown[]) => {
+        await new Promise((resolve) => setTimeout(resolve, 5))
+        const result = await method(...values)
+        order.push(name)
+        return result
+      }
+    },
+  })
+}
+
 const gateway: Gateway = {
-  send: (nodeId, message) => void sent.push({ nodeId, message }),
+  send: (nodeId, message) => {
+    order.push(message.type)
+    sent.push({ nodeId, message })
+  },
   disconnect: () => {},
-  connections: () => 0,
   close: () => {},
 }
 
 async function start(): Promise<void> {
   sent = []
+  order = []
   const log = { info: () => {}, error: () => {} }
-  coordinator = new Coordinator({ store, blobs, metrics: createMetrics({ process: false }), log, version: 'test' })
+  const options = { blobs, metrics: createMetrics({ process: false }), log, version: 'test', timing }
+  coordinator = new Coordinator({ ...options, store: slow(store) })
   await coordinator.resume(gateway)
 }
 
@@ -66,16 +91,18 @@ afterEach(async () => {
   await rm(folder, { recursive: true })
 })
 
-const say = (message: ClientMessage) => coordinator.nodeSaid('n1', message)
-const join1 = () =>
-  coordinator.nodeJoined('n1', {
-    type: 'hello',
-    protocol: 1,
-    deviceId: 'dev',
-    kind: 'browser',
-    adapter,
-    memoryBytes: 1e10,
-  })
+const say = (message: ClientMessage, nodeId = 'n1') => coordinator.nodeSaid(nodeId, message)
+const hello = (holding: Holding | null = null, deviceId = 'dev') => ({
+  type: 'hello' as const,
+  protocol: 1,
+  deviceId,
+  kind: 'browser' as const,
+  adapter,
+  memoryBytes: 1e10,
+  session: null,
+  holding,
+})
+const join1 = (holding: Holding | null = null) => coordinator.nodeJoined('n1', hello(holding))
 
 async function next<T extends ServerMessage['type']>(type: T): Promise<Extract<ServerMessage, { type: T }>> {
   await expect.poll(() => sent.some(({ message }) => message.type === type), { timeout: 5000 }).toBe(true)
@@ -83,20 +110,28 @@ async function next<T extends ServerMessage['type']>(type: T): Promise<Extract<S
   return sent.splice(0, at + 1)[at]!.message as Extract<ServerMessage, { type: T }>
 }
 
-/** Plays a node through one step, as the only member of the only stage. */
-async function playStep(loss: number): Promise<number> {
-  const { generation, step } = await next('step')
-  say({ type: 'loss', generation, step, microbatch: 0, lossSum: loss * 16, tokens: 16 })
-  say({ type: 'shardReduced', generation, step, shard: 0, squaredNorm: 4 })
+/** Plays a node through a step up to `apply`, as the only member of the only stage. */
+async function playToApply(loss: number): Promise<Extract<ServerMessage, { type: 'apply' }>> {
+  const { generation, step, version } = await next('step')
+  say({ type: 'finished', generation, step, version, losses: [[0, loss * 16, 16]], busyMs: 5 })
+  const { attempt } = await next('reduce')
+  say({ type: 'reduced', generation, step, attempt, shard: 0, squaredNorm: 4 })
   const apply = await next('apply')
   expect(apply.scale).toBeCloseTo(0.5, 5)
-  say({ type: 'stepApplied', generation, step })
+  return apply
+}
+
+async function playStep(loss: number): Promise<number> {
+  const { generation, step } = await playToApply(loss)
+  say({ type: 'updated', generation, step, shard: 0 })
   return generation
 }
 
-async function ready(): Promise<void> {
+async function ready(): Promise<number> {
   const { assignment } = await next('assign')
-  say({ type: 'ready', generation: assignment.generation })
+  const { generation, checkpoint } = assignment
+  say({ type: 'ready', generation, step: checkpoint.step })
+  return generation
 }
 
 test('a run launched without volunteers waits and says which stage does', async () => {
@@ -131,31 +166,151 @@ test('a vocabulary left out is the dataset’s; one that is too small is refused
   })
 })
 
-test('a step is in the store before the next one is announced', async () => {
+test('what is to be applied, a step and the number of a generation are in the store before anybody hears of them', async () => {
   const { id } = await coordinator.launch({ name: 'run', datasetId: 'd1', config })
   join1()
   await ready()
   await playStep(2.5)
   await next('step')
   expect(await store.metrics(id)).toMatchObject([{ step: 1, loss: 2.5, gradNorm: 2, tokens: 16 }])
+  const after = (first: string, then: string) => {
+    const done = order.indexOf(first)
+    expect(done).toBeGreaterThanOrEqual(0)
+    expect(order.indexOf(then, done)).toBeGreaterThan(done)
+    return order.slice(0, done).filter((name) => name === then).length
+  }
+  expect(after('updateRun', 'assign')).toBe(0)
+  expect(after('prepareStep', 'apply')).toBe(0)
+  // The first `step` is the one that is committed.
+  expect(after('commitStep', 'step')).toBe(1)
 })
 
-test('a restarted server rolls back to the last checkpoint and goes on from there', async () => {
+test('no message waits for a write that need not come before it', async () => {
+  await coordinator.launch({ name: 'run', datasetId: 'd1', config })
+  join1()
+  await ready()
+  const { generation, step, version } = await next('step')
+  order.length = 0
+  // A run that is being written to holds up neither another node nor this one.
+  const launching = coordinator.launch({ name: 'other', datasetId: 'd1', config })
+  say({ type: 'finished', generation, step, version, losses: [[0, 40, 16]], busyMs: 5 })
+  expect(order).toEqual(['reduce'])
+  coordinator.nodeJoined('n2', hello(null, 'dev2'))
+  expect(sent.at(-1)).toMatchObject({ nodeId: 'n2' })
+  await launching
+})
+
+test('a step that the store will not take is heard of by nobody, and ends the run', async () => {
+  const { id } = await coordinator.launch({ name: 'run', datasetId: 'd1', config })
+  join1()
+  await ready()
+  const { generation, step } = await playToApply(2.5)
+  await store.rollBack(id, 7)
+  say({ type: 'updated', generation, step, shard: 0 })
+  await next('release')
+  expect(order.filter((name) => name === 'step')).toHaveLength(1)
+  await expect.poll(async () => (await coordinator.detail(id)).state).toBe('cancelled')
+})
+
+test('a restarted server rolls back to the last checkpoint when nobody who holds more comes back', async () => {
   const { id } = await coordinator.launch({ name: 'run', datasetId: 'd1', config })
   join1()
   await ready()
   await playStep(2.5)
+  await next('step')
   await coordinator.close()
   await start()
-  const detail = await coordinator.detail(id)
-  expect(detail).toMatchObject({ state: 'waiting', step: 0, rollbacks: 1 })
-  expect(await store.metrics(id)).toEqual([])
+  expect(await coordinator.detail(id)).toMatchObject({ state: 'waiting', step: 1, rollbacks: 0 })
   join1()
   await ready()
+  expect(await coordinator.detail(id)).toMatchObject({ step: 0, rollbacks: 1 })
+  expect(await store.metrics(id)).toEqual([])
   expect((await next('step')).step).toBe(1)
 })
 
-test('a checkpoint whose chunks were never uploaded is refused and the run goes back', async () => {
+test('a restarted server goes on after the last commit with the nodes that hold it', async () => {
+  const { id } = await coordinator.launch({ name: 'run', datasetId: 'd1', config })
+  join1()
+  await ready()
+  const generation = await playStep(2.5)
+  await next('step')
+  await coordinator.close()
+  await start()
+  join1({ runId: id, generation, stage: 0, step: 1, moments: [[0, 1]], reduced: [] })
+  const { assignment } = await next('assign')
+  expect(assignment).toMatchObject({ source: 'held', finish: null })
+  expect(assignment.generation).toBeGreaterThan(generation)
+  say({ type: 'ready', generation: assignment.generation, step: 1 })
+  expect(await next('step')).toMatchObject({ step: 2, committed: 1 })
+  expect(await coordinator.detail(id)).toMatchObject({ step: 1, rollbacks: 0 })
+})
+
+test('a server that died amid an apply finishes it, and the step counts once', async () => {
+  const { id } = await coordinator.launch({ name: 'run', datasetId: 'd1', config })
+  join1()
+  await ready()
+  const { generation, lr, scale } = await playToApply(2.5)
+  await coordinator.close()
+  expect(await store.run(id)).toMatchObject({ step: 0, prepared: { generation, lr, scale } })
+  await start()
+  join1({ runId: id, generation, stage: 0, step: 0, moments: [[0, 0]], reduced: [0] })
+  expect((await next('assign')).assignment).toMatchObject({ source: 'held', finish: { step: 1, lr, scale } })
+  expect(await store.run(id)).toMatchObject({ step: 1, prepared: null, rollbacks: 0 })
+  expect(await store.metrics(id)).toMatchObject([{ step: 1, loss: 2.5 }])
+})
+
+test('a device has its place again after a restart', async () => {
+  const wide = { ...config, stages: 2 }
+  const { id } = await coordinator.launch({ name: 'run', datasetId: 'd1', config: wide })
+  for (const n of ['1', '2']) coordinator.nodeJoined(`n${n}`, hello(null, `dev${n}`))
+  await expect.poll(() => order.filter((name) => name === 'reserve')).toHaveLength(2)
+  const before = await store.reservations(id, 10)
+  expect([...before.values()].sort()).toEqual([0, 1])
+  await coordinator.close()
+  await start()
+  // They come in the other order.
+  for (const n of ['2', '1']) coordinator.nodeJoined(`m${n}`, hello(null, `dev${n}`))
+  const assigned = () => sent.filter(({ message }) => message.type === 'assign')
+  await expect.poll(assigned, { timeout: 5000 }).toHaveLength(2)
+  for (const { nodeId, message } of sent)
+    if (message.type === 'assign') expect(message.assignment.stage).toBe(before.get(`dev${nodeId.slice(1)}`))
+  await coordinator.cancel(id)
+  expect((await store.reservations(id, 10)).size).toBe(0)
+})
+
+test('leases that move are counted, and a standby and a silent node are shown as such', async () => {
+  const paired = { ...config, replicas: 2, batch: 4 }
+  const { id } = await coordinator.launch({ name: 'run', datasetId: 'd1', config: paired })
+  for (const n of ['1', '2', '3']) coordinator.nodeJoined(`n${n}`, hello(null, `dev${n}`))
+  await expect.poll(() => sent.filter(({ message }) => message.type === 'assign')).toHaveLength(3)
+  const { generation } = (await coordinator.detail(id)) as { generation: number }
+  for (const n of ['1', '2', '3']) say({ type: 'ready', generation, step: 0 }, `n${n}`)
+  await next('step')
+  const before = await coordinator.detail(id)
+  expect(before.grid).toEqual([['n1', 'n2', 'n3']])
+  const working = before.nodes.filter(({ standby }) => !standby).map(({ nodeId }) => nodeId)
+  expect(working).toHaveLength(2)
+  coordinator.nodeUnresponsive(working[0]!)
+  await expect.poll(async () => (await coordinator.detail(id)).recovered).toBe(1)
+  const { nodes, events } = await coordinator.detail(id)
+  expect(nodes.filter(({ suspect }) => suspect).map(({ nodeId }) => nodeId)).toEqual([working[0]])
+  expect(events.map(({ text }) => text).join(' ')).toContain('does not answer')
+  expect((await store.run(id))!.recovered).toBe(1)
+})
+
+test('a checkpoint can be asked for, and comes after the next step', async () => {
+  const { id } = await coordinator.launch({ name: 'run', datasetId: 'd1', config })
+  join1()
+  await ready()
+  expect((await coordinator.checkpoint(id)).id).toBe(id)
+  await playStep(2.5)
+  expect(await next('save')).toMatchObject({ step: 1, shards: [0] })
+  await coordinator.cancel(id)
+  await expect(coordinator.checkpoint(id)).rejects.toMatchObject({ code: 'run.ended' })
+  await expect(coordinator.checkpoint('nope')).rejects.toMatchObject({ code: 'run.unknown' })
+})
+
+test('a checkpoint whose chunks were never uploaded is refused, and training goes on', async () => {
   const { id } = await coordinator.launch({ name: 'run', datasetId: 'd1', config })
   join1()
   await ready()
@@ -163,12 +318,11 @@ test('a checkpoint whose chunks were never uploaded is refused and the run goes 
   const generation = await playStep(2.4)
   const { step } = await next('save')
   const chunk = { kind: 'parameters', offset: 0, length: 64, hash: 'a'.repeat(64) } as const
-  const parametersHash = 'b'.repeat(64)
-  say({ type: 'shardSaved', generation, step, shard: 0, chunks: [chunk], parametersHash })
-  await expect.poll(async () => (await coordinator.detail(id)).rollbacks, { timeout: 5000 }).toBe(1)
+  say({ type: 'shardSaved', generation, step, shard: 0, chunks: [chunk] })
+  const events = async () => (await coordinator.detail(id)).events.map((event) => event.text).join(' ')
+  await expect.poll(events).toContain('The checkpoint of step 2 could not be kept')
   expect((await store.checkpoints(id)).map((checkpoint) => checkpoint.step)).toEqual([0])
-  const { events } = await coordinator.detail(id)
-  expect(events.map((event) => event.text).join(' ')).toContain('The checkpoint of step 2 could not be kept')
+  expect(await coordinator.detail(id)).toMatchObject({ step: 2, rollbacks: 0 })
 })
 
 test('a watcher gets a snapshot, then every commit and rollback', async () => {
@@ -178,7 +332,7 @@ test('a watcher gets a snapshot, then every commit and rollback', async () => {
   join1()
   await ready()
   await playStep(2.5)
-  coordinator.nodeLeft('n1')
+  say({ type: 'leaving' })
   await expect.poll(() => seen.map((event) => event.type)).toContain('rollback')
   stop()
   const kinds = seen.map((event) => event.type).filter((type) => type !== 'detail')

@@ -94,6 +94,11 @@ describe('who may change anything', () => {
     const cancel = { method: 'POST', url: '/api/v1/runs/r1/cancel' } as const
     expect((await fixture.app.inject(cancel)).statusCode).toBe(401)
     expect((await fixture.app.inject({ ...cancel, headers: right })).json().state).toBe('cancelled')
+    const save = { method: 'POST', url: '/api/v1/runs/r1/checkpoint' } as const
+    expect((await fixture.app.inject(save)).statusCode).toBe(401)
+    expect(fixture.runs.saved).toEqual([])
+    expect((await fixture.app.inject({ ...save, headers: right })).json()).toMatchObject({ id: 'r1', recovered: 0 })
+    expect(fixture.runs.saved).toEqual(['r1'])
   })
 })
 
@@ -180,6 +185,7 @@ describe('descriptions', () => {
         '/api/v1/datasets/{id}/tokens',
         '/api/v1/runs',
         '/api/v1/runs/{id}/cancel',
+        '/api/v1/runs/{id}/checkpoint',
         '/api/v1/runs/{id}/live',
         '/api/v1/runs/{id}/export/{file}',
         '/api/v1/blobs/{hash}',

@@ -20,6 +20,7 @@ export function summary(change: Partial<RunSummary> = {}): RunSummary {
     tokensPerSecond: 100,
     boundaryBytesPerToken: 256,
     rollbacks: 0,
+    recovered: 0,
     createdAt: 1,
     startedAt: 2,
     finishedAt: null,
@@ -40,6 +41,7 @@ export const detail = (): RunDetail => ({
 
 export class FakeRuns implements RunControl {
   readonly launched: Parameters<RunControl['launch']>[0][] = []
+  readonly saved: string[] = []
   readonly listeners = new Set<(event: LiveEvent) => void>()
   readonly store: Store
 
@@ -58,6 +60,12 @@ export class FakeRuns implements RunControl {
   async cancel(runId: string): Promise<RunSummary> {
     if (runId === 'ended') fail('run.ended', 'It has ended.', 'Launch another.')
     return summary({ state: 'cancelled' })
+  }
+
+  async checkpoint(runId: string): Promise<RunSummary> {
+    if (runId === 'ended') fail('run.ended', 'It has ended.', 'Launch another.')
+    this.saved.push(runId)
+    return summary()
   }
 
   summaries = async () => [summary()]

@@ -13,6 +13,7 @@ import type { RunningServer } from '../../../server/main.ts'
 import { generateCorpus } from '../../../src/formats/corpus.ts'
 import { serverMessageSchema } from '../../../src/protocol/control.ts'
 import type { ServerMessage } from '../../../src/protocol/control.ts'
+import { envelopeSchema, Mailbox } from '../../../src/protocol/mailbox.ts'
 import { BROKER_KEY, BROKER_PATH } from '../../../src/protocol/signalling.ts'
 import { PROTOCOL_VERSION } from '../../../src/protocol/version.ts'
 
@@ -43,19 +44,26 @@ async function launch(url: string, config: object = {}): Promise<Response> {
   return fetch(`${url}/api/v1/runs`, { method: 'POST', headers: { 'content-type': 'application/json' }, body })
 }
 
+const envelope = envelopeSchema(serverMessageSchema)
+
 /** Joins as a node and returns what the server says, message by message. */
-async function joinAs(url: string, protocol = PROTOCOL_VERSION) {
+async function joinAs(url: string, { protocol = PROTOCOL_VERSION, token = '' } = {}) {
   const socket = new WebSocket(`${url.replace('http', 'ws')}/control`)
+  const mailbox = new Mailbox<unknown, ServerMessage>({ wire: 'ordered' })
   const messages: ServerMessage[] = []
   let arrived = () => {}
   socket.on('message', (data) => {
-    messages.push(serverMessageSchema.parse(JSON.parse(String(data))))
+    const value: unknown = JSON.parse(String(data))
+    const raw = serverMessageSchema.safeParse(value).data
+    messages.push(...(raw ? [raw] : mailbox.receive(envelope.parse(value), 0)))
     arrived()
   })
   await once(socket, 'open')
   const limits = { maxBufferSize: 1e9, maxStorageBufferBindingSize: 1e9 }
   const adapter = { vendor: 'v', architecture: 'a', description: 'd', software: true, ...limits }
-  socket.send(JSON.stringify({ type: 'hello', protocol, deviceId: 'd1', kind: 'agent', adapter, memoryBytes: 1e9 }))
+  const session = token === '' ? null : { token, received: 0 }
+  const hello = { type: 'hello', protocol, deviceId: 'd1', kind: 'agent', adapter, memoryBytes: 1e9, session }
+  socket.send(JSON.stringify({ ...hello, holding: null }))
   const next = async (type: ServerMessage['type']) => {
     for (;;) {
       const found = messages.findIndex((message) => message.type === type)
@@ -88,6 +96,9 @@ describe('the server', () => {
     const second = await start()
     expect(await (await fetch(`${second.url}/api/v1/runs/${id}`)).json()).toMatchObject({ id, state: 'waiting' })
     expect(await (await fetch(`${second.url}/api/v1/runs/${id}/export`)).json()).toHaveLength(5)
+    // The seal is of a secret that outlives the server: the node is who it was.
+    const again = await joinAs(second.url, { token })
+    expect(await again.next('welcome')).toMatchObject({ nodeId, resumed: false })
   })
 
   it('refuses impossible configs and leaves nothing of them', async () => {
@@ -99,7 +110,7 @@ describe('the server', () => {
 
   it('tells an old client that it is old', async () => {
     const { url } = await start()
-    const node = await joinAs(url, PROTOCOL_VERSION + 1)
+    const node = await joinAs(url, { protocol: PROTOCOL_VERSION + 1 })
     expect(await node.next('rejected')).toMatchObject({ error: { code: 'control.protocol' } })
   })
 

@@ -11,7 +11,6 @@ export function snapshotOf(change: Partial<VolunteerSnapshot>): VolunteerSnapsho
     run: null,
     stage: null,
     stages: null,
-    replica: null,
     step: null,
     ...none,
     link: 'unknown',
@@ -46,6 +45,8 @@ export function nodeOf(nodeId: string, tokens: number): NodeView {
     runId: 'r1',
     stage: 0,
     replica: 0,
+    standby: false,
+    suspect: false,
   }
 }
 
@@ -64,6 +65,7 @@ export function detailOf(change: Partial<RunDetail> = {}, config: RunConfigInput
     tokensPerSecond: 768,
     boundaryBytesPerToken: 512,
     rollbacks: 0,
+    recovered: 0,
     createdAt: 0,
     startedAt: 0,
     finishedAt: null,
