@@ -12,7 +12,10 @@ type Commands = OrchestratorCommand[]
 export function saveWhenDue(run: Run, now: number, commands: Commands): void {
   const { step, config } = run
   const due = step % config.checkpointEvery === 0 || step === config.steps || run.saveSoon
-  if (!due || run.saving || step <= run.checkpoint.step || run.members.length === 0) return
+  if (!due || step <= run.checkpoint.step || run.members.length === 0) return
+  // One at a time: the next is made as soon as the one under way is kept.
+  run.saveSoon = true
+  if (run.saving || run.round?.apply) return
   run.saveSoon = false
   const asked = new Map<string, string>()
   const tasks = new Map<string, number[]>()
@@ -91,7 +94,10 @@ export function onCheckpointPublished(
   run.saving = null
   run.lastProgress = now
   if (run.members.length === 0) rollBackWhenDue(run, commands)
-  else if (!recutWhenSaved(run, commands)) endWhenWhole(state, run, commands)
+  else if (!recutWhenSaved(run, commands)) {
+    if (run.saveSoon) saveWhenDue(run, now, commands)
+    endWhenWhole(state, run, commands)
+  }
 }
 
 function sameChunks(asked: readonly StageCheckpoint[], kept: readonly StageCheckpoint[]): boolean {

@@ -69,6 +69,7 @@ export function newRound(
       pending: new Set(owner),
       orphans: [],
       halfAt: null,
+      slow: 0,
       contributors: null,
       lost: new Set(),
       attempt: 0,
@@ -79,10 +80,11 @@ export function newRound(
     owner.forEach((id, place) => {
       let work = progress.work.get(id)
       if (!work) {
-        work = { version: 1, microbatches: new Set(), finished: 0, losses: [] }
+        work = { version: 1, microbatches: new Set(), finished: 0, losses: [], since: now, added: 0 }
         progress.work.set(id, work)
       }
       work.microbatches.add(place)
+      work.added += 1
     })
     stages.push(progress)
   }
@@ -155,6 +157,7 @@ export function moveLeases(
   stage: number,
   nodeId: string,
   cause: RecoveryCause,
+  now: number,
   commands: Commands,
 ): number {
   const { round } = run
@@ -176,14 +179,14 @@ export function moveLeases(
   }
   for (const place of places) progress.owner[place] = ''
   progress.orphans.push(...places)
-  if (others.length > 0) adopt(state, run, stage, commands)
+  if (others.length > 0) adopt(state, run, stage, now, commands)
   commands.push({ type: 'recovered', runId: run.id, leases: places.length, cause })
   run.recovered += places.length
   return places.length
 }
 
 /** Gives microbatches without an owner to whoever of the stage has least to do. @returns whether anything was given */
-export function adopt(state: OrchestratorState, run: Run, stage: number, commands: Commands): boolean {
+export function adopt(state: OrchestratorState, run: Run, stage: number, now: number, commands: Commands): boolean {
   const round = run.round!
   const progress = round.stages[stage]!
   if (progress.orphans.length === 0) return false
@@ -204,11 +207,16 @@ export function adopt(state: OrchestratorState, run: Run, stage: number, command
     progress.owner[place] = id
     let work = progress.work.get(id)
     if (!work) {
-      work = { version: 0, microbatches: new Set(), finished: 0, losses: [] }
+      work = { version: 0, microbatches: new Set(), finished: 0, losses: [], since: now, added: 0 }
       progress.work.set(id, work)
     }
-    if (!changed.has(id)) work.version += 1
-    changed.add(id)
+    if (!changed.has(id)) {
+      work.version += 1
+      work.since = now
+      work.added = 0
+      changed.add(id)
+    }
+    work.added += 1
     work.microbatches.add(place)
     progress.pending.add(id)
   }

@@ -223,7 +223,7 @@ export function relieve(
 ): boolean {
   const others = synced(state, run, node.stage).filter(({ id }) => id !== node.id)
   if (others.length === 0) return false
-  const moved = moveLeases(state, run, node.stage, node.id, 'slow', commands)
+  const moved = moveLeases(state, run, node.stage, node.id, 'slow', now, commands)
   if (moved === 0) return false
   const text = `A volunteer of stage ${node.stage + 1} ${why}. ${microbatches(moved)}.`
   commands.push({ type: 'tell', runId: run.id, step: run.step, text })

@@ -265,18 +265,25 @@ export function onMissing(
   run: Run,
   node: FleetNode,
   message: Of<'missing'>,
+  now: number,
   commands: Commands,
 ): void {
   const progress = run.round?.stages[node.stage]
   if (!progress?.contributors || run.round!.step !== message.step || progress.attempt !== message.attempt) return
   if (!progress.lost.has(message.node)) return
-  moveLeases(state, run, node.stage, message.node, 'silent', commands)
+  moveLeases(state, run, node.stage, message.node, 'silent', now, commands)
 }
 
 /** Somebody waits for what only a lost node had: its leases move after all, even those it had finished. */
-export function onWaitingForLost(state: OrchestratorState, run: Run, lost: string, commands: Commands): void {
+export function onWaitingForLost(
+  state: OrchestratorState,
+  run: Run,
+  lost: string,
+  now: number,
+  commands: Commands,
+): void {
   run.round?.stages.forEach((progress, stage) => {
-    if (progress.lost.has(lost) && !run.round!.apply) moveLeases(state, run, stage, lost, 'silent', commands)
+    if (progress.lost.has(lost) && !run.round!.apply) moveLeases(state, run, stage, lost, 'silent', now, commands)
   })
 }
 
@@ -297,7 +304,7 @@ export function doWithout(
   if (!round) return true
   const progress = round.stages[stage]!
   if (round.mode === 'evaluate') {
-    moveLeases(state, run, stage, nodeId, cause, commands)
+    moveLeases(state, run, stage, nodeId, cause, now, commands)
     return true
   }
   if (round.apply) return promote(state, run, stage, nodeId, now, commands)
@@ -307,7 +314,7 @@ export function doWithout(
     // What it computed counts as long as its share of the sum is with all who need it: they are asked when they sum.
     progress.lost.add(nodeId)
   } else if (!progress.contributors) {
-    moveLeases(state, run, stage, nodeId, cause, commands)
+    moveLeases(state, run, stage, nodeId, cause, now, commands)
     sumWhenWhole(run, stage, commands)
   } else if (progress.contributors.some(([id]) => id === nodeId) && !isSummed(run, stage)) {
     // Its share may be with all who need it already; only who lacks it can tell.

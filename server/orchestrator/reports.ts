@@ -30,7 +30,7 @@ export function onRunMessage(
       onWaiting(state, run, node, message.on, now, commands)
       return
     case 'missing':
-      onMissing(state, run, node, message, commands)
+      onMissing(state, run, node, message, now, commands)
       return
     case 'reduced':
       onReduced(state, run, node, message, now, commands)
@@ -73,7 +73,7 @@ function onReady(
     for (const holders of run.holders[node.stage]!) holders.set(node.id, step)
   if (!first) return
   if (run.round) {
-    adopt(state, run, node.stage, commands)
+    adopt(state, run, node.stage, now, commands)
     if (run.state !== 'preparing') {
       const text = `A volunteer of stage ${node.stage + 1} has its weights and stands by.`
       commands.push({ type: 'tell', runId: run.id, step: run.step, text })

@@ -69,6 +69,9 @@ export interface Work {
   /** The version it has finished; 0 before. */
   finished: number
   losses: readonly (readonly [number, number, number])[]
+  /** When its last leases came, and how many they were. */
+  since: number
+  added: number
 }
 
 /** One stage's way through a step. */
@@ -84,6 +87,8 @@ export interface StageProgress {
   orphans: number[]
   /** When half of the nodes with leases had finished; null before. */
   halfAt: number | null
+  /** How many lost their leases for being slow. */
+  slow: number
   /** Contributors of the sum that was asked for last, with the versions of their leases; null while leases are open. */
   contributors: [string, number][] | null
   /** Contributors that were lost since the sum was asked for; owners who have their share need them no more. */

@@ -28,7 +28,7 @@ export function onWaiting(
   node.waitingOn = on
   for (const id of on) {
     ping(state, id, now, commands)
-    onWaitingForLost(state, run, id, commands)
+    onWaitingForLost(state, run, id, now, commands)
   }
 }
 
@@ -103,15 +103,17 @@ function dismissIdlePreparers(state: OrchestratorState, run: Run, now: number, c
 function watchRound(state: OrchestratorState, run: Run, now: number, commands: Commands): void {
   const round = run.round!
   for (const [stage, progress] of round.stages.entries()) {
-    if (adopt(state, run, stage, commands)) continue
+    if (adopt(state, run, stage, now, commands)) continue
     if (progress.pending.size === 0) continue
     for (const id of [...progress.pending]) {
       const node = state.nodes.get(id)
       if (!node) continue
       // Nobody could take its leases when it fell silent; perhaps somebody can now.
       if (node.suspect) relieve(state, run, node, 'is still silent', now, commands)
-      else if (isStraggler(state, run, stage, node, now))
-        relieve(state, run, node, `is much slower than its stage at step ${round.step}`, now, commands)
+      else if (isStraggler(state, run, stage, node, now)) {
+        if (relieve(state, run, node, `is much slower than its stage at step ${round.step}`, now, commands))
+          progress.slow += 1
+      }
       if (run.round !== round) return
     }
     sumWhenWhole(run, stage, commands)
@@ -119,12 +121,20 @@ function watchRound(state: OrchestratorState, run: Run, now: number, commands: C
   relieveDeadLinks(state, run, now, commands)
 }
 
-/** Half of its stage finished long ago, and it does not itself wait for anybody. */
+/**
+ * Half of its stage finished long ago, and it does not itself wait for anybody. Who took leases over has its own time for
+ * them, and no more than a quarter of a stage is called slow in one step: then it is something else that is slow.
+ */
 function isStraggler(state: OrchestratorState, run: Run, stage: number, node: FleetNode, now: number): boolean {
-  const { startedAt, stages } = run.round!
-  const { halfAt } = stages[stage]!
-  if (halfAt === null || now - node.waitingAt < WAITING_HOLDS_MS) return false
-  return now >= halfAt + Math.max(state.timing.stragglerMs, 0.5 * (halfAt - startedAt))
+  const { startedAt, stages, microbatches } = run.round!
+  const { halfAt, work, slow } = stages[stage]!
+  const own = work.get(node.id)
+  if (halfAt === null || !own || now - node.waitingAt < WAITING_HOLDS_MS) return false
+  if (slow >= Math.max(1, Math.floor(work.size / 4))) return false
+  const half = halfAt - startedAt
+  const fair = (half * own.added * work.size) / microbatches
+  const due = Math.max(halfAt, own.since + fair)
+  return now >= due + Math.max(state.timing.stragglerMs, 0.5 * half)
 }
 
 /**
