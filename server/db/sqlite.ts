@@ -192,6 +192,12 @@ class SqliteStore implements Store {
     await this.db.insertInto('events').values({ run_id: runId, at, step, text }).execute()
   }
 
+  async eventCount(runId: string): Promise<number> {
+    const count = this.db.selectFrom('events').where('run_id', '=', runId)
+    const row = await count.select((eb) => eb.fn.countAll<number>().as('events')).executeTakeFirstOrThrow()
+    return Number(row.events)
+  }
+
   async events(runId: string, limit: number): ReturnType<Store['events']> {
     const rows = await this.db
       .selectFrom('events')

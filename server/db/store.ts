@@ -94,6 +94,7 @@ export interface Store {
   appendEvent(runId: string, event: RunEvent): Promise<void>
   /** The newest `limit` events, oldest first. */
   events(runId: string, limit: number): Promise<RunEvent[]>
+  eventCount(runId: string): Promise<number>
   close(): Promise<void>
 }
 

@@ -187,8 +187,11 @@ export class Coordinator implements RunControl {
     const record = await this.#record(runId)
     const summary = await this.#summary(record)
     const checkpoints = await store.checkpoints(runId)
+    // Counted first: an event told meanwhile is then among those that are shown.
+    const told = await store.eventCount(runId)
     const events = await store.events(runId, EVENTS_SHOWN)
-    return detailView(summary, this.#state, record.generation, checkpoints, events, this.#now())
+    const story = { events, olderEvents: Math.max(0, told - events.length) }
+    return detailView(summary, this.#state, record.generation, checkpoints, story, this.#now())
   }
 
   nodes(): NodeView[] {

@@ -1,7 +1,7 @@
 /** Owns how the live state and the store's records become what the API shows. */
 import { parameterCount, runLayouts } from '../../src/model/layout.ts'
 import { estimateStageMemory } from '../../src/model/memory.ts'
-import type { FleetView, NodeView, RunDetail, RunEvent, RunSummary } from '../../src/protocol/api.ts'
+import type { FleetView, NodeView, RunDetail, RunSummary } from '../../src/protocol/api.ts'
 import { PROTOCOL_VERSION } from '../../src/protocol/version.ts'
 import type { CheckpointRecord, RunRecord } from '../db/store.ts'
 import type { FleetNode, OrchestratorState, Run } from '../orchestrator/types.ts'
@@ -77,7 +77,7 @@ export function detailView(
   state: OrchestratorState,
   generation: number,
   checkpoints: readonly CheckpointRecord[],
-  events: RunEvent[],
+  story: Pick<RunDetail, 'events' | 'olderEvents'>,
   now: number,
 ): RunDetail {
   const { config } = summary
@@ -91,7 +91,7 @@ export function detailView(
     nodes: nodes.map((node) => nodeView(node, state, now)),
     stageMemoryBytes: grid.map((_, stage) => estimateStageMemory(config, stage).total),
     checkpoints: checkpoints.map(({ step, bytes, createdAt }) => ({ step, bytes, createdAt })),
-    events,
+    ...story,
     error: summary.state === 'failed' ? { code: 'run.failed', message: summary.detail, remedy: FAILED_REMEDY } : null,
   }
 }

@@ -126,7 +126,10 @@ export const runDetailSchema = runSummarySchema.extend({
   /** Formula estimate, in bytes, of what a node of each stage needs. */
   stageMemoryBytes: z.array(z.number()),
   checkpoints: z.array(checkpointViewSchema),
+  /** The newest, oldest first. */
   events: z.array(runEventSchema),
+  /** How many came before these. */
+  olderEvents: z.number(),
   error: errorSchema.nullable(),
 })
 export type RunDetail = z.infer<typeof runDetailSchema>

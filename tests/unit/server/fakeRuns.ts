@@ -36,6 +36,7 @@ export const detail = (): RunDetail => ({
   stageMemoryBytes: [1000],
   checkpoints: [],
   events: [{ at: 1, step: 0, text: 'Launched.' }],
+  olderEvents: 0,
   error: null,
 })
 

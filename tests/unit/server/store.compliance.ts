@@ -212,6 +212,8 @@ export function describeStore(name: string, open: () => Promise<{ store: Store; 
         { at: 7, step: 4, text: 'event 4' },
       ])
       expect(await store.events('r1', 100)).toHaveLength(5)
+      expect(await store.eventCount('r1')).toBe(5)
+      expect(await store.eventCount('nope')).toBe(0)
       expect(await store.events('nope', 100)).toEqual([])
     })
 
