@@ -65,10 +65,10 @@ export class Report {
   }
 
   /** Null: nothing worth a line. */
-  #wordsOf({ phase, run, stage, stages, replica }: VolunteerSnapshot): string | null {
+  #wordsOf({ phase, run, stage, stages }: VolunteerSnapshot): string | null {
     const part =
       run && stage !== null && stages !== null
-        ? `stage ${stage + 1} of ${stages} (replica ${(replica ?? 0) + 1}) of “${run.name}”`
+        ? `stage ${stage + 1} of ${stages} of “${run.name}”`
         : 'a stage'
     switch (phase.name) {
       case 'idle':
@@ -105,9 +105,9 @@ export class Report {
   }
 }
 
-function phaseLine({ phase, run, stage, replica }: VolunteerSnapshot, message: string): ReportLine {
+function phaseLine({ phase, run, stage }: VolunteerSnapshot, message: string): ReportLine {
   const line: ReportLine = { event: 'phase', message, phase: phase.name }
-  if (run) Object.assign(line, { run: run.id, stage, replica })
+  if (run) Object.assign(line, { run: run.id, stage })
   if (phase.name === 'lostDevice') line.code = phase.error.code
   return line
 }

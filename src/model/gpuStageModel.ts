@@ -8,7 +8,7 @@ import type { TokenSegments } from '../gpu/kernels/embedding.ts'
 import { SkeinError, fail } from '../protocol/errors.ts'
 import type { RunConfig } from '../protocol/runConfig.ts'
 import type { StageInput, StageModel } from '../stage/model.ts'
-import { stageLayouts } from './layout.ts'
+import { runLayouts } from './layout.ts'
 import { activationBytes, microbatchRows } from './memory.ts'
 import type { Stage } from './stageContext.ts'
 import { copyInput, inputRows, inputValues } from './stageInput.ts'
@@ -17,7 +17,7 @@ import type { KernelChoice, Tuning } from './stageKernels.ts'
 import { StagePasses } from './stagePasses.ts'
 import type { Slot } from './stagePasses.ts'
 import { StagePlans } from './stagePlans.ts'
-import { lendVectors, reduceContributions, releaseVectors, updateRange } from './stageVectors.ts'
+import { lendVectors, reduceContributions, releaseVectors, restoreRange, updateRange } from './stageVectors.ts'
 
 export interface GpuStageSpec {
   readonly config: RunConfig
@@ -62,7 +62,7 @@ export async function createGpuStageModel(
 ): Promise<GpuStageModel> {
   gpu.check()
   const { config } = spec
-  const layout = stageLayouts(config.model, config.stages)[spec.stage]
+  const layout = runLayouts(config)[spec.stage]
   if (!layout) throw new RangeError(`No stage ${spec.stage} among ${config.stages}.`)
   const recorder = new Recorder(gpu)
   const vectors = lendVectors(gpu, layout, config.optimizer, recorder)
@@ -225,6 +225,7 @@ function modelOf(
     readGradient: (range) => run(() => gradients.read(recorder, range)),
     reduceGradient: (range, contributions) =>
       run(() => reduceContributions(gpu, kernels, plans, gradients, range, contributions)),
+    restoreGradient: (range, values) => restoreRange(gradients, range, values),
     update: (range, step) => run(() => updateRange(kernels, plans, vectors, range, step)),
     read: (kind, range) => run(() => vectors[kind].read(recorder, range)),
     write: (kind, offset, values) => vectors[kind].write(offset, values),

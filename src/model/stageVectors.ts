@@ -84,6 +84,14 @@ export async function reduceContributions(
   return squared
 }
 
+/** Overwrites the gradient over `range`, by zeros without `values`. */
+export function restoreRange(gradients: FlatVector, range: Shard, values: Float32Array | null): void {
+  if (values && values.length !== range.length) {
+    throw new RangeError(`${values.length} values for a range of ${range.length}.`)
+  }
+  if (range.length > 0) gradients.write(range.offset, values ?? new Float32Array(range.length))
+}
+
 /** The optimizer's update over `range`. */
 export async function updateRange(
   { optimizer }: StageKernels,

@@ -1,57 +1,48 @@
 /**
  * Owns the carrying out of the stage machine's actions: on the GPU one at a time, over the links as they can take it.
  *
- * Everything an assignment starts belongs to its generation: once that is discarded, whatever is still under way ends
- * without effect.
+ * What an assignment starts belongs to its tenure: once that is discarded, whatever is still under way ends without effect.
  */
-import { encodedRows } from '../codec/size.ts'
+import { runLayouts } from '../model/layout.ts'
 import { stageShards } from '../model/optimizerShards.ts'
-import type { Assignment, NodePhase, NodeStats } from '../protocol/control.ts'
+import type { Assignment, Holding, NodePhase, NodeStats, ServerMessage } from '../protocol/control.ts'
 import { SkeinError, toErrorBody } from '../protocol/errors.ts'
-import { decodeFrame, encodeFrame, type Frame } from '../protocol/frame.ts'
-import { partnersOf, type Shard } from '../protocol/routing.ts'
-import { advance, initialStageState } from './machine.ts'
+import { shardCount } from '../protocol/routing.ts'
+import type { ChunkCache } from '../store/chunks.ts'
+import { boundaryRows, readFrame, tensorFrame, wantFrame } from './frames.ts'
+import { advance, holding, initialStageState } from './machine.ts'
 import type { StageAction, StageEvent, TensorAddress } from './machineTypes.ts'
+import { computeMicrobatch } from './microbatchWork.ts'
 import type { StageModel } from './model.ts'
-import { TokenSource, type Windows } from './tokenSource.ts'
+import { Neighbours } from './neighbours.ts'
+import { Outbox } from './outbox.ts'
+import { Tenure } from './tenure.ts'
+import { TokenSource } from './tokenSource.ts'
 import { loadWeights, readShard, saveShard } from './weights.ts'
 
-/** From the first dial until every neighbour has to be connected. */
-const CONNECT_DEADLINE_MS = 45_000
-/** A lost link is often the first news of a leaving neighbour: the server gets this long to say so itself. */
-const LINK_GRACE_MS = 4000
+const TICK_MS = 1000
 
 type Bytes = Uint8Array<ArrayBufferLike>
 type Action = StageAction<Bytes>
 type Event = StageEvent<Bytes>
+type GpuAction = Exclude<Action, { type: 'report' | 'prepare' | 'keep' | 'discard' | 'send' | 'want' | 'save' }>
 
 /** What the executor needs of the worker around it. */
 export interface ExecutorHost {
   apiUrl: string
   /** Bearer token of the current control session. */
   token(): string
+  chunks: ChunkCache
   /** `progress` goes from 0 to 1 while kernels are compiled and measured. */
   createModel(assignment: Assignment, progress: (share: number) => void): Promise<StageModel>
   links: {
     setPartners(ids: readonly string[]): void
-    opened(deadlineMs: number): Promise<void>
     send(nodeId: string, bytes: Uint8Array): Promise<void>
   }
   report(message: Extract<Action, { type: 'report' }>['message']): void
   phase(phase: NodePhase, progress: number | null): void
   assigned(assignment: Assignment): void
   failed(error: SkeinError): void
-}
-
-/** One assignment's belongings. */
-interface Tenure {
-  readonly assignment: Assignment
-  readonly abort: AbortController
-  readonly tokens: TokenSource
-  model: StageModel | null
-  shards: Shard[]
-  /** From then on frames may be under way, and a lost link may have lost one. */
-  prepared: boolean
 }
 
 export class StageExecutor {
@@ -61,18 +52,52 @@ export class StageExecutor {
     boundaryBytes: 0,
     boundaryTokens: 0,
   }
+  /** Frames that were no frames, or of a shape that this stage does not have: dropped, and asked for again. */
+  badFrames = 0
   readonly #host: ExecutorHost
   readonly #machine = initialStageState<Bytes>()
+  readonly #outbox: Outbox
+  readonly #timer: ReturnType<typeof setInterval>
+  readonly #events: Event[] = []
+  #handling = false
+  #neighbours = new Neighbours()
+  #nodeId = ''
   #tenure: Tenure | null = null
   /** GPU work in order; its tail never rejects. */
   #gpu: Promise<void> = Promise.resolve()
+  /** Checkpoints on their way to the server, one after another; its tail never rejects. */
+  #uploads: Promise<void> = Promise.resolve()
+  /** Whose loss the machine heard of since the last tick; more would only repeat it. */
+  readonly #lost = new Set<string>()
 
   constructor(host: ExecutorHost) {
     this.#host = host
+    this.#outbox = new Outbox(
+      (nodeId, bytes) => host.links.send(nodeId, bytes),
+      (nodeId, caught) => this.#unsent(nodeId, caught),
+      () => performance.now(),
+    )
+    this.#timer = setInterval(() => this.#tick(), TICK_MS)
+  }
+
+  /** What the server is told when a session begins anew. */
+  get holding(): Holding | null {
+    return holding(this.#machine)
   }
 
   handle(event: Event): void {
-    for (const action of advance(this.#machine, event)) this.#perform(action)
+    this.#events.push(event)
+    // What an action brings about at once waits until the actions before it are performed.
+    if (this.#handling) return
+    this.#handling = true
+    try {
+      for (let next = this.#events.shift(); next; next = this.#events.shift()) {
+        if (next.type === 'server') this.#hear(next.message)
+        for (const action of advance(this.#machine, next)) this.#perform(action)
+      }
+    } finally {
+      this.#handling = false
+    }
   }
 
   /** Bytes from a link: checked against what this stage expects before the machine hears of them. */
@@ -80,62 +105,115 @@ export class StageExecutor {
     const tenure = this.#tenure
     if (!tenure) return
     try {
-      const frame = decodeFrame(bytes)
-      if (frame.generation !== tenure.assignment.generation) return
-      checkShape(frame, tenure)
-      this.handle({ type: 'frame', from, address: frame, tensor: frame.payload })
+      const frame = readFrame(bytes, tenure.assignment.generation, tenure.shape)
+      if (frame) this.handle({ ...frame, from })
     } catch (caught) {
-      this.#fail(tenure, caught)
+      if (!(caught instanceof SkeinError)) return this.#fail(tenure, caught)
+      this.badFrames += 1
+      this.linkLost(from)
     }
   }
 
-  /** A neighbour's link is gone; frames under way are lost, and only a new generation can make up for them. */
+  /** What was under way from or to a node may be lost; whoever needs it asks for it again. */
   linkLost(nodeId: string): void {
-    const tenure = this.#tenure
-    if (!tenure?.prepared) return
-    const { members, stage, replica } = tenure.assignment
-    if (!partnersOf(members, stage, replica).includes(nodeId)) return
-    setTimeout(() => {
-      if (this.#tenure !== tenure) return
-      const message = 'The link to a neighbouring volunteer was lost.'
-      this.#fail(
-        tenure,
-        new SkeinError({ code: 'net.link_lost', message, remedy: 'The run seats its volunteers anew.' }),
-      )
-    }, LINK_GRACE_MS)
+    this.#outbox.lost(nodeId)
+    if (this.#lost.has(nodeId)) return
+    this.#lost.add(nodeId)
+    this.handle({ type: 'linkLost', node: nodeId })
   }
 
-  /** The control line is down or the volunteer paused: the assignment is void. */
+  /** The volunteer paused: the assignment is given up. */
   drop(): void {
     this.handle({ type: 'server', message: { type: 'standby', reason: '' } })
   }
 
   /** Frees the GPU memory of the current assignment; resolves when the GPU is idle. */
   async close(): Promise<void> {
+    clearInterval(this.#timer)
     this.drop()
     await this.#gpu
   }
 
-  #perform(action: Action): void {
-    if (action.type === 'report') {
-      if (action.message.type === 'stepApplied') this.stats.steps += 1
-      this.#host.report(action.message)
-      return
+  #tick(): void {
+    this.#lost.clear()
+    this.handle({ type: 'tick', now: performance.now() })
+  }
+
+  /** What a message of the server means beyond the machine: whom to connect to, what to show, what to count. */
+  #hear(message: ServerMessage): void {
+    if (message.type === 'welcome') this.#nodeId = message.nodeId
+    const tenure = this.#tenure
+    if (!tenure || !('generation' in message) || message.generation !== tenure.assignment.generation) return
+    this.#connect(message)
+    if (message.type === 'apply') {
+      const others = [...message.receivers, ...message.owners.flat()].some((nodeId) => nodeId !== this.#nodeId)
+      tenure.sharesParameters = others
     }
-    if (action.type === 'prepare') return this.#prepare(action.assignment)
-    if (action.type === 'discard') return this.#discard()
+    if (message.type === 'step') {
+      this.#outbox.forget()
+      if (tenure.finishedStep !== null && message.committed >= tenure.finishedStep) {
+        this.stats.steps += 1
+        tenure.finishedStep = null
+      }
+    }
+    if (message.type === 'revoked' && tenure.finishedStep === message.step) tenure.finishedStep = null
+    const idle = message.type === 'step' ? message.leases.length === 0 : message.type === 'revoked'
+    if (idle && tenure.complete) this.#host.phase('standby', null)
+  }
+
+  #connect(message: ServerMessage): void {
+    const others = this.#neighbours.hear(message).filter((nodeId) => nodeId !== this.#nodeId)
+    this.#host.links.setPartners(others)
+  }
+
+  #perform(action: Action): void {
+    switch (action.type) {
+      case 'report':
+        return this.#report(action.message)
+      case 'prepare':
+        return this.#prepare(action.assignment)
+      case 'discard':
+        return this.#discard()
+    }
     const tenure = this.#tenure
     if (!tenure) return
-    if (action.type === 'send') return this.#send(tenure, action)
-    this.#enqueue(tenure, (model) => this.#onGpu(tenure, model, action))
+    switch (action.type) {
+      case 'keep':
+        return this.#keep(tenure, action.assignment)
+      case 'send':
+        return this.#send(tenure, action)
+      case 'want':
+        return void this.#outbox.send(action.to, `want ${keyOf(action.address)}`, 'want', () =>
+          wantFrame(action.address),
+        )
+      case 'save':
+        return this.#save(tenure, action)
+      default:
+        return this.#enqueue(tenure, changesVectors(action), (model, generation) =>
+          this.#onGpu(tenure, model, generation, action),
+        )
+    }
+  }
+
+  #report(message: Extract<Action, { type: 'report' }>['message']): void {
+    const tenure = this.#tenure
+    if (tenure && message.type === 'finished' && tenure.training) tenure.finishedStep = message.step
+    if (tenure && message.type === 'ready' && !tenure.complete) {
+      tenure.complete = true
+      this.#host.phase('ready', null)
+    }
+    this.#host.report(message)
   }
 
   #prepare(assignment: Assignment): void {
+    const { config, generation, source, stage } = assignment
+    const layout = runLayouts(config)[stage]!
+    const shards = stageShards(layout, shardCount(config), config.optimizer)
     const abort = new AbortController()
     const tokens = new TokenSource(this.#host.apiUrl, assignment, abort.signal)
-    const tenure: Tenure = { assignment, abort, tokens, model: null, shards: [], prepared: false }
+    const tenure = new Tenure(assignment, { config, shards }, tokens, abort)
     this.#tenure = tenure
-    const { generation, members, stage, replica } = assignment
+    this.#neighbours = new Neighbours()
     this.#host.assigned(assignment)
     const current = () => this.#tenure === tenure
     const load = async () => {
@@ -145,166 +223,153 @@ export class StageExecutor {
       })
       // The weights travel while the kernels are compiled and measured.
       let made = false
-      const loading = loadWeights(this.#host.apiUrl, assignment, making, abort.signal, (share) => {
-        if (made) this.#host.phase('loading', share)
-      })
+      const progress = (share: number) => {
+        if (made && current()) this.#host.phase('loading', share)
+      }
+      const loading =
+        source === 'checkpoint'
+          ? loadWeights(this.#host.apiUrl, assignment, making, abort.signal, progress, this.#host.chunks)
+          : Promise.resolve()
       loading.catch(() => undefined) // Awaited below, unless the model fails first.
       const model = await making
       made = true
       if (!current()) return model.destroy()
-      tenure.model = model
-      tenure.shards = stageShards(model.layout, members[stage]!.length, assignment.config.optimizer)
+      tenure.furnish(model)
       this.#host.phase('loading', 0)
       await loading
+      if (!current()) return
+      const step = source === 'checkpoint' ? assignment.checkpoint.step : null
+      this.handle({ type: 'prepared', generation, step })
     }
-    // Dialling takes its time and needs neither GPU nor weights: it starts first. Waiting for it stays out of the GPU's
-    // queue, where it would hold up the assignment after this one.
-    this.#host.links.setPartners(partnersOf(members, stage, replica))
     this.#gpu = this.#gpu.then(() => (current() ? load() : undefined)).catch((caught) => this.#fail(tenure, caught))
-    const connect = async () => {
-      await this.#gpu
-      if (!current()) return
-      this.#host.phase('connecting', null)
-      await this.#host.links.opened(CONNECT_DEADLINE_MS)
-      if (!current()) return
-      this.#host.phase('ready', null)
-      tenure.prepared = true
-      this.handle({ type: 'prepared', generation })
-    }
-    connect().catch((caught) => this.#fail(tenure, caught))
+  }
+
+  #keep(tenure: Tenure, assignment: Assignment): void {
+    tenure.assignment = assignment
+    tenure.complete = false
+    this.#neighbours = new Neighbours()
+    this.#host.assigned(assignment)
+    // Behind whatever still changes the vectors.
+    this.#enqueue(tenure, false, (_, generation) => Promise.resolve({ type: 'prepared', generation, step: null }))
   }
 
   #discard(): void {
     const tenure = this.#tenure
     this.#tenure = null
+    this.#neighbours = new Neighbours()
+    this.#host.links.setPartners([])
+    this.#outbox.forget()
     if (!tenure) return
     tenure.abort.abort(new Error('the assignment was withdrawn'))
     this.#gpu = this.#gpu.then(() => tenure.model?.destroy())
   }
 
-  #enqueue(tenure: Tenure, work: (model: StageModel) => Promise<Event | null>): void {
+  /** `always`: even when the assignment goes on under another generation by the time it is this work's turn. */
+  #enqueue(
+    tenure: Tenure,
+    always: boolean,
+    work: (model: StageModel, generation: number) => Promise<Event | null>,
+  ): void {
+    const { generation } = tenure.assignment
     this.#gpu = this.#gpu
       .then(async () => {
         if (this.#tenure !== tenure || !tenure.model) return
-        const event = await work(tenure.model)
+        if (!always && tenure.assignment.generation !== generation) return
+        const event = await work(tenure.model, generation)
         if (event && this.#tenure === tenure) this.handle(event)
       })
       .catch((caught) => this.#fail(tenure, caught))
   }
 
-  async #onGpu(
-    tenure: Tenure,
-    model: StageModel,
-    action: Exclude<Action, { type: 'report' | 'prepare' | 'discard' | 'send' }>,
-  ): Promise<Event | null> {
-    const { generation, replica, members, stage } = tenure.assignment
+  async #onGpu(tenure: Tenure, model: StageModel, generation: number, action: GpuAction): Promise<Event | null> {
+    const work = tenure.shardWork!
     switch (action.type) {
       case 'beginStep':
-        this.#host.phase('training', null)
         model.beginStep()
         return null
-      case 'compute':
-        return this.#compute(tenure, model, action)
+      case 'compute': {
+        const { op, microbatch, step } = action
+        tenure.training = op === 'forward' || op === 'backward' || op === 'forwardBackward'
+        this.#host.phase(tenure.training ? 'training' : 'evaluating', null)
+        const result = await computeMicrobatch(model, tenure.tokens, action)
+        const { config } = tenure.assignment
+        if (op === 'backward') this.stats.tokens += config.microbatch * config.model.blockSize
+        if (op === 'forwardBackward') this.stats.tokens += result.loss!.tokens
+        return { type: 'computed', generation, step, op, microbatch, ...result }
+      }
       case 'readGradient': {
         this.#host.phase('merging', null)
-        const { shard } = action
-        const values = await model.readGradient(tenure.shards[shard]!)
-        return { type: 'gradientRead', generation, shard, tensor: bytesOf(values) }
+        const { step, version, shard } = action
+        return { type: 'gradientRead', generation, step, version, shard, tensor: await work.readGradient(shard) }
       }
+      case 'restoreGradient':
+        work.restoreGradient(action.shard, action.tensor)
+        return null
       case 'reduce': {
-        const contributions = action.contributions.map(floatsOf)
-        const squaredNorm = await model.reduceGradient(tenure.shards[action.shard]!, contributions)
-        return { type: 'reduced', generation, squaredNorm }
+        this.#host.phase('merging', null)
+        const { step, attempt, shard, contributions } = action
+        const squaredNorm = await work.reduce(shard, contributions)
+        return { type: 'reduced', generation, step, attempt, shard, squaredNorm }
       }
       case 'update': {
-        const shard = tenure.shards[action.shard]!
-        await model.update(shard, action)
-        const shared = members[stage]!.length > 1
-        const tensor = shared ? bytesOf(await model.read('parameters', shard)) : new Uint8Array(0)
-        return { type: 'updated', generation, tensor }
+        this.#host.phase('merging', null)
+        const { step, shard } = action
+        const tensor = await work.update(shard, action, tenure.sharesParameters)
+        return { type: 'updated', generation, step, shard, tensor }
       }
       case 'writeParameters': {
-        const { shard, tensor } = action
-        const { offset, length } = tenure.shards[shard]!
-        if (length > 0) model.write('parameters', offset, floatsOf(tensor))
-        return { type: 'parametersWritten', generation, shard }
+        const { step, shard, tensor, compare } = action
+        const agrees = await work.writeParameters(shard, step, tensor, compare)
+        if (!tenure.complete) this.#host.phase('loading', tenure.loaded(shard))
+        return { type: 'parametersWritten', generation, step, shard, agrees }
       }
-      case 'save': {
-        this.#host.phase('checkpointing', null)
-        const shard = tenure.shards[replica]!
-        const { parts, parametersHash } = await readShard(model, shard)
-        const chunks = await saveShard(this.#host.apiUrl, this.#host.token(), shard, parts, tenure.abort.signal)
-        const { step } = action
-        const message = { type: 'shardSaved', generation, step, shard: replica, chunks, parametersHash } as const
-        return { type: 'saved', generation, message }
+      case 'writeMoments': {
+        const { step, shard, tensor } = action
+        work.writeMoments(shard, tensor)
+        return { type: 'momentsWritten', generation, step, shard }
+      }
+      case 'readShard': {
+        const { kind, step, shard, to } = action
+        return { type: 'shardRead', generation, kind, step, shard, to, tensor: await work.read(kind, shard) }
       }
     }
   }
 
-  async #compute(
-    tenure: Tenure,
-    model: StageModel,
-    { op, microbatch, step, input }: Extract<Action, { type: 'compute' }>,
-  ): Promise<Event> {
-    const { generation } = tenure.assignment
-    const done = (output: Bytes | null, loss: { sum: number; tokens: number } | null = null): Event => ({
-      type: 'computed',
-      generation,
-      op,
-      microbatch,
-      output,
-      loss,
+  /** The GPU is busy only while it reads; training goes on while the chunks are uploaded. */
+  #save(tenure: Tenure, { step, shard }: Extract<Action, { type: 'save' }>): void {
+    this.#enqueue(tenure, false, async (model, generation) => {
+      this.#host.phase('checkpointing', null)
+      const range = tenure.shape.shards[shard]!
+      const parts = await readShard(model, range)
+      const { apiUrl, chunks: cache } = this.#host
+      this.#uploads = this.#uploads
+        .then(async () => {
+          if (this.#tenure !== tenure) return
+          const chunks = await saveShard(apiUrl, this.#host.token(), range, parts, tenure.abort.signal, cache)
+          const message = { type: 'shardSaved', generation, step, shard, chunks } as const
+          if (this.#tenure === tenure) this.handle({ type: 'saved', generation, message })
+        })
+        .catch((caught) => this.#fail(tenure, caught))
+      return null
     })
-    if (op === 'backward') {
-      this.stats.tokens += this.#tokensOfMicrobatch(tenure)
-      return done(await model.backward(microbatch, input!))
-    }
-    const training = op === 'forward' || op === 'forwardBackward'
-    if (!training) this.#host.phase('evaluating', null)
-    const { hasEmbedding, hasHead } = model.layout
-    const windows = hasEmbedding || hasHead ? await this.#windows(tenure, training, step, microbatch) : null
-    const stageInput = hasEmbedding ? { tokens: windows!.inputs } : { boundary: input! }
-    switch (op) {
-      case 'forward':
-        return done(await model.forward(microbatch, stageInput))
-      case 'forwardOnly':
-        return done(await model.forwardOnly(stageInput))
-      case 'evaluate': {
-        const { targets } = windows!
-        return done(null, { sum: await model.evaluate(stageInput, targets), tokens: targets.length })
-      }
-      case 'forwardBackward': {
-        const { targets } = windows!
-        this.stats.tokens += targets.length
-        const { lossSum, inputGradient } = await model.forwardBackward(microbatch, stageInput, targets)
-        return done(inputGradient, { sum: lossSum, tokens: targets.length })
-      }
-    }
   }
 
-  #windows(tenure: Tenure, training: boolean, step: number, microbatch: number): Promise<Windows> {
-    return training ? tenure.tokens.train(step, microbatch) : tenure.tokens.evaluation(microbatch)
+  #send(tenure: Tenure, { to, address, tensor, again }: Extract<Action, { type: 'send' }>): void {
+    const frame = () => tensorFrame(address, tensor, tenure.shape)
+    if (!this.#outbox.send(to, keyOf(address), again ? 'again' : 'first', frame)) return
+    const rows = boundaryRows(address, tensor.byteLength, tenure.shape)
+    if (rows === 0) return
+    this.stats.boundaryBytes += tensor.byteLength
+    this.stats.boundaryTokens += rows
   }
 
-  #tokensOfMicrobatch({ assignment: { config } }: Tenure): number {
-    return config.microbatch * config.model.blockSize
-  }
-
-  #send(tenure: Tenure, { to, address, tensor }: Extract<Action, { type: 'send' }>): void {
-    const { config } = tenure.assignment
-    const boundary = address.kind === 'activation' || address.kind === 'gradient'
-    const columns = boundary ? config.model.dModel : tensor.byteLength / 4
-    const rows = boundary ? rowsOf(tenure, tensor.byteLength) : 1
-    if (boundary) {
-      this.stats.boundaryBytes += tensor.byteLength
-      this.stats.boundaryTokens += rows
-    }
-    const frame = encodeFrame({ ...address, codec: boundary ? config.codec : 'f32', rows, columns }, tensor)
-    this.#host.links.send(to, frame).catch((caught) => {
-      // A lost link is told by `linkLost`, with its grace; anything else has no better teller than this.
-      if (caught instanceof SkeinError && caught.code === 'net.link_lost') this.linkLost(to)
-      else this.#fail(tenure, caught)
-    })
+  /** A frame did not leave. Its receiver asks for it again; only what no link can carry is worth a word. */
+  #unsent(nodeId: string, caught: unknown): void {
+    const tenure = this.#tenure
+    if (!tenure) return
+    if (!(caught instanceof SkeinError)) return this.#fail(tenure, caught)
+    if (caught.code === 'net.frame_size') return this.#host.failed(caught)
+    if (caught.code !== 'net.closed' && caught.code !== 'net.queue_full') this.linkLost(nodeId)
   }
 
   #fail(tenure: Tenure, caught: unknown): void {
@@ -316,37 +381,11 @@ export class StageExecutor {
   }
 }
 
-function bytesOf(values: Float32Array<ArrayBuffer>): Uint8Array<ArrayBuffer> {
-  return new Uint8Array(values.buffer, values.byteOffset, values.byteLength)
+/** Work that makes another version of the vectors stand: the machine counts on it when it keeps them under a new generation. */
+function changesVectors({ type }: GpuAction): boolean {
+  return type === 'update' || type === 'writeParameters' || type === 'writeMoments'
 }
 
-function floatsOf(bytes: Bytes): Float32Array {
-  const aligned = bytes.byteOffset % 4 === 0 ? bytes : bytes.slice()
-  return new Float32Array(aligned.buffer, aligned.byteOffset, aligned.byteLength / 4)
-}
-
-/** Rows of a boundary tensor from its encoded size: whole sequences, at most a microbatch of them; 0 when it has another. */
-function rowsOf({ assignment: { config } }: Tenure, byteLength: number): number {
-  const { blockSize, dModel } = config.model
-  const rows = encodedRows(config.codec, byteLength, dModel) ?? 0
-  return rows % blockSize === 0 && rows <= config.microbatch * blockSize ? rows : 0
-}
-
-function checkShape(frame: Frame & TensorAddress, tenure: Tenure): void {
-  const { config } = tenure.assignment
-  const { kind, codec, rows, columns, payload } = frame
-  const boundary = kind === 'activation' || kind === 'gradient'
-  const owner = kind === 'gradientShard' ? tenure.assignment.replica : frame.index
-  const fits = boundary
-    ? codec === config.codec &&
-      columns === config.model.dModel &&
-      rows > 0 &&
-      rows === rowsOf(tenure, payload.byteLength)
-    : codec === 'f32' && rows === 1 && payload.byteLength === 4 * (tenure.shards[owner]?.length ?? -1)
-  if (fits) return
-  throw new SkeinError({
-    code: 'frame.shape',
-    message: `A neighbour sent a ${kind} of ${rows} × ${columns} in ${payload.byteLength} bytes, which does not fit this stage.`,
-    remedy: 'The run seats its volunteers anew; the sender is to reload its page.',
-  })
+function keyOf({ kind, generation, step, index, boundary, attempt }: TensorAddress): string {
+  return `${kind} ${generation} ${step} ${index} ${boundary} ${attempt}`
 }

@@ -47,13 +47,15 @@ export interface StageModel {
   /**
    * Replaces the gradient sum over `range` by the sum of `contributions` taken in their order (one a replica, this one's
    * own included), so that every owner of a shard gets the same bits; without any, the gradient sum stays as it is, for a
-   * replica that is alone. Returns the sum's squared norm.
+   * replica that computed the whole step. Returns the sum's squared norm.
    */
   reduceGradient(range: Shard, contributions: readonly Float32Array[]): Promise<number>
+  /** Overwrites the gradient sum over `range`, by zeros without `values`: what a reduction summed there is taken back. */
+  restoreGradient(range: Shard, values: Float32Array | null): void
   /** AdamW over one range, from the reduced gradient. */
   update(range: Shard, parameters: UpdateParameters): Promise<void>
   read(kind: VectorKind, range: Shard): Promise<Float32Array<ArrayBuffer>>
-  /** Overwrites parameters or moments; used for loading and for the other owners' shards. */
+  /** Overwrites parameters or moments; used for loading and for what other owners send. */
   write(kind: VectorKind, offset: number, values: Float32Array): void
   /** Frees every buffer. */
   destroy(): void

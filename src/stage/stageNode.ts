@@ -4,18 +4,17 @@ import { createStage } from '../model/createStage.ts'
 import { estimateStageMemory, memoryAfterFailure } from '../model/memory.ts'
 import type { Tuning } from '../model/stageKernels.ts'
 import { PeerLinks } from '../net/peerLinks.ts'
-import type { ClientMessage, NodePhase, NodeStats, ServerMessage } from '../protocol/control.ts'
+import type { NodePhase, NodeStats, ServerMessage } from '../protocol/control.ts'
 import { SkeinError, toErrorBody, type ErrorBody } from '../protocol/errors.ts'
 import { PROTOCOL_VERSION } from '../protocol/version.ts'
 import type { ChunkCache } from '../store/chunks.ts'
-import { ControlSocket } from './controlSocket.ts'
+import { ControlSocket, type Hello } from './controlSocket.ts'
 import { proveDevice, type ProvenDevice, type ProvenMemory } from './deviceMemory.ts'
 import { StageExecutor } from './executor.ts'
 import type { StagePage, StageStart } from './workerContract.ts'
 
 const STATS_INTERVAL_MS = 1000
 
-type Hello = Extract<ClientMessage, { type: 'hello' }>
 export type NodeKind = Hello['kind']
 
 /** What differs between a browser's Worker and the headless agent. */
@@ -37,9 +36,9 @@ export class StageNode {
   readonly #links: PeerLinks
   readonly #executor: StageExecutor
   readonly #control: ControlSocket
-  /** Said at each dial; its memory shrinks when the device turns out not to have it. */
-  readonly #hello: Hello
   readonly #memory: ProvenMemory
+  /** Said at each dial; it shrinks when the device turns out not to have it. */
+  #memoryBytes: number
   /** What the stage made last takes, by formula. */
   #stageBytes = 0
   readonly #statsTimer: ReturnType<typeof setInterval>
@@ -49,7 +48,7 @@ export class StageNode {
   #paused = false
 
   constructor(
-    { kind, tuning }: NodeHost,
+    { kind, tuning, chunks }: NodeHost,
     options: StageStart,
     page: StagePage,
     { gpu, memory }: ProvenDevice,
@@ -62,9 +61,10 @@ export class StageNode {
     this.#executor = new StageExecutor({
       apiUrl: options.apiUrl,
       token: () => this.#token,
+      chunks,
       createModel: ({ config, stage }, progress) => {
         this.#stageBytes = estimateStageMemory(config, stage).total
-        return createStage(gpu, { config, stage }, this.#hello.memoryBytes, {
+        return createStage(gpu, { config, stage }, this.#memoryBytes, {
           ...tuning,
           onProgress: (done, total) => progress(done / total),
         })
@@ -72,17 +72,21 @@ export class StageNode {
       links: this.#links,
       report: (message) => this.#control.send(message),
       phase: (phase, progress) => this.#setPhase(phase, progress),
-      assigned: ({ runId, runName, stage, replica, members }) =>
-        page.event({ type: 'assigned', run: { id: runId, name: runName }, stage, stages: members.length, replica }),
+      assigned: ({ runId, runName, stage, config }) =>
+        page.event({ type: 'assigned', run: { id: runId, name: runName }, stage, stages: config.stages }),
       failed: (error) => this.#onFailed(error),
     })
     this.#links.onFrame((from, bytes) => this.#executor.receive(from, bytes))
     this.#links.onLost((nodeId) => this.#executor.linkLost(nodeId))
-    const { deviceId } = options
-    const { adapter } = gpu
-    const { memoryBytes } = memory
-    this.#hello = { type: 'hello', protocol: PROTOCOL_VERSION, deviceId, kind, adapter, memoryBytes }
-    this.#control = new ControlSocket(options.controlUrl, this.#hello, {
+    this.#memoryBytes = memory.memoryBytes
+    const self = { type: 'hello', protocol: PROTOCOL_VERSION, deviceId: options.deviceId, kind } as const
+    const hello = () => ({
+      ...self,
+      adapter: gpu.adapter,
+      memoryBytes: this.#memoryBytes,
+      holding: this.#executor.holding,
+    })
+    this.#control = new ControlSocket(options.controlUrl, hello, {
       message: (message) => this.#onServer(message),
       lost: () => this.#onLost(),
       refused: (error) => page.event({ type: 'blocked', error }),
@@ -95,7 +99,6 @@ export class StageNode {
     this.#paused = true
     this.#control.send({ type: 'pause' })
     this.#executor.drop()
-    this.#links.setPartners([])
     this.#setPhase('paused', null)
   }
 
@@ -120,13 +123,14 @@ export class StageNode {
   #onServer(message: ServerMessage): void {
     switch (message.type) {
       case 'welcome': {
-        const { nodeId, token, iceServers, heartbeatMs } = message
+        const { nodeId, token, iceServers, heartbeatMs, resumed } = message
         this.#token = token
+        this.#executor.handle({ type: 'server', message })
         this.#links.openPeer({ nodeId, token, iceServers })
         clearInterval(this.#heartbeat)
         this.#heartbeat = setInterval(() => this.#beat(), heartbeatMs)
         this.#page.event({ type: 'control', connected: true })
-        if (this.#paused) this.#control.send({ type: 'pause' })
+        if (this.#paused && !resumed) this.#control.send({ type: 'pause' })
         return
       }
       case 'standby':
@@ -152,15 +156,13 @@ export class StageNode {
     this.#page.event({ type: 'failed', error: error.toJSON() })
     if (error.code !== 'gpu.out_of_memory') return
     // As the server does when it hears of it.
-    const memoryBytes = memoryAfterFailure(this.#hello.memoryBytes, this.#stageBytes)
-    this.#hello.memoryBytes = memoryBytes
-    this.#page.event({ type: 'memory', memory: { ...this.#memory, memoryBytes } })
+    this.#memoryBytes = memoryAfterFailure(this.#memoryBytes, this.#stageBytes)
+    this.#page.event({ type: 'memory', memory: { ...this.#memory, memoryBytes: this.#memoryBytes } })
   }
 
+  /** Work goes on: what is to be said waits in the session, and a server that forgot it is told what this node holds. */
   #onLost(): void {
     clearInterval(this.#heartbeat)
-    this.#executor.drop()
-    this.#links.setPartners([])
     this.#page.event({ type: 'control', connected: false })
   }
 

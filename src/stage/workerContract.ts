@@ -41,11 +41,11 @@ export type StageEvent =
   | { type: 'adapter'; adapter: AdapterDescription }
   /** What of the offer the device proved to have; the server hears `memoryBytes`. */
   | { type: 'memory'; memory: ProvenMemory }
-  /** The control socket opened (`welcome` received) or was lost; the Worker redials it by itself. */
+  /** The control socket opened (`welcome` received) or was lost; the Worker redials it by itself, and computes on meanwhile. */
   | { type: 'control'; connected: boolean }
   /** Nothing to do yet; `reason` is the server's sentence. */
   | { type: 'standby'; reason: string }
-  | { type: 'assigned'; run: { id: string; name: string }; stage: number; stages: number; replica: number }
+  | { type: 'assigned'; run: { id: string; name: string }; stage: number; stages: number }
   /** The assignment is gone; `standby` or `assigned` follows. */
   | { type: 'released'; reason: string }
   /** Whatever a heartbeat would say. */

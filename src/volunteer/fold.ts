@@ -19,7 +19,6 @@ export const INITIAL_STATE: VolunteerState = {
     run: null,
     stage: null,
     stages: null,
-    replica: null,
     step: null,
     ...NO_CONTRIBUTION,
     link: 'unknown',
@@ -38,7 +37,7 @@ export type VolunteerEvent =
   /** What earlier visits contributed, read from the profile. */
   | { type: 'profile'; contribution: Contribution }
 
-const unassigned = { run: null, stage: null, stages: null, replica: null, step: null, link: 'unknown' } as const
+const unassigned = { run: null, stage: null, stages: null, step: null, link: 'unknown' } as const
 
 const contributed = ({ tokens, steps, upBytes, downBytes }: NodeStats): Contribution => ({
   tokens,
@@ -66,7 +65,7 @@ export function foldEvent(state: VolunteerState, event: VolunteerEvent): Volunte
     case 'memory':
       return changed(next, { memory: event.memory })
     case 'assigned':
-      return changed(next, { run: event.run, stage: event.stage, stages: event.stages, replica: event.replica })
+      return changed(next, { run: event.run, stage: event.stage, stages: event.stages })
     case 'step':
       return changed(next, { step: event.step })
     case 'standby':

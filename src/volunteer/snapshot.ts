@@ -43,7 +43,6 @@ export interface VolunteerSnapshot {
   /** From 0; null without an assignment. */
   stage: number | null
   stages: number | null
-  replica: number | null
   /** The training step under way, by the run's count; null until the first. */
   step: number | null
   /** Since the page was loaded. */

@@ -81,11 +81,12 @@ export function createVolunteer(options: VolunteerOptions = {}): Volunteer {
   /** Ends the Worker, whatever it does. */
   function halt() {
     attempt += 1
+    // First of all: on a page that goes away every moment counts until the server knows.
+    stage?.stop()
+    stage = null
     cancelRetry()
     cancelSave()
     save()
-    stage?.stop()
-    stage = null
   }
 
   function block(error: ErrorBody) {

@@ -293,6 +293,43 @@ describe('borders', () => {
     model!.destroy()
   })
 
+  it('takes a sum back over one shard: this replica’s own gradient again, or none', async () => {
+    const config = configOf({})
+    const [model] = await stagesOf(config)
+    const whole = { offset: 0, length: model!.layout.length }
+    const [before, shard, behind] = [
+      { offset: 0, length: 64 },
+      { offset: 64, length: 640 },
+      { offset: 704, length: model!.layout.length - 704 },
+    ]
+    const batch = batchOf(config, 11)
+    model!.beginStep()
+    await model!.forwardBackward(0, { tokens: batch.tokens.slice(0, 24) }, batch.targets.slice(0, 24))
+    const own = await model!.readGradient(whole)
+    const ofShard = own.slice(64, 704)
+    await model!.reduceGradient(shard, [ofShard, noise(640, 4)])
+    expect(await model!.readGradient(shard)).not.toEqual(ofShard)
+
+    model!.restoreGradient(shard, ofShard)
+    expect(await model!.readGradient(whole)).toEqual(own)
+    // What is computed next adds to it, as if nothing had been summed.
+    await model!.forwardBackward(1, { tokens: batch.tokens.slice(24, 48) }, batch.targets.slice(24, 48))
+    const after = await model!.readGradient(whole)
+    model!.beginStep()
+    await model!.forwardBackward(0, { tokens: batch.tokens.slice(0, 24) }, batch.targets.slice(0, 24))
+    await model!.forwardBackward(1, { tokens: batch.tokens.slice(24, 48) }, batch.targets.slice(24, 48))
+    expect(await model!.readGradient(whole)).toEqual(after)
+
+    model!.restoreGradient(shard, null)
+    expect((await model!.readGradient(shard)).every((x) => x === 0)).toBe(true)
+    for (const range of [before, behind]) {
+      const { offset, length } = range
+      expect(await model!.readGradient(range)).toEqual(after.slice(offset, offset + length))
+    }
+    expect(() => model!.restoreGradient(shard, ofShard.subarray(1))).toThrow(RangeError)
+    model!.destroy()
+  })
+
   it('writes and reads back any range', async () => {
     const [model] = await stagesOf(configOf({}))
     const values = noise(1000, 7)

@@ -24,6 +24,10 @@ export interface ContributionOptions {
 const partsOfStep: ReadonlySet<VolunteerPhaseName> = new Set(['ready', 'training', 'merging'])
 const LASTING_MS = 800
 
+/** A member without work in a step still takes part in its merge. */
+const isPartOfStep = ({ phase, stage }: VolunteerSnapshot) =>
+  partsOfStep.has(phase.name) || (phase.name === 'waiting' && stage !== null)
+
 const nothing = { tokens: 0, steps: 0, upBytes: 0, downBytes: 0 }
 
 const idle: VolunteerSnapshot = {
@@ -31,7 +35,6 @@ const idle: VolunteerSnapshot = {
   run: null,
   stage: null,
   stages: null,
-  replica: null,
   step: null,
   ...nothing,
   link: 'unknown',
@@ -131,8 +134,7 @@ export class Contribution {
     const shown = this.snapshot.phase
     const phaseChanged = snapshot.phase.name !== this.#arrived.phase.name
     this.#arrived = snapshot
-    const flickers =
-      shown.name !== snapshot.phase.name && partsOfStep.has(shown.name) && partsOfStep.has(snapshot.phase.name)
+    const flickers = shown.name !== snapshot.phase.name && isPartOfStep(this.snapshot) && isPartOfStep(snapshot)
     if (phaseChanged || !flickers) {
       this.#cancelShow?.()
       this.#cancelShow = null

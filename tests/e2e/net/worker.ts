@@ -32,9 +32,9 @@ const probe = {
     links.openPeer(identity)
   },
   setPartners: (ids: string[]) => links.setPartners(ids),
-  /** Null, or the code of the error. */
-  opened: (deadlineMs: number): Promise<string | null> =>
-    links.opened(deadlineMs).then(
+  /** Sends one byte, over a link that is made if there is none. Null, or the code of the error. */
+  sendByte: (to: string): Promise<string | null> =>
+    links.send(to, new Uint8Array(1)).then(
       () => null,
       (caught: unknown) => toErrorBody(caught).code,
     ),

@@ -5,7 +5,7 @@ import { INITIAL_STATE } from '../../../src/volunteer/fold.ts'
 import type { VolunteerSnapshot } from '../../../src/volunteer/snapshot.ts'
 
 const { snapshot: idle } = INITIAL_STATE
-const at = { run: { id: 'r1', name: 'Stories' }, stage: 1, stages: 4, replica: 0, link: 'direct' } as const
+const at = { run: { id: 'r1', name: 'Stories' }, stage: 1, stages: 4, link: 'direct' } as const
 const error = { code: 'net.no_route', message: 'No way.', remedy: 'Open a port.' }
 let report = new Report('https://skein.example')
 beforeEach(() => (report = new Report('https://skein.example')))
@@ -20,7 +20,7 @@ it('says each phase once, and a step’s parts as one', () => {
   expect(messages({ phase: { name: 'waiting', reason: 'No run.' } })).toEqual([])
   expect(messages({ ...at, phase: { name: 'loading', progress: 0.1 } })).toHaveLength(1)
   expect(messages({ ...at, phase: { name: 'loading', progress: 0.2 } })).toEqual([])
-  expect(messages({ ...at, phase: { name: 'training' } })).toEqual(['training stage 2 of 4 (replica 1) of “Stories”'])
+  expect(messages({ ...at, phase: { name: 'training' } })).toEqual(['training stage 2 of 4 of “Stories”'])
   for (const name of ['merging', 'checkpointing', 'training'] as const)
     expect(messages({ ...at, phase: { name } })).toEqual([])
   expect(messages({ phase: { name: 'reconnecting' } })).toEqual([

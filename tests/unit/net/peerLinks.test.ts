@@ -1,4 +1,4 @@
-/** Proves whom the Worker's links dial and when, and what they do with broken, slow, crossed and idle ones. */
+/** Proves whom the Worker's links dial and when, and what they do with broken, slow and idle ones. */
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
 import { SkeinError } from '../../../src/protocol/errors.ts'
 import {
@@ -14,60 +14,8 @@ import {
   SPARE_IDLE_MS,
   YIELD_MS,
 } from '../../../src/net/limits.ts'
-import type { LinksMessage, SessionMessage } from '../../../src/net/linkMessages.ts'
 import { PeerLinks } from '../../../src/net/peerLinks.ts'
-import { SLICE_HEADER_BYTES, sliceFrame } from '../../../src/net/slicing.ts'
-import { PROTOCOL_VERSION } from '../../../src/protocol/version.ts'
-
-const LISTENING = `skein-listening ${PROTOCOL_VERSION}`
-
-/** The page's end of the port, played by the test; channels are forwarded ones, so everything passes here. */
-class Page {
-  readonly said: LinksMessage[] = []
-  onmessage: ((event: { data: SessionMessage }) => void) | null = null
-  postMessage(message: LinksMessage) {
-    this.said.push(message)
-  }
-  tell(message: SessionMessage) {
-    this.onmessage?.({ data: message })
-  }
-  of<T extends LinksMessage['type']>(type: T) {
-    return this.said.filter((m): m is Extract<LinksMessage, { type: T }> => m.type === type)
-  }
-  /** The partner's link comes up and both ends say that they listen. */
-  connect(linkId: string, partner: string, dialled = true) {
-    this.tell({ type: 'link', linkId, partner, dialled, channel: null })
-    this.tell({ type: 'forwardOpen', linkId })
-    this.tell({ type: 'forwarded', linkId, data: LISTENING })
-  }
-  /** The channel has taken all it was given. */
-  drain(linkId: string) {
-    this.tell({
-      type: 'forwardTaken',
-      linkId,
-      taken: this.sentBytes(linkId) - (this.#taken.get(linkId) ?? 0),
-      buffered: 0,
-    })
-    this.#taken.set(linkId, this.sentBytes(linkId))
-  }
-  sentBytes(linkId: string) {
-    const sent = this.of('forward').filter((m) => m.linkId === linkId)
-    return sent.reduce((sum, { data }) => sum + (typeof data === 'string' ? data.length : data.byteLength), 0)
-  }
-  /** Payload bytes of the frames that were put into this link, each of which fits one slice. */
-  frames(linkId: string) {
-    const slices = this.of('forward').flatMap((m) =>
-      m.linkId === linkId && typeof m.data !== 'string' ? [m.data] : [],
-    )
-    return slices.map((slice) => slice.byteLength - SLICE_HEADER_BYTES)
-  }
-  readonly #taken = new Map<string, number>()
-  #messageId = 0
-  frame(linkId: string, frame: Uint8Array) {
-    this.#messageId += 1
-    for (const slice of sliceFrame(this.#messageId, frame)) this.tell({ type: 'forwarded', linkId, data: slice.buffer })
-  }
-}
+import { LISTENING, Page } from './page.ts'
 
 let page: Page
 let links: PeerLinks
@@ -285,60 +233,6 @@ describe('peer links on demand', () => {
       page.tell({ type: 'link', linkId: `l${i}`, partner: 'a', dialled: false, channel: null })
     }
     expect(dropped()).toEqual([`l${MAX_LINKS_WITH_NODE}`])
-  })
-})
-
-describe('two dials that cross', () => {
-  it.each([
-    ['the smaller id’s first', 'z', true],
-    ['the greater id’s first', 'z', false],
-    ['the smaller id’s first, seen from the greater', 'a', true],
-    ['the greater id’s first, seen from the greater', 'a', false],
-  ])('both stand, %s; frames go by the smaller id’s, and none is lost', async (_, partner, smallerFirst) => {
-    const weAreSmaller = partner === 'z'
-    const waited = links.send(partner, new Uint8Array(10))
-    vi.advanceTimersByTime(YIELD_MS + 200)
-    const up = { smaller: () => page.connect('smaller', partner, weAreSmaller), greater: () => page.connect('greater', partner, !weAreSmaller) } // prettier-ignore
-    const [first, second] = smallerFirst ? (['smaller', 'greater'] as const) : (['greater', 'smaller'] as const)
-    up[first]()
-    await waited
-    expect(page.frames(first)).toEqual([10])
-    up[second]()
-    expect(lost).toEqual([])
-    await links.send(partner, new Uint8Array(20))
-    expect(page.frames('smaller').at(-1)).toBe(20)
-    // What the other end put into its link before it knew comes all the same.
-    page.frame('greater', new Uint8Array(7))
-    page.frame('smaller', new Uint8Array(8))
-    expect(frames).toEqual([
-      [partner, 7],
-      [partner, 8],
-    ])
-    page.drain('smaller')
-    page.drain('greater')
-    vi.advanceTimersByTime(SPARE_IDLE_MS + 200)
-    expect(dropped()).toEqual(['greater'])
-    expect(links.isOpen(partner)).toBe(true)
-    expect(lost).toEqual([])
-  })
-
-  it('leaves the other one to send by when one breaks', async () => {
-    page.connect('1', 'z', true)
-    page.connect('2', 'z', false)
-    page.tell({ type: 'gone', linkId: '1' })
-    expect(lost).toEqual(['z'])
-    await links.send('z', new Uint8Array(10))
-    expect(page.frames('2')).toEqual([10])
-    expect(dials()).toEqual([])
-  })
-
-  it('is not what a dial long after the other is: that one’s end held the older link for dead', () => {
-    page.connect('1', 'z', true)
-    vi.advanceTimersByTime(DIAL_DEADLINE_MS + 100)
-    page.connect('2', 'z', false)
-    expect(lost).toEqual(['z'])
-    expect(dropped()).toEqual(['1'])
-    expect(links.isOpen('z')).toBe(true)
   })
 })
 

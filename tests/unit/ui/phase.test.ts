@@ -5,7 +5,7 @@ import { adapterName, announcement, phaseWords, primaryAction } from '../../../s
 import { snapshotOf } from './fixtures.ts'
 
 const at = (phase: VolunteerPhase, more: Partial<VolunteerSnapshot> = {}) => snapshotOf({ phase, ...more })
-const assigned = { run: { id: 'r1', name: 'little stories' }, stage: 1, stages: 4, replica: 0 }
+const assigned = { run: { id: 'r1', name: 'little stories' }, stage: 1, stages: 4 }
 const plain = (text: string) => text.replaceAll('\u00a0', ' ')
 
 describe('headline', () => {

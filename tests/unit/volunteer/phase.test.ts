@@ -7,7 +7,7 @@ const error = { code: 'x.y', message: 'It broke.', remedy: 'Mend it.' }
 const run = (events: PhaseEvent[], from: VolunteerPhase = { name: 'idle' }) => events.reduce(nextPhase, from)
 const phase = (name: 'ready' | 'training' | 'paused' | 'standby' | 'compiling', progress: number | null = null) =>
   ({ type: 'phase', phase: name, progress }) as const
-const assigned = { type: 'assigned', run: { id: 'r', name: 'Run' }, stage: 1, stages: 4, replica: 0 } as const
+const assigned = { type: 'assigned', run: { id: 'r', name: 'Run' }, stage: 1, stages: 4 } as const
 const working: PhaseEvent[] = [{ type: 'start' }, { type: 'control', connected: true }, assigned, phase('training')]
 
 describe('the phase machine', () => {

@@ -8,7 +8,7 @@ import type { StageProcessOptions } from '../../../src/volunteer/stageProcess.ts
 import { createVolunteer } from '../../../src/volunteer/volunteer.ts'
 
 const error = { code: 'gpu.lost', message: 'Gone.', remedy: 'Wait.' }
-const assigned = { type: 'assigned', run: { id: 'r1', name: 'Stories' }, stage: 1, stages: 4, replica: 0 } as const
+const assigned = { type: 'assigned', run: { id: 'r1', name: 'Stories' }, stage: 1, stages: 4 } as const
 const stats = (tokens: number, steps: number): StageEvent => ({
   type: 'stats',
   stats: { tokens, steps, upBytes: 10 * steps, downBytes: steps, boundaryBytes: 0, boundaryTokens: 0, link: 'direct' },

@@ -1,0 +1,95 @@
+/** Owns how a stage's tensors become frames and frames tensors: their shapes are checked before the machine hears of them. */
+import { encodedRows } from '../codec/size.ts'
+import { fail } from '../protocol/errors.ts'
+import { decodeFrame, encodeFrame, FRAME_KINDS, type Frame, type FrameKind } from '../protocol/frame.ts'
+import type { Shard } from '../protocol/routing.ts'
+import type { RunConfig } from '../protocol/runConfig.ts'
+import type { TensorAddress, TensorKind } from './machineTypes.ts'
+
+/** What the shape of a frame follows from. */
+export interface FrameShape {
+  readonly config: RunConfig
+  /** Of the stage's vectors; all its replicas cut alike. */
+  readonly shards: readonly Shard[]
+}
+
+export type ReceivedFrame =
+  { type: 'frame'; address: TensorAddress; tensor: Uint8Array } | { type: 'want'; address: TensorAddress }
+
+const kindByNumber = new Map<number, FrameKind>(
+  Object.entries(FRAME_KINDS).map(([kind, number]) => [number, kind as FrameKind]),
+)
+
+/** Tokens of a boundary tensor; 0 for the other kinds and for a size that no whole sequences have. */
+export function boundaryRows({ kind }: TensorAddress, byteLength: number, { config }: FrameShape): number {
+  if (kind !== 'activation' && kind !== 'gradient') return 0
+  const { blockSize, dModel } = config.model
+  const rows = encodedRows(config.codec, byteLength, dModel) ?? 0
+  return rows % blockSize === 0 && rows <= config.microbatch * blockSize ? rows : 0
+}
+
+export function tensorFrame(address: TensorAddress, tensor: Uint8Array, shape: FrameShape): Uint8Array<ArrayBuffer> {
+  const boundary = address.kind === 'activation' || address.kind === 'gradient'
+  const rows = boundary ? boundaryRows(address, tensor.byteLength, shape) : vectorsOf(address.kind)
+  const columns = boundary ? shape.config.model.dModel : tensor.byteLength / 4 / rows
+  return encodeFrame({ ...address, codec: boundary ? shape.config.codec : 'f32', rows, columns }, tensor)
+}
+
+/** Asks for the tensor of this address. */
+export function wantFrame(address: TensorAddress): Uint8Array<ArrayBuffer> {
+  const columns = FRAME_KINDS[address.kind]
+  return encodeFrame({ ...address, kind: 'want', codec: 'f32', rows: 0, columns }, new Uint8Array(0))
+}
+
+/**
+ * Reads a frame of this generation; null: it belongs to another one. The tensor is a view into `bytes`.
+ * @throws SkeinError `frame.*`, `frame.shape` when the tensor cannot be one of this stage
+ */
+export function readFrame(bytes: Uint8Array, generation: number, shape: FrameShape): ReceivedFrame | null {
+  const frame = decodeFrame(bytes)
+  if (frame.generation !== generation) return null
+  const { step, index, boundary, attempt, payload } = frame
+  const kind = frame.kind === 'want' ? kindByNumber.get(frame.columns) : frame.kind
+  if (kind === undefined || kind === 'want') return refuse(frame)
+  const address = { kind, generation, step, index, boundary, attempt }
+  if (frame.kind === 'want') return payload.byteLength === 0 ? { type: 'want', address } : refuse(frame)
+  if (!fits(frame, address, shape)) return refuse(frame)
+  return { type: 'frame', address, tensor: payload }
+}
+
+/** A shard's moments are two vectors in one tensor. */
+function vectorsOf(kind: TensorKind): number {
+  return kind === 'momentShard' ? 2 : 1
+}
+
+function fits({ codec, rows, columns, payload }: Frame, address: TensorAddress, shape: FrameShape): boolean {
+  const { config, shards } = shape
+  if (address.kind === 'activation' || address.kind === 'gradient') {
+    const due = boundaryRows(address, payload.byteLength, shape)
+    return codec === config.codec && columns === config.model.dModel && rows > 0 && rows === due
+  }
+  const length = shards[address.index]?.length ?? -1
+  return (
+    codec === 'f32' &&
+    rows === vectorsOf(address.kind) &&
+    columns === length &&
+    payload.byteLength === 4 * rows * length
+  )
+}
+
+function refuse({ kind, rows, columns, payload }: Frame): never {
+  return fail(
+    'frame.shape',
+    `A node sent a ${kind} of ${rows} × ${columns} in ${payload.byteLength} bytes, which does not fit this stage.`,
+    'It is asked for again; if it persists, the sender is to reload its page.',
+  )
+}
+
+export function bytesOf(values: Float32Array<ArrayBuffer>): Uint8Array<ArrayBuffer> {
+  return new Uint8Array(values.buffer, values.byteOffset, values.byteLength)
+}
+
+export function floatsOf(bytes: Uint8Array): Float32Array {
+  const aligned = bytes.byteOffset % 4 === 0 ? bytes : bytes.slice()
+  return new Float32Array(aligned.buffer, aligned.byteOffset, aligned.byteLength / 4)
+}

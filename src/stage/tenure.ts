@@ -1,0 +1,43 @@
+/** Owns one assignment's belongings on this node, from its `prepare` to its `discard`. */
+import type { Assignment } from '../protocol/control.ts'
+import type { FrameShape } from './frames.ts'
+import type { StageModel } from './model.ts'
+import { ShardWork } from './shardWork.ts'
+import type { TokenSource } from './tokenSource.ts'
+
+export class Tenure {
+  /** The present one: a new generation may go on with what is here. */
+  assignment: Assignment
+  readonly shape: FrameShape
+  readonly tokens: TokenSource
+  readonly abort: AbortController
+  model: StageModel | null = null
+  shardWork: ShardWork | null = null
+  /** All parameters have come. */
+  complete = false
+  /** Whether the operation computed last was one of training. */
+  training = false
+  /** The training step that this node finished and that is not committed yet. */
+  finishedStep: number | null = null
+  /** Whether an update is read back, since others take it; so it is until an `apply` says that this node is alone. */
+  sharesParameters = true
+  readonly #written = new Set<number>()
+
+  constructor(assignment: Assignment, shape: FrameShape, tokens: TokenSource, abort: AbortController) {
+    this.assignment = assignment
+    this.shape = shape
+    this.tokens = tokens
+    this.abort = abort
+  }
+
+  furnish(model: StageModel): void {
+    this.model = model
+    this.shardWork = new ShardWork(model, this.shape.shards, this.shape.config)
+  }
+
+  /** Notes that a shard's parameters came, and returns the share of shards that have. */
+  loaded(shard: number): number {
+    this.#written.add(shard)
+    return this.#written.size / this.shape.shards.length
+  }
+}

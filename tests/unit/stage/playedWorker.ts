@@ -1,0 +1,115 @@
+/** Owns the worker around an executor as a test plays it: a model of arithmetic, links that keep what they are given, a server. */
+import type { Assignment, ClientMessage, NodePhase, ServerMessage } from '../../../src/protocol/control.ts'
+import type { SkeinError } from '../../../src/protocol/errors.ts'
+import { decodeFrame, type Frame } from '../../../src/protocol/frame.ts'
+import { shardCount, type Shard } from '../../../src/protocol/routing.ts'
+import { runConfigSchema } from '../../../src/protocol/runConfig.ts'
+import { stageShards } from '../../../src/model/optimizerShards.ts'
+import { StageExecutor } from '../../../src/stage/executor.ts'
+import { bytesOf, tensorFrame } from '../../../src/stage/frames.ts'
+import type { TensorAddress, TensorKind } from '../../../src/stage/machineTypes.ts'
+import { NO_CHUNKS } from '../../../src/store/chunks.ts'
+import { PlayedModel } from './playedModel.ts'
+
+const model = { vocabSize: 8, dModel: 4, layers: 3, heads: 1, kvHeads: 1, ffn: 4, blockSize: 2 }
+export const config = runConfigSchema.parse({ model, stages: 3, replicas: 2, batch: 4, microbatch: 2, codec: 'f32' })
+export const [generation, stage, rows] = [7, 1, 4]
+
+type Said<K extends ClientMessage['type']> = Extract<ClientMessage, { type: K }>
+
+/** The one stage in the middle of three, which needs no tokens. */
+export class PlayedWorker {
+  readonly models: PlayedModel[] = []
+  readonly said: ClientMessage[] = []
+  readonly sent: { to: string; frame: Frame }[] = []
+  readonly phases: NodePhase[] = []
+  readonly failures: SkeinError[] = []
+  partners: readonly string[] = []
+  /** What `send` rejects with. */
+  broken: SkeinError | null = null
+  readonly executor = new StageExecutor({
+    apiUrl: 'http://skein.test',
+    token: () => 'token',
+    chunks: NO_CHUNKS,
+    createModel: ({ config: c, stage: s }) => {
+      this.models.push(new PlayedModel(c, s))
+      return Promise.resolve(this.model)
+    },
+    links: {
+      setPartners: (ids) => (this.partners = ids),
+      send: (to, bytes) => {
+        if (this.broken) return Promise.reject(this.broken)
+        this.sent.push({ to, frame: decodeFrame(bytes) })
+        return Promise.resolve()
+      },
+    },
+    report: (message) => this.said.push(message),
+    phase: (phase) => void (this.phases.at(-1) !== phase && this.phases.push(phase)),
+    assigned: () => {},
+    failed: (error) => this.failures.push(error),
+  })
+
+  get model(): PlayedModel {
+    return this.models.at(-1)!
+  }
+  of<K extends ClientMessage['type']>(type: K): Said<K>[] {
+    return this.said.filter((m): m is Said<K> => m.type === type)
+  }
+  hear(message: ServerMessage) {
+    this.executor.handle({ type: 'server', message })
+  }
+  /** Frames of this kind that were sent, in order. */
+  frames(kind: Frame['kind']) {
+    return this.sent.filter(({ frame }) => frame.kind === kind)
+  }
+  get shards(): Shard[] {
+    return stageShards(this.model.layout, shardCount(config), config.optimizer)
+  }
+  /** A frame of this stage's, as `from` would send it. */
+  take(from: string, kind: TensorKind, index: number, step: number, values: Float32Array<ArrayBuffer>, attempt = 0) {
+    const boundary = kind === 'activation' ? stage - 1 : stage
+    const address: TensorAddress = { kind, generation, step, index, boundary, attempt }
+    this.executor.receive(from, tensorFrame(address, bytesOf(values), { config, shards: this.shards }))
+  }
+  /** Both shards' parameters, all `value`, from their first owners. */
+  takeParameters(step: number, value: number) {
+    this.shards.forEach(({ length }, shard) =>
+      this.take(OWNERS[shard]![0]!, 'parameterShard', shard, step, new Float32Array(length).fill(value)),
+    )
+  }
+}
+
+export const OWNERS = [
+  ['o1', 'o2'],
+  ['o2', 'o1'],
+]
+export const assignment: Assignment = {
+  runId: 'run',
+  runName: 'Run',
+  generation,
+  stage,
+  config,
+  dataset: { id: 'data', tokens: 1000, trainTokens: 900 },
+  source: 'peers',
+  checkpoint: { step: 0, stage: { stage, chunks: [] } },
+  finish: null,
+}
+export const stepMessage = (change: Partial<Extract<ServerMessage, { type: 'step' }>> = {}) =>
+  ({
+    type: 'step',
+    generation,
+    step: 5,
+    mode: 'train',
+    version: 1,
+    peers: ['up', 'down'],
+    leases: [[0, 0, 1]],
+    owners: OWNERS,
+    committed: 4,
+    ...change,
+  }) satisfies ServerMessage
+/** Everything that waits for nothing but promises is done. */
+export const settled = async () => {
+  for (let i = 0; i < 40; i++) await Promise.resolve()
+}
+/** A boundary tensor of one microbatch. */
+export const boundary = (value: number) => new Float32Array(rows * model.dModel).fill(value)
