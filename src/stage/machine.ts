@@ -4,13 +4,13 @@
  * A pure core: no clock, no randomness, no I/O. `advance` changes the state it is given and returns the actions that
  * follow; the worker carries them out on a GPU and over WebRTC, the simulation in plain integers.
  */
-import type { Assignment, ServerMessage } from '../protocol/control.ts'
-import { shardCount } from '../protocol/routing.ts'
-import { summedShards } from './machine/holding.ts'
+import type { ServerMessage } from '../protocol/control.ts'
+import { announceKept, assign, clear, onPrepared } from './machine/assignment.ts'
 import { fileBoundary, onComputed, proceedWithLeases, takeTable } from './machine/leases.ts'
-import { changeOwners, fileShare, onApply, onGradientRead, onLost, onReduce, onReduced, onUpdated } from './machine/merge.ts' // prettier-ignore
+import { changeOwners, fileShare, onGradientRead, onLost, onReduce, onReduced } from './machine/merge.ts'
 import { fileMoments, fileParameters, onMomentsWritten, onParametersWritten, onShardRead, save, seeWhole, settle } from './machine/standing.ts' // prettier-ignore
 import { type Actions, type EarlyFrame, NOWHERE, newShardState, refuse, report, setOwners, type StageState } from './machine/state.ts' // prettier-ignore
+import { compareShard, onApply, onUpdated, updateShard } from './machine/updates.ts'
 import { onLinkLost, onTick, onWant, wantVectors } from './machine/wants.ts'
 import type { StageAction, StageEvent } from './machineTypes.ts'
 
@@ -104,78 +104,6 @@ function onServerMessage<T>(state: StageState<T>, message: ServerMessage, action
   }
 }
 
-function assign<T>(state: StageState<T>, assignment: Assignment, actions: Actions<T>): void {
-  const held = state.assignment
-  if (held && held.runId === assignment.runId && assignment.generation < held.generation) return
-  const same = held?.runId === assignment.runId && held.stage === assignment.stage && state.prepared
-  if (assignment.source === 'held' && same) {
-    keep(state, assignment, actions)
-    return
-  }
-  clear(state, actions)
-  state.assignment = assignment
-  const shards = shardCount(assignment.config)
-  state.parameters = new Array<number>(shards).fill(NOWHERE)
-  state.moments = new Array<number>(shards).fill(NOWHERE)
-  state.madeBy = new Array<string | null>(shards).fill(null)
-  state.places = new Array<number>(shards).fill(-1)
-  actions.push({ type: 'prepare', assignment })
-}
-
-/** Goes on with what stands on the device; what is under way there in order is done before `prepared` answers. */
-function keep<T>(state: StageState<T>, assignment: Assignment, actions: Actions<T>): void {
-  const { current } = state
-  const { finish } = assignment
-  for (const write of state.writes) {
-    state.parameters[write.shard] = write.void ? NOWHERE : write.step
-    state.madeBy[write.shard] = write.from
-  }
-  for (const { shard, step } of state.momentWrites) state.moments[shard] = step
-  current?.shards.forEach(({ update }, shard) => {
-    if (update !== 'asked') return
-    state.parameters[shard] = current.step
-    state.moments[shard] = current.step
-    state.madeBy[shard] = state.self
-  })
-  const summed = finish && current?.step === finish.step ? summedShards(state) : []
-  forget(state)
-  state.assignment = assignment
-  state.kept = true
-  actions.push({ type: 'keep', assignment })
-  for (const shard of summed) {
-    const before = finish!.step - 1
-    if (state.parameters[shard] !== before || state.moments[shard] !== before) continue
-    state.finishing.add(shard)
-    actions.push({ type: 'update', shard, step: finish!.step, lr: finish!.lr, scale: finish!.scale })
-  }
-}
-
-function clear<T>(state: StageState<T>, actions: Actions<T>): void {
-  if (state.assignment) actions.push({ type: 'discard' })
-  state.assignment = null
-  forget(state)
-  state.kept = false
-  state.parameters = []
-  state.moments = []
-  state.madeBy = []
-  state.places = []
-}
-
-/** Drops everything of a generation but the vectors' steps. */
-function forget<T>(state: StageState<T>): void {
-  state.prepared = false
-  state.complete = false
-  state.announced = false
-  setOwners(state, [])
-  state.writes = []
-  state.momentWrites = []
-  state.reads.clear()
-  state.finishing.clear()
-  state.current = null
-  state.early.clear()
-  state.progressed = true
-}
-
 function onStep<T>(state: StageState<T>, message: Message<'step'>, actions: Actions<T>): void {
   const { step, mode, committed, owners } = message
   if (state.current && step <= state.current.step) return
@@ -212,7 +140,7 @@ function onStep<T>(state: StageState<T>, message: Message<'step'>, actions: Acti
 }
 
 function replayEarly<T>(state: StageState<T>, actions: Actions<T>): void {
-  if (state.early.size === 0) return
+  if (!state.current || state.early.size === 0) return
   const early = Array.from(state.early.values())
   state.early.clear()
   for (const frame of early) onFrame(state, frame, actions)
@@ -227,7 +155,11 @@ function onFrame<T>(state: StageState<T>, frame: EarlyFrame<T>, actions: Actions
   const ahead = current ? address.step === current.step + 1 : mayBegin(state, address.step)
   if (ahead || (vectors && !state.prepared)) return putBy(state, frame)
   if (!current) return refuse(state)
-  if (address.kind === 'parameterShard') return fileParameters(state, from, address, tensor, actions)
+  if (address.kind === 'parameterShard') {
+    fileParameters(state, from, address, tensor, actions)
+    compareShard(state, address.index, actions)
+    return
+  }
   if (address.kind === 'momentShard') return fileMoments(state, from, address, tensor, actions)
   if (address.step !== current.step) return refuse(state)
   if (address.kind === 'gradientShard') return fileShare(state, from, address, tensor, actions)
@@ -269,6 +201,8 @@ function onOwnProgress<T>(state: StageState<T>, event: OwnProgress<T>, actions: 
   switch (event.type) {
     case 'prepared':
       onPrepared(state, event.step, actions)
+      replayEarly(state, actions)
+      wantVectors(state, actions)
       return
     case 'computed':
       onComputed(state, event, actions)
@@ -278,6 +212,7 @@ function onOwnProgress<T>(state: StageState<T>, event: OwnProgress<T>, actions: 
       return
     case 'reduced':
       onReduced(state, event, actions)
+      updateShard(state, event.shard, actions)
       return
     case 'updated':
       onUpdated(state, event, actions)
@@ -285,42 +220,10 @@ function onOwnProgress<T>(state: StageState<T>, event: OwnProgress<T>, actions: 
       return
     case 'parametersWritten':
       onParametersWritten(state, event, actions)
+      updateShard(state, event.shard, actions)
       return
     case 'momentsWritten':
       onMomentsWritten(state, event, actions)
+      updateShard(state, event.shard, actions)
   }
-}
-
-function onPrepared<T>(state: StageState<T>, step: number | null, actions: Actions<T>): void {
-  if (state.prepared) return
-  state.prepared = true
-  if (!state.kept && step !== null) {
-    state.parameters.fill(step)
-    state.moments.fill(step)
-  }
-  if (state.current) {
-    replayEarly(state, actions)
-    wantVectors(state, actions)
-  } else if (state.kept) announceKept(state, actions)
-  else if (step !== null) announce(state, step, actions)
-}
-
-/**
- * A kept model is ready at the step its parameters stand after. Where it finished a step of which other shards are still
- * to come, it is ready for the step after that all the same: their owners are named in it.
- */
-function announceKept<T>(state: StageState<T>, actions: Actions<T>): void {
-  if (!state.kept || !state.prepared || state.current || state.finishing.size > 0) return
-  const first = state.parameters[0] ?? NOWHERE
-  const whole = first !== NOWHERE && state.parameters.every((step) => step === first)
-  const finish = state.assignment!.finish?.step
-  if (whole) announce(state, first, actions)
-  else if (finish !== undefined && state.parameters.includes(finish)) announce(state, finish, actions)
-}
-
-function announce<T>(state: StageState<T>, step: number, actions: Actions<T>): void {
-  if (state.announced) return
-  state.announced = true
-  const { generation } = state.assignment!
-  report(actions, { type: 'ready', generation, step })
 }

@@ -1,7 +1,6 @@
-/** Owns the merge of a training step: shares of the gradient sum, their sum at a shard's owners, and its update. */
+/** Owns the merge of a training step: each node's share of the gradient sum, and the sum of them at a shard's owners. */
 import type { ServerMessage, ShardOwners } from '../../protocol/control.ts'
 import type { StageEvent, TensorAddress } from '../machineTypes.ts'
-import { compareShard } from './standing.ts'
 import { type Actions, addressOf, NOWHERE, refuse, report, setOwners, type StageState, type StepState, sums } from './state.ts' // prettier-ignore
 
 type Message<K extends ServerMessage['type']> = Extract<ServerMessage, { type: K }>
@@ -182,7 +181,6 @@ export function onReduced<T>(state: StageState<T>, event: Happened<T, 'reduced'>
   sum.reduced = true
   sum.squaredNorm = event.squaredNorm
   reportReduced(state, current, event.shard, actions)
-  updateShard(state, current, event.shard, actions)
 }
 
 function reportReduced<T>(state: StageState<T>, current: StepState<T>, shard: number, actions: Actions<T>): void {
@@ -224,62 +222,5 @@ export function changeOwners<T>(state: StageState<T>, owners: ShardOwners, actio
       sendShare(state, current, shard, id, false, actions)
     }
     reduceShard(state, current, shard, actions)
-  }
-}
-
-export function onApply<T>(state: StageState<T>, message: Message<'apply'>, actions: Actions<T>): void {
-  const current = state.current!
-  const { lr, scale, receivers } = message
-  current.apply = { lr, scale, receivers }
-  changeOwners(state, message.owners, actions)
-  for (let shard = 0; shard < current.shards.length; shard++) {
-    if (current.shards[shard]!.update === 'done') publish(state, current, shard, actions)
-    else updateShard(state, current, shard, actions)
-  }
-}
-
-/** Updates the shard once its sum, the server's word and the vectors of the step before are all here. */
-export function updateShard<T>(state: StageState<T>, current: StepState<T>, shard: number, actions: Actions<T>): void {
-  const sum = current.shards[shard]
-  const { apply, committed, step } = current
-  if (!apply || !sum?.reduced || !sums(state, shard)) return
-  if (state.moments[shard] !== committed || state.parameters[shard] !== committed) return
-  // Guard: idempotence. A second `apply` names new owners; it does not move the parameters a second time.
-  if (sum.update !== 'none') return
-  sum.update = 'asked'
-  actions.push({ type: 'update', shard, step, lr: apply.lr, scale: apply.scale })
-}
-
-export function onUpdated<T>(state: StageState<T>, event: Happened<T, 'updated'>, actions: Actions<T>): void {
-  const { current } = state
-  const { shard, step, tensor } = event
-  state.moments[shard] = step
-  if (!current || current.step !== step) {
-    // Once the next step is under way its owners may have gone on without this node, whose own bytes may differ from theirs.
-    const finished = state.finishing.delete(shard) && (!current || state.places[shard] === 0)
-    state.parameters[shard] = finished ? step : NOWHERE
-    state.madeBy[shard] = finished ? state.self : null
-    return
-  }
-  state.parameters[shard] = step
-  state.madeBy[shard] = state.self
-  const sum = current.shards[shard]!
-  sum.update = 'done'
-  sum.bytes = tensor
-  publish(state, current, shard, actions)
-}
-
-/** The first owner sends its parameters to the stage; the second holds its own against them. */
-function publish<T>(state: StageState<T>, current: StepState<T>, shard: number, actions: Actions<T>): void {
-  const sum = current.shards[shard]!
-  if (state.places[shard] === 1) return compareShard(state, current, shard, actions)
-  if (state.places[shard] !== 0 || sum.bytes === null) return
-  const { generation, stage } = state.assignment!
-  report(actions, { type: 'updated', generation, step: current.step, shard })
-  for (const to of current.apply?.receivers ?? []) {
-    if (to === state.self || sum.sentTo.has(to)) continue
-    sum.sentTo.add(to)
-    const address = addressOf(state, 'parameterShard', current.step, shard, stage)
-    actions.push({ type: 'send', to, address, tensor: sum.bytes, again: false })
   }
 }

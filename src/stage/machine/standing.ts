@@ -1,6 +1,5 @@
 /** Owns after which step a node's parameters and moments stand, and how those of other nodes take their place. */
 import type { StageEvent, TensorAddress } from '../machineTypes.ts'
-import { updateShard } from './merge.ts'
 import { type Actions, addressOf, computedOut, NOWHERE, refuse, report, type StageState, type StepState } from './state.ts' // prettier-ignore
 
 type Happened<T, K extends StageEvent<T>['type']> = Extract<StageEvent<T>, { type: K }>
@@ -77,7 +76,7 @@ export function fileParameters<T>(
   if (place < 0) return refuse(state)
   if (step === current.committed) {
     if (!lacksParameters(state, current, shard)) return refuse(state)
-    write(state, shard, step, null, tensor, false, actions)
+    writeParameters(state, shard, step, null, tensor, false, actions)
     return
   }
   const sum = current.shards[shard]
@@ -92,23 +91,11 @@ export function fileParameters<T>(
   if (own === 1) {
     sum.awaiting = tensor
     state.progressed = true
-    compareShard(state, current, shard, actions)
-  } else write(state, shard, step, from, tensor, false, actions)
+  } else writeParameters(state, shard, step, from, tensor, false, actions)
 }
 
-/** Holds this node's update against the first owner's and takes the latter, once both are here. */
-export function compareShard<T>(state: StageState<T>, current: StepState<T>, shard: number, actions: Actions<T>): void {
-  const sum = current.shards[shard]!
-  if (state.places[shard] !== 1 || sum.update !== 'done' || sum.awaiting === null) return
-  const tensor = sum.awaiting
-  sum.awaiting = null
-  sum.bytes = tensor
-  // Guard: owner compare. Two nodes sum and update each shard apart, so that a false update is seen.
-  const compare = true
-  write(state, shard, current.step, sum.takenFrom, tensor, compare, actions)
-}
-
-function write<T>(
+/** Takes a shard's parameters in the place of this node's own. */
+export function writeParameters<T>(
   state: StageState<T>,
   shard: number,
   step: number,
@@ -138,7 +125,6 @@ export function onParametersWritten<T>(
   state.madeBy[shard] = over ? null : done.from
   const { generation } = state.assignment!
   if (done.compare) report(actions, { type: 'compared', generation, step, shard, agrees })
-  if (current) updateShard(state, current, shard, actions)
 }
 
 export function fileMoments<T>(
@@ -170,7 +156,6 @@ export function onMomentsWritten<T>(
   state.moments[shard] = step
   const { generation } = state.assignment!
   report(actions, { type: 'held', generation, step, shard })
-  if (state.current) updateShard(state, state.current, shard, actions)
 }
 
 /** Reads a shard for another node, if it stands after the step that is asked for. */

@@ -155,6 +155,12 @@ describe('the update', () => {
     expect(stage.of('update')).toHaveLength(2)
   })
 
+  it('is asked of the device once, though the word comes again while it is under way', () => {
+    const stage = reduced()
+    expect(stage.of('update', stage.apply(OWNERS))).toHaveLength(2)
+    expect(stage.apply(OWNERS)).toEqual([])
+  })
+
   it('is sent by the first owner to its stage', () => {
     const stage = reduced()
     stage.settle(stage.apply(OWNERS))

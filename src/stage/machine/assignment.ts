@@ -1,0 +1,109 @@
+/** Owns how a stage comes to its vectors, keeps them from one generation to the next, and lets them go. */
+import type { Assignment } from '../../protocol/control.ts'
+import { shardCount } from '../../protocol/routing.ts'
+import { summedShards } from './holding.ts'
+import { type Actions, NOWHERE, report, setOwners, type StageState } from './state.ts'
+
+export function assign<T>(state: StageState<T>, assignment: Assignment, actions: Actions<T>): void {
+  const held = state.assignment
+  if (held && held.runId === assignment.runId && assignment.generation < held.generation) return
+  const same = held?.runId === assignment.runId && held.stage === assignment.stage && state.prepared
+  if (assignment.source === 'held' && same) {
+    keep(state, assignment, actions)
+    return
+  }
+  clear(state, actions)
+  state.assignment = assignment
+  const shards = shardCount(assignment.config)
+  state.parameters = new Array<number>(shards).fill(NOWHERE)
+  state.moments = new Array<number>(shards).fill(NOWHERE)
+  state.madeBy = new Array<string | null>(shards).fill(null)
+  state.places = new Array<number>(shards).fill(-1)
+  actions.push({ type: 'prepare', assignment })
+}
+
+/** Goes on with what stands on the device; what is under way there in order is done before `prepared` answers. */
+function keep<T>(state: StageState<T>, assignment: Assignment, actions: Actions<T>): void {
+  const { current } = state
+  const { finish } = assignment
+  for (const write of state.writes) {
+    state.parameters[write.shard] = write.void ? NOWHERE : write.step
+    state.madeBy[write.shard] = write.from
+  }
+  for (const { shard, step } of state.momentWrites) state.moments[shard] = step
+  current?.shards.forEach(({ update }, shard) => {
+    if (update !== 'asked') return
+    state.parameters[shard] = current.step
+    state.moments[shard] = current.step
+    state.madeBy[shard] = state.self
+  })
+  const summed = finish && current?.step === finish.step ? summedShards(state) : []
+  forget(state)
+  state.assignment = assignment
+  state.kept = true
+  actions.push({ type: 'keep', assignment })
+  for (const shard of summed) {
+    const before = finish!.step - 1
+    if (state.parameters[shard] !== before || state.moments[shard] !== before) continue
+    state.finishing.add(shard)
+    actions.push({ type: 'update', shard, step: finish!.step, lr: finish!.lr, scale: finish!.scale })
+  }
+}
+
+export function clear<T>(state: StageState<T>, actions: Actions<T>): void {
+  if (state.assignment) actions.push({ type: 'discard' })
+  state.assignment = null
+  forget(state)
+  state.kept = false
+  state.parameters = []
+  state.moments = []
+  state.madeBy = []
+  state.places = []
+}
+
+/** Drops everything of a generation but the vectors' steps. */
+function forget<T>(state: StageState<T>): void {
+  state.prepared = false
+  state.complete = false
+  state.announced = false
+  setOwners(state, [])
+  state.writes = []
+  state.momentWrites = []
+  state.reads.clear()
+  state.finishing.clear()
+  state.current = null
+  state.early.clear()
+  state.progressed = true
+}
+
+export function onPrepared<T>(state: StageState<T>, step: number | null, actions: Actions<T>): void {
+  if (state.prepared) return
+  state.prepared = true
+  if (!state.kept && step !== null) {
+    state.parameters.fill(step)
+    state.moments.fill(step)
+  }
+  if (state.current) return // Its vectors are asked for, and it is ready when they are there.
+  if (state.kept) announceKept(state, actions)
+  else if (step !== null) announce(state, step, actions)
+}
+
+/**
+ * A kept model is ready at the step its parameters stand after. Where it finished a step of which other shards are still
+ * to come, it is ready for the step after that all the same: their owners are named in it.
+ */
+export function announceKept<T>(state: StageState<T>, actions: Actions<T>): void {
+  if (!state.kept || !state.prepared || state.current || state.finishing.size > 0) return
+  const first = state.parameters[0] ?? NOWHERE
+  const whole = first !== NOWHERE && state.parameters.every((step) => step === first)
+  const finish = state.assignment!.finish?.step
+  if (whole) announce(state, first, actions)
+  else if (finish !== undefined && state.parameters.includes(finish)) announce(state, finish, actions)
+}
+
+function announce<T>(state: StageState<T>, step: number, actions: Actions<T>): void {
+  if (state.announced) return
+  state.announced = true
+  const { generation } = state.assignment!
+  report(actions, { type: 'ready', generation, step })
+}

@@ -1,0 +1,81 @@
+/** Owns the update of a shard: once a step at each of its two owners, sent out by the first and compared by the second. */
+import type { ServerMessage } from '../../protocol/control.ts'
+import type { StageEvent } from '../machineTypes.ts'
+import { changeOwners } from './merge.ts'
+import { writeParameters } from './standing.ts'
+import { type Actions, addressOf, NOWHERE, report, type StageState, type StepState, sums } from './state.ts'
+
+type Message<K extends ServerMessage['type']> = Extract<ServerMessage, { type: K }>
+type Happened<T, K extends StageEvent<T>['type']> = Extract<StageEvent<T>, { type: K }>
+
+export function onApply<T>(state: StageState<T>, message: Message<'apply'>, actions: Actions<T>): void {
+  const current = state.current!
+  const { lr, scale, receivers } = message
+  current.apply = { lr, scale, receivers }
+  changeOwners(state, message.owners, actions)
+  for (let shard = 0; shard < current.shards.length; shard++) {
+    if (current.shards[shard]!.update === 'done') publish(state, current, shard, actions)
+    else updateShard(state, shard, actions)
+  }
+}
+
+/** Updates the shard once its sum, the server's word and the vectors of the step before are all here. */
+export function updateShard<T>(state: StageState<T>, shard: number, actions: Actions<T>): void {
+  const { current } = state
+  if (!current) return
+  const sum = current.shards[shard]
+  const { apply, committed, step } = current
+  if (!apply || !sum?.reduced || !sums(state, shard)) return
+  if (state.moments[shard] !== committed || state.parameters[shard] !== committed) return
+  // Guard: idempotence. A second `apply` names new owners; it does not move the parameters a second time.
+  if (sum.update !== 'none') return
+  sum.update = 'asked'
+  actions.push({ type: 'update', shard, step, lr: apply.lr, scale: apply.scale })
+}
+
+export function onUpdated<T>(state: StageState<T>, event: Happened<T, 'updated'>, actions: Actions<T>): void {
+  const { current } = state
+  const { shard, step, tensor } = event
+  state.moments[shard] = step
+  if (!current || current.step !== step) {
+    // Once the next step is under way its owners may have gone on without this node, whose own bytes may differ from theirs.
+    const finished = state.finishing.delete(shard) && (!current || state.places[shard] === 0)
+    state.parameters[shard] = finished ? step : NOWHERE
+    state.madeBy[shard] = finished ? state.self : null
+    return
+  }
+  state.parameters[shard] = step
+  state.madeBy[shard] = state.self
+  const sum = current.shards[shard]!
+  sum.update = 'done'
+  sum.bytes = tensor
+  publish(state, current, shard, actions)
+}
+
+/** The first owner sends its parameters to the stage; the second holds its own against them. */
+function publish<T>(state: StageState<T>, current: StepState<T>, shard: number, actions: Actions<T>): void {
+  const sum = current.shards[shard]!
+  if (state.places[shard] === 1) return compareShard(state, shard, actions)
+  if (state.places[shard] !== 0 || sum.bytes === null) return
+  const { generation, stage } = state.assignment!
+  report(actions, { type: 'updated', generation, step: current.step, shard })
+  for (const to of current.apply?.receivers ?? []) {
+    if (to === state.self || sum.sentTo.has(to)) continue
+    sum.sentTo.add(to)
+    const address = addressOf(state, 'parameterShard', current.step, shard, stage)
+    actions.push({ type: 'send', to, address, tensor: sum.bytes, again: false })
+  }
+}
+
+/** Holds this node's update against the first owner's and takes the latter, once both are here. */
+export function compareShard<T>(state: StageState<T>, shard: number, actions: Actions<T>): void {
+  const { current } = state
+  const sum = current?.shards[shard]
+  if (!current || !sum || state.places[shard] !== 1 || sum.update !== 'done' || sum.awaiting === null) return
+  const tensor = sum.awaiting
+  sum.awaiting = null
+  sum.bytes = tensor
+  // Guard: owner compare. Two nodes sum and update each shard apart, so that a false update is seen.
+  const compare = true
+  writeParameters(state, shard, current.step, sum.takenFrom, tensor, compare, actions)
+}
