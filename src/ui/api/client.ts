@@ -79,6 +79,11 @@ export class ApiClient {
     return this.#call(`/runs/${encodeURIComponent(id)}/cancel`, runSummarySchema, { method: 'POST', json: {} })
   }
 
+  /** Asks for a checkpoint right after the next step; the answer does not wait for it. */
+  checkpoint(id: string): Promise<RunSummary> {
+    return this.#call(`/runs/${encodeURIComponent(id)}/checkpoint`, runSummarySchema, { method: 'POST', json: {} })
+  }
+
   exportFiles(id: string): Promise<ExportFile[]> {
     return this.#call(`/runs/${encodeURIComponent(id)}/export`, z.array(exportFileSchema))
   }

@@ -44,7 +44,10 @@ export function runFigures(run: RunDetail, last: StepMetric | null, best: StepMe
       note: `codec ${config.codec}`,
     })
   }
-  figures.push({ label: 'Rollbacks', value: exact(run.rollbacks), note: 'to a checkpoint' })
+  figures.push(
+    { label: 'Recovered', ...counted(run.recovered, 'lease'), note: 'computed by others' },
+    { label: 'Rolled back', ...counted(run.rollbacks, 'time'), note: 'to a checkpoint' },
+  )
   if (!hasEnded(run.state)) figures.push({ label: 'Time left', ...known(timeLeft(run), duration) })
   else if (run.startedAt !== null && run.finishedAt !== null) {
     figures.push({ label: 'Took', value: duration(run.finishedAt - run.startedAt) })
@@ -56,5 +59,7 @@ export function runFigures(run: RunDetail, last: StepMetric | null, best: StepMe
 function known(value: number | null, write: (value: number) => string, unit = ''): { value: string; unit: string } {
   return value === null ? { value: '–', unit: '' } : { value: write(value), unit }
 }
+
+const counted = (value: number, unit: string) => ({ value: exact(value), unit: value === 1 ? unit : `${unit}s` })
 
 const nats = (value: number | null) => known(value, loss, 'nats')

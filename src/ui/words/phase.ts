@@ -3,8 +3,8 @@ import type { AdapterDescription, LinkKind } from '../../protocol/control.ts'
 import type { VolunteerSnapshot } from '../../volunteer/snapshot.ts'
 import { percent } from './quantities.ts'
 
-/** How the phase feels at a glance: nothing runs, getting there, at work, or a person must look. */
-export type Mood = 'still' | 'busy' | 'working' | 'trouble'
+/** How the phase feels at a glance: nothing runs, getting there, holding ready, at work, or a person must look. */
+export type Mood = 'still' | 'busy' | 'standby' | 'working' | 'trouble'
 
 export interface PhaseWords {
   readonly headline: string
@@ -44,7 +44,12 @@ export function phaseWords(snapshot: VolunteerSnapshot): PhaseWords {
         'One tab per browser trains. This one takes over when that one closes.',
       )
     case 'waiting':
-      return words('busy', 'Waiting for a run', phase.reason)
+      if (snapshot.stage === null) return words('busy', 'Waiting for a run', phase.reason)
+      return words(
+        'standby',
+        `Standing by for ${place} of ${run}`,
+        `Your device holds the weights of stage ${snapshot.stage + 1} and steps in when another falls out.`,
+      )
     case 'loading':
       return words(
         'busy',
@@ -69,7 +74,13 @@ export function phaseWords(snapshot: VolunteerSnapshot): PhaseWords {
     case 'paused':
       return words('still', 'Paused', 'Nothing runs on your GPU until you resume.')
     case 'reconnecting':
-      return words('busy', 'Reconnecting to the server', 'The connection dropped and is being redialled.')
+      if (snapshot.stage === null)
+        return words('busy', 'Reconnecting to the server', 'The connection dropped and is being redialled.')
+      return words(
+        'busy',
+        'Connection to the server lost',
+        `Your device goes on with ${place} of ${run}; the session resumes by itself.`,
+      )
     case 'lostDevice':
       return words('trouble', 'GPU lost, restarting', `${phase.error.message} ${phase.error.remedy}`)
     case 'stopped':
@@ -83,7 +94,7 @@ export function announcement(snapshot: VolunteerSnapshot): string {
   if (phase.name === 'idle') return ''
   if (phase.name === 'blocked') return `${phaseWords(snapshot).headline}. ${phase.error.message} ${phase.error.remedy}`
   if (phase.name === 'loading') return 'Downloading weights'
-  if (phase.name === 'waiting') return `Waiting for a run: ${phase.reason}`
+  if (phase.name === 'waiting' && snapshot.stage === null) return `Waiting for a run: ${phase.reason}`
   return phaseWords(snapshot).headline
 }
 

@@ -14,7 +14,7 @@ export const runStateWords: Record<RunState, { label: string; mood: Mood }> = {
 }
 
 export const nodePhaseWords: Record<NodePhase, { label: string; mood: Mood }> = {
-  standby: { label: 'On standby', mood: 'still' },
+  standby: { label: 'Stands by', mood: 'standby' },
   loading: { label: 'Downloading weights', mood: 'busy' },
   compiling: { label: 'Compiling', mood: 'busy' },
   connecting: { label: 'Connecting', mood: 'busy' },

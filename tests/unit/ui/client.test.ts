@@ -32,6 +32,13 @@ describe('calls', () => {
     expect(JSON.parse(requests[0]!.init.body as string)).toEqual({ name: 'x', datasetId: 'd1', config: {} })
   })
 
+  test('ask for a checkpoint of one run, with the token', async () => {
+    const { api, requests } = client(() => Response.json(detailOf({ step: 7 })), 'secret')
+    expect((await api.checkpoint('a/b')).step).toBe(7)
+    expect(requests[0]!.url).toBe('/api/v1/runs/a%2Fb/checkpoint')
+    expect(requests[0]!.init).toMatchObject({ method: 'POST', headers: { authorization: 'Bearer secret' } })
+  })
+
   test('keep the server’s error as it is', async () => {
     const body = { code: 'access.token_required', message: 'This needs the admin token.', remedy: 'Send it.' }
     const error = await failure(client(() => Response.json(body, { status: 401 })).api.runs())

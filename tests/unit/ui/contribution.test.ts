@@ -124,6 +124,18 @@ describe('what is shown', () => {
     expect(contribution.snapshot.phase.name).toBe('merging')
   })
 
+  test('a standby that helps to merge goes on standing by; losing its place shows at once', async () => {
+    const { contribution, emit } = page()
+    const stage = { stage: 1, stages: 2 }
+    await contribution.prepare()
+    emit({ phase: { name: 'waiting', reason: 'Waiting for work.' }, ...stage })
+    emit({ phase: { name: 'merging' }, ...stage })
+    expect(contribution.snapshot.phase.name).toBe('waiting')
+    emit({ phase: { name: 'training' }, ...stage })
+    emit({ phase: { name: 'waiting', reason: 'The run ended.' }, stage: null, stages: null })
+    expect(contribution.snapshot.phase).toEqual({ name: 'waiting', reason: 'The run ended.' })
+  })
+
   test('a merge that ends in time never shows, and trouble shows at once', async () => {
     const { contribution, emit, elapse } = page()
     await contribution.prepare()

@@ -26,7 +26,7 @@ export function metricOf(step: number, change: Partial<StepMetric> = {}): StepMe
   return { step, loss: 6 - step / 10, gradNorm: 1, lr: 1e-3, tokens: 768, durationMs: 500, at: step * 1000, ...change }
 }
 
-export function nodeOf(nodeId: string, tokens: number): NodeView {
+export function nodeOf(nodeId: string, tokens: number, change: Partial<NodeView> = {}): NodeView {
   return {
     nodeId,
     kind: 'browser',
@@ -47,6 +47,7 @@ export function nodeOf(nodeId: string, tokens: number): NodeView {
     replica: 0,
     standby: false,
     suspect: false,
+    ...change,
   }
 }
 
@@ -75,6 +76,7 @@ export function detailOf(change: Partial<RunDetail> = {}, config: RunConfigInput
     stageMemoryBytes: [1, 1],
     checkpoints: [],
     events: [],
+    olderEvents: 0,
     error: null,
     ...change,
   }

@@ -26,6 +26,23 @@ describe('headline', () => {
     expect(phaseWords(at({ name: 'waiting', reason: 'No run needs you.' })).detail).toBe('No run needs you.')
   })
 
+  test('a member without work stands by for its stage, and does not wait for a run', () => {
+    const snapshot = at({ name: 'waiting', reason: 'Waiting for work.' }, assigned)
+    const words = phaseWords(snapshot)
+    expect(words.headline).toBe('Standing by for stage 2 of 4 of “little stories”')
+    expect(words.detail).toBe('Your device holds the weights of stage 2 and steps in when another falls out.')
+    expect(words.mood).toBe('standby')
+    expect(announcement(snapshot)).toBe(words.headline)
+    expect(primaryAction(snapshot)).toBe('pause')
+  })
+
+  test('a member that lost the server goes on; one without a stage has nothing to go on with', () => {
+    const lost = phaseWords(at({ name: 'reconnecting' }, assigned))
+    expect(lost.headline).toBe('Connection to the server lost')
+    expect(lost.detail).toContain('goes on with stage 2 of 4 of “little stories”; the session resumes by itself')
+    expect(phaseWords(at({ name: 'reconnecting' })).detail).not.toContain('goes on')
+  })
+
   test('another tab and a lost GPU are said', () => {
     expect(phaseWords(at({ name: 'otherTab' })).headline).toBe('Another tab of this browser is contributing')
     const error = { code: 'gpu.lost', message: 'The driver was reset.', remedy: 'Nothing to do.' }
