@@ -67,9 +67,7 @@ export class Report {
   /** Null: nothing worth a line. */
   #wordsOf({ phase, run, stage, stages }: VolunteerSnapshot): string | null {
     const part =
-      run && stage !== null && stages !== null
-        ? `stage ${stage + 1} of ${stages} of “${run.name}”`
-        : 'a stage'
+      run && stage !== null && stages !== null ? `stage ${stage + 1} of ${stages} of “${run.name}”` : 'a stage'
     switch (phase.name) {
       case 'idle':
       case 'otherTab':
@@ -78,7 +76,7 @@ export class Report {
       case 'checking':
         return `looking for a GPU and for ${this.#server}`
       case 'waiting':
-        return `waiting: ${phase.reason}`
+        return run ? `stands by for ${part}` : `waiting: ${phase.reason}`
       case 'loading':
         return phase.progress === null ? `takes ${part}` : `loading the weights of ${part}`
       case 'compiling':

@@ -249,6 +249,7 @@ export class StageExecutor {
     tenure.complete = false
     this.#neighbours = new Neighbours()
     this.#host.assigned(assignment)
+    this.#host.phase('loading', null)
     // Behind whatever still changes the vectors.
     this.#enqueue(tenure, false, (_, generation) => Promise.resolve({ type: 'prepared', generation, step: null }))
   }

@@ -130,6 +130,8 @@ export class StageNode {
         clearInterval(this.#heartbeat)
         this.#heartbeat = setInterval(() => this.#beat(), heartbeatMs)
         this.#page.event({ type: 'control', connected: true })
+        // The work went on meanwhile.
+        this.#page.event({ type: 'phase', ...this.#phase })
         if (this.#paused && !resumed) this.#control.send({ type: 'pause' })
         return
       }

@@ -5,6 +5,7 @@ import { WebSocketServer, type WebSocket } from 'ws'
 import { createTokens } from '../../server/control/tokens.ts'
 import { attachBroker, type Broker } from '../../server/signalling/broker.ts'
 import { clientMessageSchema, type ClientMessage, type ServerMessage } from '../../src/protocol/control.ts'
+import { envelopeSchema, Mailbox } from '../../src/protocol/mailbox.ts'
 import { servePage, type ServedPage } from './servePage.ts'
 
 const tokens = createTokens(new Uint8Array(32).fill(4))
@@ -37,18 +38,24 @@ test.beforeEach(() => {
 
 /** A server that has no run: it welcomes a node and says why it waits. */
 function greet(socket: WebSocket) {
-  const say = (message: ServerMessage) => socket.send(JSON.stringify(message))
-  socket.on('message', (data) => {
-    const message = clientMessageSchema.parse(JSON.parse(String(data)))
-    heard.push(message)
-    if (message.type === 'hello') {
-      const nodeId = `n${(nodes += 1)}`
-      say({ type: 'welcome', nodeId, token: tokens.issue(nodeId), heartbeatMs: 1000, iceServers: [] })
-      say({ type: 'standby', reason: 'No run needs this device yet.' })
-    }
-    if (message.type === 'resume') say({ type: 'standby', reason: 'Welcome back.' })
+  const mailbox = new Mailbox<ServerMessage, ClientMessage>({ wire: 'ordered' })
+  const say = (message: ServerMessage) => socket.send(JSON.stringify(mailbox.post(message, performance.now())))
+  socket.once('message', (first) => {
+    heard.push(clientMessageSchema.parse(JSON.parse(String(first))))
+    const nodeId = `n${(nodes += 1)}`
+    const session = { resumed: false, received: 0, token: tokens.issue(nodeId) }
+    const welcome = { type: 'welcome', nodeId, ...session, heartbeatMs: 1000, iceServers: [] } satisfies ServerMessage
+    socket.send(JSON.stringify(welcome))
+    say({ type: 'standby', reason: 'No run needs this device yet.' })
+    socket.on('message', (data) => {
+      for (const message of mailbox.receive(fromNode.parse(JSON.parse(String(data))), performance.now())) {
+        heard.push(message)
+        if (message.type === 'resume') say({ type: 'standby', reason: 'Welcome back.' })
+      }
+    })
   })
 }
+const fromNode = envelopeSchema(clientMessageSchema)
 
 const phase = (page: Page) => page.evaluate(() => window.volunteer.snapshot().phase)
 const start = (page: Page, allowSoftware: boolean) =>

@@ -23,6 +23,9 @@ it('says each phase once, and a step’s parts as one', () => {
   expect(messages({ ...at, phase: { name: 'training' } })).toEqual(['training stage 2 of 4 of “Stories”'])
   for (const name of ['merging', 'checkpointing', 'training'] as const)
     expect(messages({ ...at, phase: { name } })).toEqual([])
+  expect(messages({ ...at, phase: { name: 'waiting', reason: 'No lease.' } })).toEqual([
+    'stands by for stage 2 of 4 of “Stories”',
+  ])
   expect(messages({ phase: { name: 'reconnecting' } })).toEqual([
     'https://skein.example does not answer; dialling until it does',
   ])
