@@ -5,6 +5,7 @@ import type { Insertable } from 'kysely'
 import { Migrator } from 'kysely/migration'
 import type { DatasetView } from '../../src/protocol/api.ts'
 import { fail, SkeinError } from '../../src/protocol/errors.ts'
+import type { RunConfig } from '../../src/protocol/runConfig.ts'
 import { migrations } from './migrations.ts'
 import type { Tables } from './migrations.ts'
 import {
@@ -139,6 +140,33 @@ class SqliteStore implements Store {
   async checkpoints(runId: string): Promise<CheckpointRecord[]> {
     const query = this.db.selectFrom('checkpoints').selectAll().where('run_id', '=', runId).orderBy('step')
     return (await query.execute()).map(checkpointOf)
+  }
+
+  async recut(config: RunConfig, checkpoint: CheckpointRecord): Promise<void> {
+    const { runId, step } = checkpoint
+    const row = checkpointRow(checkpoint)
+    await this.db.transaction().execute(async (tx) => {
+      const result = await tx
+        .updateTable('runs')
+        .set((eb) => ({ config: JSON.stringify(config), generation: eb('generation', '+', 1), prepared: null }))
+        .where('id', '=', runId)
+        .where('step', '=', step)
+        .executeTakeFirst()
+      if (result.numUpdatedRows === 0n) {
+        const run = await tx.selectFrom('runs').select('step').where('id', '=', runId).executeTakeFirst()
+        if (!run) unknownRun(runId)
+        fail(
+          'store.step_order',
+          `The checkpoint of step ${step} cannot be cut anew: the run stands at step ${run!.step}.`,
+          'The layers can be cut anew at the next checkpoint.',
+        )
+      }
+      await tx
+        .insertInto('checkpoints')
+        .values(row)
+        .onConflict((conflict) => conflict.columns(['run_id', 'step']).doUpdateSet(row))
+        .execute()
+    })
   }
 
   async rollBack(runId: string, toStep: number): Promise<void> {

@@ -82,6 +82,11 @@ export interface Store {
   insertCheckpoint(checkpoint: CheckpointRecord): Promise<void>
   latestCheckpoint(runId: string): Promise<CheckpointRecord | null>
   checkpoints(runId: string): Promise<CheckpointRecord[]>
+  /**
+   * Takes another cut of the layers: the run's config and its last checkpoint change together, and the generation rises, for
+   * what nodes hold is cut the old way. @throws SkeinError `run.unknown`, `store.step_order` when the run is past `checkpoint`
+   */
+  recut(config: RunConfig, checkpoint: CheckpointRecord): Promise<void>
   /** Voids all metrics after `toStep` and what is prepared, sets the run's `step`, and adds one to `rollbacks`. */
   rollBack(runId: string, toStep: number): Promise<void>
   /** A device has one place in a run: a new one replaces it. */

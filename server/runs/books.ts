@@ -6,7 +6,10 @@ import type { LiveFeed } from './liveFeed.ts'
 import type { RunStats } from './runStats.ts'
 
 /** Commands that write. */
-export type Booked = Exclude<OrchestratorCommand, { type: 'send' | 'disconnect' | 'publishCheckpoint' }>
+export type Booked = Exclude<
+  OrchestratorCommand,
+  { type: 'send' | 'disconnect' | 'publishCheckpoint' | 'recutCheckpoint' }
+>
 
 export interface BooksOptions {
   store: Store

@@ -16,6 +16,7 @@ import { fail, toErrorBody } from '../../src/protocol/errors.ts'
 import type { RunConfig } from '../../src/protocol/runConfig.ts'
 import { writeInitialCheckpoint } from '../checkpoints/initial.ts'
 import { readBack } from '../checkpoints/readBack.ts'
+import { recutCheckpoint } from '../checkpoints/recut.ts'
 import type { Gateway } from '../control/gateway.ts'
 import type { BlobStore, CheckpointRecord, RunRecord } from '../db/store.ts'
 import { decide, initialState } from '../orchestrator/orchestrator.ts'
@@ -251,8 +252,9 @@ export class Coordinator implements RunControl {
       const perform = () => void this.#publish(runId, command.step, command.stages)
       return { keys, perform }
     }
+    if (command.type === 'recutCheckpoint')
+      return { keys, perform: () => void this.#recut(runId, command.step, command.partition) }
     const run = this.#state.runs.get(runId)
-    const change = run && { state: run.state, detail: run.detail, generation: run.generation }
     const perform = () => {
       if (broken.has(runId)) return
       const written = this.#outbox
@@ -271,10 +273,12 @@ export class Coordinator implements RunControl {
       if (mustHold) return written
     }
     // Frames of a generation that the store does not know would pass for those of the one that a restart makes.
-    const renumbered = command.type === 'runChanged' && change && this.#generations.get(runId) !== change.generation
+    const renumbered = command.type === 'runChanged' && run && this.#generations.get(runId) !== run.generation
+    const words = run && { state: run.state, detail: run.detail }
+    const change = renumbered ? { ...words, generation: run.generation } : words
     const mustHold = command.type === 'commitStep' || renumbered
     if (command.type === 'runEnded') this.#generations.delete(runId)
-    if (renumbered) this.#generations.set(runId, change.generation)
+    if (renumbered) this.#generations.set(runId, run.generation)
     return { keys, perform }
   }
 
@@ -294,6 +298,35 @@ export class Coordinator implements RunControl {
     } catch (caught) {
       log.error({ err: caught, runId, step }, 'checkpoint refused')
       this.#dispatch({ type: 'checkpointRefused', runId, step, error: toErrorBody(caught) })
+    }
+  }
+
+  async #recut(runId: string, step: number, partition: number[]): Promise<void> {
+    const { store, blobs, log } = this.#options
+    try {
+      const { config: before } = await this.#record(runId)
+      const last = await store.latestCheckpoint(runId)
+      if (last?.step !== step)
+        return fail(
+          'run.checkpoint_void',
+          `Step ${step} is not the last checkpoint.`,
+          'A later one is cut in its place.',
+        )
+      const config = { ...before, partition }
+      const stages = await recutCheckpoint(blobs, last.stages, config, partition)
+      const bytes = await readBack(blobs, stages, runLayouts(config))
+      await this.#outbox.write(runId, () => store.recut(config, { ...last, stages, bytes }))
+      this.#dispatch({
+        type: 'checkpointRecut',
+        runId,
+        config,
+        stageBytes: stageBytesOf(config),
+        checkpoint: { step, stages },
+      })
+      this.#feed.touch(runId)
+    } catch (caught) {
+      log.error({ err: caught, runId, step, partition }, 'checkpoint not cut anew')
+      this.#dispatch({ type: 'recutRefused', runId, error: toErrorBody(caught) })
     }
   }
 
@@ -325,7 +358,12 @@ function submission(
     step,
     dataset: { id: dataset.id, tokens, trainTokens },
     checkpoint: { step: checkpoint.step, stages: checkpoint.stages },
-    stageBytes: Array.from({ length: config.stages }, (_, stage) => estimateStageMemory(config, stage).total),
+    stageBytes: stageBytesOf(config),
     evalWindows: evalWindowStarts(dataset, config.model.blockSize, config.evalTokens).length,
   }
+}
+
+/** Bytes a node needs for each stage. */
+function stageBytesOf(config: RunConfig): number[] {
+  return Array.from({ length: config.stages }, (_, stage) => estimateStageMemory(config, stage).total)
 }

@@ -168,6 +168,23 @@ export function describeStore(name: string, open: () => Promise<{ store: Store; 
       await expect(store.reserve({ runId: 'nope', deviceId: 'a', stage: 0, at: 0 })).rejects.toThrow()
     })
 
+    it('takes a new cut with its checkpoint, and only where the run stands at it', async () => {
+      await store.insertRun(run('r1', { generation: 4 }), checkpoint())
+      await store.commitStep('r1', metric(1))
+      await store.insertCheckpoint(checkpoint('r1', 1))
+      await store.prepareStep('r1', prepared(2))
+      const config = { ...run().config, stages: 2, partition: [1, 3] }
+      const cut = { ...checkpoint('r1', 1), bytes: 512 }
+      await store.recut(config, cut)
+      expect(await store.run('r1')).toMatchObject({ config, step: 1, generation: 5, prepared: null })
+      expect(await store.latestCheckpoint('r1')).toEqual(cut)
+      await store.commitStep('r1', metric(2))
+      await expect(store.recut(run().config, checkpoint('r1', 1))).rejects.toMatchObject({ code: 'store.step_order' })
+      await expect(store.recut(config, checkpoint('nope', 1))).rejects.toMatchObject({ code: 'run.unknown' })
+      expect((await store.run('r1'))!.config).toEqual(config)
+      expect((await store.latestCheckpoint('r1'))!.bytes).toBe(512)
+    })
+
     it('adds up recovered leases', async () => {
       await store.insertRun(run(), checkpoint())
       await store.addRecovered('r1', 3)
