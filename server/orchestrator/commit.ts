@@ -24,6 +24,7 @@ export function commit(state: OrchestratorState, run: Run, now: number, commands
   run.round = null
   run.unapplied = null
   run.lastProgress = now
+  run.usualMs = run.usualMs === null ? metric.durationMs : (run.usualMs + metric.durationMs) / 2
   run.brokenInARow = 0
   for (const id of run.members.flat()) {
     const node = state.nodes.get(id)
@@ -96,6 +97,8 @@ function startScoring(state: OrchestratorState, run: Run, now: number, commands:
   const total = Math.ceil(run.evalWindows / run.config.microbatch)
   run.evaluation ??= { done: 0, total, lossSum: 0, tokens: 0, step: run.config.steps }
   const { evaluation } = run
+  // After a restart of the server the last checkpoint may not have been asked for yet.
+  if (!run.saving) saveWhenDue(run, now, commands)
   if (evaluation.done >= total) return endWhenWhole(state, run, commands)
   const first = evaluation.done
   const microbatches = Math.min(Math.max(EVALUATION_ROUND, run.members.flat().length), total - first)
@@ -126,7 +129,9 @@ export function endWhenWhole(state: OrchestratorState, run: Run, commands: Comma
   const { evaluation, config } = run
   if (!evaluation || evaluation.done < evaluation.total) return
   if (run.checkpoint.step < config.steps) {
-    run.detail = 'Everything is computed; the last checkpoint is being kept.'
+    const text = 'Everything is computed; the last checkpoint is being kept.'
+    if (run.detail === text) return
+    run.detail = text
     commands.push({ type: 'runChanged', runId: run.id })
     return
   }
@@ -147,7 +152,7 @@ export function describeScoring({ evaluation }: Run): string {
 }
 
 function setState(run: Run, state: 'training' | 'evaluating', commands: Commands): void {
-  if (run.state === state) return
+  if (run.state === state && (state === 'evaluating' || run.detail === '')) return
   run.state = state
   run.detail = ''
   commands.push({ type: 'runChanged', runId: run.id })

@@ -37,6 +37,7 @@ export function submit(
     saveSoon: false,
     recoverUntil: null,
     recut: null,
+    usualMs: null,
     restartMs: null,
     waitingSince: now,
     runnableSince: null,

@@ -72,6 +72,8 @@ export function newRound(
       slow: 0,
       contributors: null,
       lost: new Set(),
+      missing: new Map(),
+      movedAt: now,
       attempt: 0,
       norms: Array.from({ length: shards }, () => new Map<string, number>()),
       updated: new Array<boolean>(shards).fill(false),
@@ -193,10 +195,12 @@ export function adopt(state: OrchestratorState, run: Run, stage: number, now: nu
   const nodes = takers(state, run, stage, '')
   if (nodes.length === 0) return false
   const rates = speeds(nodes)
+  // How far the others are is not known one by one; by the time that a step takes they should be this far.
+  const left = Math.max(0.1, 1 - (now - round.startedAt) / (run.usualMs ?? 2 * (now - round.startedAt) + 1))
   const loads = nodes.map(({ id }, i) => {
     const work = progress.work.get(id)
     // What is finished already has to be added up anew when more comes: who has nothing yet is the better choice.
-    return (work ? (progress.pending.has(id) ? work.microbatches.size : 1) : 0) / rates[i]!
+    return (work ? (progress.pending.has(id) ? left * work.microbatches.size : 1) : 0) / rates[i]!
   })
   const changed = new Set<string>()
   for (const place of progress.orphans.sort((a, b) => a - b)) {

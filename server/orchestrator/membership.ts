@@ -3,7 +3,7 @@ import type { Assignment } from '../../src/protocol/control.ts'
 import { goOn } from './commit.ts'
 import { saveWithout } from './checkpoints.ts'
 import { mayServe } from './formation.ts'
-import { breakGeneration } from './generations.ts'
+import { breakGeneration, failGeneration } from './generations.ts'
 import { moveLeases, sendStep } from './leases.ts'
 import { doWithout } from './merge.ts'
 import { synced } from './owners.ts'
@@ -156,13 +156,15 @@ export function dismiss(
   node.ready = null
   const before = run.recovered
   const text = `A volunteer of stage ${stage + 1} is gone: ${why}.`
+  // Who leaves is nobody's fault; what fails may fail for ever, and is tried again after a pause that grows.
+  const endGeneration = cause === 'failed' ? failGeneration : breakGeneration
   saveWithout(run, id, now, commands)
   if (!restorable(run, stage, state)) {
-    breakGeneration(state, run, `${text} It was the last one there.`, now, commands)
+    endGeneration(state, run, `${text} It was the last one there.`, now, commands)
     return false
   }
   if (!doWithout(state, run, stage, id, cause, now, commands)) {
-    breakGeneration(state, run, `${text} A part of the optimizer's state is gone with it.`, now, commands)
+    endGeneration(state, run, `${text} A part of the optimizer's state is gone with it.`, now, commands)
     return false
   }
   if (!state.runs.has(run.id) || run.members.length === 0) return false

@@ -22,12 +22,14 @@ type Of<K extends RunMessage['type']> = Extract<RunMessage, { type: K }>
 const NORM_TOLERANCE = 1e-3
 
 /** Asks the owners of a stage for the sum, once no lease of it is open. */
-export function sumWhenWhole(run: Run, stage: number, commands: Commands): void {
+export function sumWhenWhole(run: Run, stage: number, now: number, commands: Commands): void {
   const { round } = run
   const progress = round?.stages[stage]
   if (!round || !progress || round.mode !== 'train') return
   if (progress.pending.size > 0 || progress.orphans.length > 0 || progress.contributors) return
   progress.attempt += 1
+  progress.missing.clear()
+  progress.movedAt = now
   // Those that are gone since they finished stay contributors as long as every owner has their share.
   for (const id of progress.lost) if (!progress.work.has(id)) progress.lost.delete(id)
   for (const norms of progress.norms) norms.clear()
@@ -53,6 +55,7 @@ export function onReduced(
   const places = run.owners[node.stage]?.[shard]
   if (!places?.slice(0, ACTIVE).includes(node.id)) return
   progress.norms[shard]!.set(node.id, squaredNorm)
+  progress.movedAt = now
   run.lastProgress = now
   if (!settleSums(state, run, node.stage, shard, now, commands)) return
   applyWhenWhole(state, run, now, commands)
@@ -77,7 +80,9 @@ function settleSums(
   const [first, second, third] = owners
   const same = (a?: string, b?: string) =>
     a !== undefined && b !== undefined && norms.has(a) && norms.has(b) && agree(norms.get(a)!, norms.get(b)!)
-  if (!first || !second || !norms.has(first) || !norms.has(second) || same(first, second)) return true
+  if (!first || !second || !norms.has(first) || !norms.has(second)) return true
+  const two = same(first, second)
+  if (two && (!third || !norms.has(third) || same(first, third))) return true
   if (!third) {
     shutOut(state, [first, second], now)
     const text = `Two volunteers of stage ${stage + 1} got different sums of the same gradients at step ${run.round!.step}.`
@@ -86,7 +91,7 @@ function settleSums(
   }
   if (norms.has(third)) {
     // All three have spoken: the one that two others contradict is out.
-    const odd = same(first, third) ? second : same(second, third) ? first : null
+    const odd = two ? third : same(first, third) ? second : same(second, third) ? first : null
     if (odd === null) {
       shutOut(state, owners, now)
       failGeneration(state, run, `Three sums of one gradient differ in stage ${stage + 1}.`, now, commands)
@@ -222,6 +227,7 @@ export function onUpdated(
   const places = run.owners[node.stage]?.[message.shard]
   if (!progress || places?.[0] !== node.id) return
   progress.updated[message.shard] = true
+  progress.movedAt = now
   if (places.length < ACTIVE) progress.compared[message.shard] = true
   run.lastProgress = now
   commitWhenWhole(state, run, now, commands)
@@ -270,8 +276,16 @@ export function onMissing(
 ): void {
   const progress = run.round?.stages[node.stage]
   if (!progress?.contributors || run.round!.step !== message.step || progress.attempt !== message.attempt) return
-  if (!progress.lost.has(message.node)) return
-  moveLeases(state, run, node.stage, message.node, 'silent', now, commands)
+  const { node: contributor, shards } = message
+  if (!progress.lost.has(contributor)) return
+  let missing = progress.missing.get(contributor)
+  if (!missing) progress.missing.set(contributor, (missing = new Set()))
+  for (const shard of shards) missing.add(`${node.id} ${shard}`)
+  // As long as one owner of a shard has the share, the other gets it from there.
+  const gone = run.owners[node.stage]!.some((owners, shard) =>
+    owners.slice(0, ACTIVE).every((id) => missing.has(`${id} ${shard}`)),
+  )
+  if (gone) moveLeases(state, run, node.stage, contributor, 'silent', now, commands)
 }
 
 /** Somebody waits for what only a lost node had: its leases move after all, even those it had finished. */
@@ -315,13 +329,13 @@ export function doWithout(
     progress.lost.add(nodeId)
   } else if (!progress.contributors) {
     moveLeases(state, run, stage, nodeId, cause, now, commands)
-    sumWhenWhole(run, stage, commands)
-  } else if (progress.contributors.some(([id]) => id === nodeId) && !isSummed(run, stage)) {
-    // Its share may be with all who need it already; only who lacks it can tell.
+    sumWhenWhole(run, stage, now, commands)
+  } else if (progress.contributors.some(([id]) => id === nodeId)) {
+    // Its share may be with all who need it already; only who lacks it can tell, now or when it becomes an owner.
     progress.lost.add(nodeId)
     const { generation } = run
     const { attempt } = progress
-    for (const owner of activeOwners(run.owners[stage]!)) {
+    for (const owner of isSummed(run, stage) ? [] : activeOwners(run.owners[stage]!)) {
       const message: ServerMessage = { type: 'lost', generation, step: round.step, attempt, node: nodeId }
       commands.push({ type: 'send', nodeId: owner, message })
     }
@@ -388,6 +402,36 @@ function promote(
   if (run.round!.prepared) for (const id of told) sendApply(run, stage, id, commands)
   commitWhenPrepared(state, run, now, commands)
   return true
+}
+
+/**
+ * A second owner that does not follow while the first has summed or updated is done without for this step; a first one that
+ * lags behind the second in summing gives way to it.
+ */
+export function dropLaggards(state: OrchestratorState, run: Run, stage: number, now: number, commands: Commands): void {
+  const { round } = run
+  const progress = round?.stages[stage]
+  if (!round || !progress || round.mode !== 'train' || now - progress.movedAt < state.timing.laggardMs) return
+  let dropped = 0
+  run.owners[stage]!.forEach((owners, shard) => {
+    const active = owners.slice(0, ACTIVE)
+    if (active.length < ACTIVE || (!round.prepared && (round.apply || !progress.contributors))) return
+    const done = round.prepared
+      ? active.filter((_, place) => (place === 0 ? progress.updated[shard] : progress.compared[shard]))
+      : active.filter((id) => progress.norms[shard]!.has(id))
+    if (done.length !== 1 || (round.prepared && done[0] !== active[0])) return
+    run.owners[stage]![shard] = done
+    if (round.prepared) progress.compared[shard] = true
+    dropped++
+  })
+  if (dropped === 0) return
+  progress.movedAt = now
+  const who = dropped === 1 ? 'An owner' : `${dropped} owners`
+  const text = `${who} of a shard in stage ${stage + 1} did not follow; the other goes on alone.`
+  commands.push({ type: 'tell', runId: run.id, step: run.step, text })
+  tellOwners(run, stage, commands)
+  if (round.prepared) commitWhenWhole(state, run, now, commands)
+  else applyWhenWhole(state, run, now, commands)
 }
 
 function commitWhenPrepared(state: OrchestratorState, run: Run, now: number, commands: Commands): void {

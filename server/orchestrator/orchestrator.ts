@@ -190,6 +190,8 @@ function hear(state: OrchestratorState, node: FleetNode, now: number, commands: 
   node.suspect = false
   const run = node.runId === null ? undefined : state.runs.get(node.runId)
   if (!run) return
+  // What it had finished can be asked of itself again.
+  run.round?.stages[node.stage]!.lost.delete(node.id)
   const text = `A volunteer of stage ${node.stage + 1} is heard again; it goes on with the next step.`
   commands.push({ type: 'tell', runId: run.id, step: run.step, text })
   commands.push({ type: 'runChanged', runId: run.id })
@@ -210,7 +212,10 @@ function onMessage(
     case 'hello':
       return
     case 'heartbeat':
-      if (node.phase !== message.phase || node.progress !== message.progress) node.lastProgress = now
+      if (node.phase !== message.phase || node.progress !== message.progress) {
+        node.lastProgress = now
+        if (run && node.ready === null) run.lastProgress = now
+      }
       // A long step brings no other news: work that gets done is progress.
       if (run && message.stats.tokens > node.stats.tokens) run.lastProgress = now
       node.phase = message.phase

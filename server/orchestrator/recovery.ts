@@ -86,7 +86,9 @@ function resume(
   run.unapplied = null
   nextGeneration(state, run, now, commands)
   const finish = finishing ? { step, lr: unapplied!.lr, scale: unapplied!.scale } : null
-  for (const node of back) {
+  // Who holds the step whole comes first: the others take the parameters from the first owners.
+  const whole = (node: FleetNode) => (node.holding!.step === step ? 0 : 1)
+  for (const node of [...back].sort((a, b) => whole(a) - whole(b))) {
     const { holding } = node
     const { stage } = holding!
     if (stage >= run.config.stages) continue

@@ -42,7 +42,8 @@ export function onRunMessage(
       onCompared(state, run, node, message, now, commands)
       return
     case 'held':
-      if (message.step === run.step) run.holders[node.stage]?.[message.shard]?.set(node.id, message.step)
+      if (message.step === run.step && run.owners[node.stage]?.[message.shard]?.includes(node.id))
+        run.holders[node.stage]?.[message.shard]?.set(node.id, message.step)
       return
     case 'shardSaved':
       onShardSaved(run, node, message, now, commands)
@@ -59,7 +60,7 @@ function onReady(
   state: OrchestratorState,
   run: Run,
   node: FleetNode,
-  { step }: Of<'ready'>,
+  { step, expectedMs }: Of<'ready'>,
   now: number,
   commands: Commands,
 ): void {
@@ -67,6 +68,7 @@ function onReady(
   if (step > run.step || step < run.step - 1) return
   const first = node.ready === null
   node.ready = step
+  node.busyMs ??= expectedMs
   node.lastProgress = now
   run.lastProgress = now
   if (step === run.step && node.loadedFrom === step)
@@ -96,17 +98,21 @@ function onFinished(
   if (work.finished === work.version) return
   if (node.stage === run.config.stages - 1 && !covers(message.losses, work.microbatches, round.first)) {
     const error = { code: 'report.losses', message: 'its losses are not those of its microbatches.', remedy: '' }
-    onFailed(state, run, node, { type: 'failed', generation: run.generation, error }, now, commands)
+    const { generation } = run
+    const reason = 'its losses are not those of its microbatches'
+    commands.push({ type: 'send', nodeId: node.id, message: { type: 'release', generation, reason } })
+    onFailed(state, run, node, { type: 'failed', generation, error }, now, commands)
     return
   }
   work.finished = work.version
+  node.ready = Math.max(node.ready ?? 0, run.step)
   work.losses = message.losses
   run.lastProgress = now
   progress.pending.delete(node.id)
   if (message.busyMs !== null && message.busyMs > 0)
     node.busyMs = node.busyMs === null ? message.busyMs : (node.busyMs + message.busyMs) / 2
   if (progress.halfAt === null && progress.pending.size <= progress.work.size / 2) progress.halfAt = now
-  if (round.mode === 'train') sumWhenWhole(run, node.stage, commands)
+  if (round.mode === 'train') sumWhenWhole(run, node.stage, now, commands)
   else scoreWhenWhole(state, run, now, commands)
 }
 

@@ -16,6 +16,8 @@ export interface Timing {
   stallMs: number
   /** A node on which others wait is too slow when it is later than its stage by this time at least. */
   stragglerMs: number
+  /** How long one owner of a shard waits for the other before it goes on alone. */
+  laggardMs: number
   /** How long two nodes may fail to reach each other, with work waiting on it, until one of them loses its leases. */
   linkMs: number
   /** Longest time for the shards of a checkpoint to be uploaded and read back. */
@@ -36,6 +38,7 @@ export const DEFAULT_TIMING: Timing = {
   prepareMs: 90_000,
   stallMs: 120_000,
   stragglerMs: 10_000,
+  laggardMs: 5000,
   linkMs: 15_000,
   saveMs: 600_000,
   failurePenaltyMs: 10_000,

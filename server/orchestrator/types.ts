@@ -93,6 +93,10 @@ export interface StageProgress {
   contributors: [string, number][] | null
   /** Contributors that were lost since the sum was asked for; owners who have their share need them no more. */
   readonly lost: Set<string>
+  /** By lost contributor: the owners that have not its share of a shard, as `owner shard`. */
+  readonly missing: Map<string, Set<string>>
+  /** When the sum, or the update, last moved. */
+  movedAt: number
   /** Counts the sums asked for. */
   attempt: number
   /** By shard and owner: squared norm of the reduced gradient in this attempt. */
@@ -166,6 +170,8 @@ export interface Run {
   saveSoon: boolean
   /** The run stops at the checkpoint under way and is cut anew: layers of each stage from then on. */
   recut: number[] | null
+  /** What a step took lately, in milliseconds; null before the first commit. */
+  usualMs: number | null
   /** What the last start took from its first assignment to its first step, in milliseconds; null before. */
   restartMs: number | null
   /** A step that was about to be applied when the server died, in which generation, and its metric. */

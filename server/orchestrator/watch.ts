@@ -6,13 +6,15 @@ import { onCheckpointRefused, giveUpSaving } from './checkpoints.ts'
 import { failGeneration } from './generations.ts'
 import { giveUpRecut } from './recutting.ts'
 import { goOn } from './commit.ts'
-import { onWaitingForLost, sumWhenWhole } from './merge.ts'
+import { dropLaggards, onWaitingForLost, sumWhenWhole } from './merge.ts'
 import type { FleetNode, OrchestratorCommand, OrchestratorState, Run } from './types.ts'
 
 type Commands = OrchestratorCommand[]
 
 /** A node that others wait for is asked for a sign of life after this much silence. */
 const PING_AFTER_MS = 1000
+/** Steps by which a standby may be behind. */
+const STEPS_BEHIND = 4
 /** A report of waiting counts as long as this: it is repeated every two seconds while it lasts. */
 const WAITING_HOLDS_MS = 3000
 
@@ -116,9 +118,31 @@ function watchRound(state: OrchestratorState, run: Run, now: number, commands: C
       }
       if (run.round !== round) return
     }
-    sumWhenWhole(run, stage, commands)
+    sumWhenWhole(run, stage, now, commands)
   }
-  relieveDeadLinks(state, run, now, commands)
+  for (let stage = 0; stage < round.stages.length; stage++) {
+    dropLaggards(state, run, stage, now, commands)
+    if (run.round !== round) return
+  }
+  dismissTheLate(state, run, now, commands)
+  if (run.round === round) relieveDeadLinks(state, run, now, commands)
+}
+
+/** A standby says after each step that it has followed; one that has not for several cannot be counted on. */
+function dismissTheLate(state: OrchestratorState, run: Run, now: number, commands: Commands): void {
+  for (const [stage, ids] of run.members.entries()) {
+    for (const id of ids) {
+      const node = state.nodes.get(id)
+      if (!node || node.ready === null || node.suspect || run.step - node.ready <= STEPS_BEHIND) continue
+      if (run.round!.stages[stage]!.work.has(id)) continue
+      const { generation } = run
+      node.penaltyUntil = now + state.timing.failurePenaltyMs
+      commands.push({ type: 'send', nodeId: id, message: { type: 'release', generation, reason: 'too far behind' } })
+      const why = `it is ${run.step - node.ready} steps behind`
+      dismiss(state, run, node, 'failed', why, now, commands)
+      return
+    }
+  }
 }
 
 /**

@@ -135,8 +135,11 @@ export const clientMessageSchema = z.discriminatedUnion('type', [
     progress: z.number().min(0).max(1).nullable(),
     stats: nodeStatsSchema,
   }),
-  /** Kernels are compiled and every shard's parameters stand after `step`: leases may come. */
-  z.object({ type: z.literal('ready'), generation: uint, step: uint }),
+  /**
+   * Kernels are compiled and every shard's parameters stand after `step`: leases may come. `expectedMs`: what a microbatch
+   * should keep this device busy, forward and backward together, going by its kernels; null when it cannot tell.
+   */
+  z.object({ type: z.literal('ready'), generation: uint, step: uint, expectedMs: z.number().min(0).nullable() }),
   /**
    * Every lease of this version is computed, backward too where there is one. `losses`, from the last stage alone:
    * `[microbatch, sum of token losses in nats, tokens]`.
@@ -152,8 +155,15 @@ export const clientMessageSchema = z.discriminatedUnion('type', [
   }),
   /** Nothing to do for a while, with work outstanding: what it waits for would have to come from these nodes. */
   z.object({ type: z.literal('waiting'), generation: uint, step: uint, on: z.array(id).max(64) }),
-  /** The answer to `lost` where that node's share of the sum did not come in time. */
-  z.object({ type: z.literal('missing'), generation: uint, step: uint, attempt: uint, node: id }),
+  /** The answer to `lost` where that node's share of these shards did not come in time. */
+  z.object({
+    type: z.literal('missing'),
+    generation: uint,
+    step: uint,
+    attempt: uint,
+    node: id,
+    shards: z.array(shard).max(64),
+  }),
   /** An owner has the gradient sum of all contributors; `squaredNorm` is over that shard. */
   z.object({
     type: z.literal('reduced'),

@@ -16,6 +16,7 @@ export const FRAME_KINDS = {
   parameterShard: 4,
   momentShard: 5,
   want: 6,
+  relayedShard: 7,
 } as const
 export type FrameKind = keyof typeof FRAME_KINDS
 
@@ -27,6 +28,8 @@ export type FrameCodec = keyof typeof FRAME_CODECS
  * Addresses one tensor. `activation` and `gradient` use `index` as the microbatch and `boundary` as the boundary
  * between stage `boundary` and the next; the shard kinds use `index` as the shard and `boundary` as the stage. `step` is
  * the step that a boundary tensor or a gradient belongs to, and for parameters and moments the one after which they stand.
+ * A `relayedShard` is another node's `gradientShard` that one owner of a shard passes to the other once its sender is gone:
+ * `attempt` is that of `reduce`, and `boundary` the sender's place among its contributors.
  * A `want` has no payload: it asks for the tensor of its address, of the kind whose number is in `columns`.
  */
 export interface FrameHeader {
