@@ -7,7 +7,8 @@
 import type { ServerMessage } from '../protocol/control.ts'
 import { announceKept, assign, clear, onPrepared } from './machine/assignment.ts'
 import { fileBoundary, onComputed, proceedWithLeases, takeTable } from './machine/leases.ts'
-import { changeOwners, fileShare, onGradientRead, onLost, onReduce, onReduced } from './machine/merge.ts'
+import { changeOwners, fileShare, onGradientRead, onReduce, onReduced } from './machine/merge.ts'
+import { fileRelay, onLost } from './machine/relays.ts'
 import { fileMoments, fileParameters, onMomentsWritten, onParametersWritten, onShardRead, save, seeWhole, settle } from './machine/standing.ts' // prettier-ignore
 import { type Actions, type EarlyFrame, NOWHERE, newShardState, refuse, report, setOwners, type StageState } from './machine/state.ts' // prettier-ignore
 import { compareShard, onApply, onUpdated, updateShard } from './machine/updates.ts'
@@ -129,11 +130,11 @@ function onStep<T>(state: StageState<T>, message: Message<'step'>, actions: Acti
     strays: new Set(),
     shards: mode === 'train' ? Array.from(state.parameters, () => newShardState<T>()) : [],
     reduce: null,
+    lost: new Set(),
     apply: null,
   }
   state.progressed = true
   state.complete = false
-  if (state.parameters.some((at) => at !== committed)) state.announced = false
   takeTable(state, message, actions)
   replayEarly(state, actions)
   wantVectors(state, actions)
@@ -163,6 +164,7 @@ function onFrame<T>(state: StageState<T>, frame: EarlyFrame<T>, actions: Actions
   if (address.kind === 'momentShard') return fileMoments(state, from, address, tensor, actions)
   if (address.step !== current.step) return refuse(state)
   if (address.kind === 'gradientShard') return fileShare(state, from, address, tensor, actions)
+  if (address.kind === 'relayedShard') return fileRelay(state, from, address, tensor, actions)
   fileBoundary(state, from, address, tensor)
 }
 
@@ -200,7 +202,7 @@ function onOwnProgress<T>(state: StageState<T>, event: OwnProgress<T>, actions: 
   state.progressed = true
   switch (event.type) {
     case 'prepared':
-      onPrepared(state, event.step, actions)
+      onPrepared(state, event, actions)
       replayEarly(state, actions)
       wantVectors(state, actions)
       return
@@ -211,7 +213,7 @@ function onOwnProgress<T>(state: StageState<T>, event: OwnProgress<T>, actions: 
       onGradientRead(state, event, actions)
       return
     case 'reduced':
-      onReduced(state, event, actions)
+      onReduced(state, event)
       updateShard(state, event.shard, actions)
       return
     case 'updated':

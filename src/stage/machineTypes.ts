@@ -28,8 +28,11 @@ export interface Loss {
  */
 export type StageEvent<T> =
   | { type: 'server'; message: ServerMessage }
-  /** Kernels are compiled. `step`: after which the parameters and all moments stand; null when they come from peers. */
-  | { type: 'prepared'; generation: number; step: number | null }
+  /**
+   * Kernels are compiled. `step`: after which the parameters and all moments stand; null when they come from peers.
+   * `expectedMs`: what a microbatch, there and back, should take on this device; null when it cannot tell.
+   */
+  | { type: 'prepared'; generation: number; step: number | null; expectedMs: number | null }
   | { type: 'frame'; from: string; address: TensorAddress; tensor: T }
   /** Another node asks for the tensor of this address. */
   | { type: 'want'; from: string; address: TensorAddress }

@@ -1,8 +1,11 @@
 /** Owns how a stage comes to its vectors, keeps them from one generation to the next, and lets them go. */
 import type { Assignment } from '../../protocol/control.ts'
 import { shardCount } from '../../protocol/routing.ts'
+import type { StageEvent } from '../machineTypes.ts'
 import { summedShards } from './holding.ts'
-import { type Actions, NOWHERE, report, setOwners, type StageState } from './state.ts'
+import { type Actions, announce, NOWHERE, setOwners, type StageState } from './state.ts'
+
+type Prepared<T> = Extract<StageEvent<T>, { type: 'prepared' }>
 
 export function assign<T>(state: StageState<T>, assignment: Assignment, actions: Actions<T>): void {
   const held = state.assignment
@@ -65,7 +68,7 @@ export function clear<T>(state: StageState<T>, actions: Actions<T>): void {
 function forget<T>(state: StageState<T>): void {
   state.prepared = false
   state.complete = false
-  state.announced = false
+  state.announced = NOWHERE
   setOwners(state, [])
   state.writes = []
   state.momentWrites = []
@@ -76,9 +79,11 @@ function forget<T>(state: StageState<T>): void {
   state.progressed = true
 }
 
-export function onPrepared<T>(state: StageState<T>, step: number | null, actions: Actions<T>): void {
+export function onPrepared<T>(state: StageState<T>, event: Prepared<T>, actions: Actions<T>): void {
   if (state.prepared) return
+  const { step, expectedMs } = event
   state.prepared = true
+  state.expectedMs = expectedMs
   if (!state.kept && step !== null) {
     state.parameters.fill(step)
     state.moments.fill(step)
@@ -94,16 +99,10 @@ export function onPrepared<T>(state: StageState<T>, step: number | null, actions
  */
 export function announceKept<T>(state: StageState<T>, actions: Actions<T>): void {
   if (!state.kept || !state.prepared || state.current || state.finishing.size > 0) return
+  if (state.announced !== NOWHERE) return
   const first = state.parameters[0] ?? NOWHERE
   const whole = first !== NOWHERE && state.parameters.every((step) => step === first)
   const finish = state.assignment!.finish?.step
   if (whole) announce(state, first, actions)
   else if (finish !== undefined && state.parameters.includes(finish)) announce(state, finish, actions)
-}
-
-function announce<T>(state: StageState<T>, step: number, actions: Actions<T>): void {
-  if (state.announced) return
-  state.announced = true
-  const { generation } = state.assignment!
-  report(actions, { type: 'ready', generation, step })
 }

@@ -1,6 +1,6 @@
 /** Owns what a stage tells a server of what it has, so that one that was away goes on from there. */
 import type { Holding } from '../../protocol/control.ts'
-import { NOWHERE, type StageState } from './state.ts'
+import { NOWHERE, type StageState, updatable } from './state.ts'
 
 /** Null where there is nothing yet to go on with. */
 export function holding<T>(state: StageState<T>): Holding | null {
@@ -22,11 +22,11 @@ export function holding<T>(state: StageState<T>): Holding | null {
   }
 }
 
-/** Shards of the step under way whose gradient is summed, and whose update was not asked for. */
+/** Shards of the step under way that lack nothing but the word to update them. */
 export function summedShards<T>(state: StageState<T>): number[] {
   const summed: number[] = []
   state.current?.shards.forEach((sum, shard) => {
-    if (sum.reduced && sum.update === 'none') summed.push(shard)
+    if (sum.reduced && sum.update === 'none' && updatable(state, shard)) summed.push(shard)
   })
   return summed
 }

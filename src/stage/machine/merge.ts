@@ -1,7 +1,7 @@
 /** Owns the merge of a training step: each node's share of the gradient sum, and the sum of them at a shard's owners. */
 import type { ServerMessage, ShardOwners } from '../../protocol/control.ts'
 import type { StageEvent, TensorAddress } from '../machineTypes.ts'
-import { type Actions, addressOf, NOWHERE, refuse, report, setOwners, type StageState, type StepState, sums } from './state.ts' // prettier-ignore
+import { type Actions, addressOf, NOWHERE, refuse, report, setOwners, type StageState, type StepState, sums, updatable } from './state.ts' // prettier-ignore
 
 type Message<K extends ServerMessage['type']> = Extract<ServerMessage, { type: K }>
 type Happened<T, K extends StageEvent<T>['type']> = Extract<StageEvent<T>, { type: K }>
@@ -117,14 +117,14 @@ export function onReduce<T>(state: StageState<T>, message: Message<'reduce'>, ac
 }
 
 /** Sums the shard once every contributor's share is here in the wanted version. */
-function reduceShard<T>(state: StageState<T>, current: StepState<T>, shard: number, actions: Actions<T>): void {
+export function reduceShard<T>(state: StageState<T>, current: StepState<T>, shard: number, actions: Actions<T>): void {
   const sum = current.shards[shard]!
   const { reduce, step } = current
   if (!reduce || sum.attempt === reduce.attempt || !sums(state, shard)) return
   if (sum.update !== 'none') {
     // Nothing changes in a step that is being applied; the server may have asked for another shard's sake.
     sum.attempt = reduce.attempt
-    return reportReduced(state, current, shard, actions)
+    return reportReduced(state, shard, actions)
   }
   const { contributors } = reduce
   const alone = contributors.length === 1 && contributors[0]![0] === state.self && !sum.spoiled
@@ -148,7 +148,7 @@ function reduceShard<T>(state: StageState<T>, current: StepState<T>, shard: numb
 }
 
 /** A contributor's share in exactly the wanted version; an own one that was not read yet is. */
-function shareOf<T>(
+export function shareOf<T>(
   state: StageState<T>,
   current: StepState<T>,
   shard: number,
@@ -173,31 +173,25 @@ export function lacksShare<T>(state: StageState<T>, shard: number, contributor: 
   return sum.contributions.get(contributor[0])?.version !== contributor[1]
 }
 
-export function onReduced<T>(state: StageState<T>, event: Happened<T, 'reduced'>, actions: Actions<T>): void {
+export function onReduced<T>(state: StageState<T>, event: Happened<T, 'reduced'>): void {
   const { current } = state
   const sum = current?.shards[event.shard]
   if (!current || !sum || event.step !== current.step || sum.reduced) return
   if (event.attempt !== sum.attempt || event.attempt !== current.reduce?.attempt) return
   sum.reduced = true
   sum.squaredNorm = event.squaredNorm
-  reportReduced(state, current, event.shard, actions)
 }
 
-function reportReduced<T>(state: StageState<T>, current: StepState<T>, shard: number, actions: Actions<T>): void {
-  const { attempt, squaredNorm } = current.shards[shard]!
+/** Once an attempt, when nothing but `apply` is missing for the update. */
+export function reportReduced<T>(state: StageState<T>, shard: number, actions: Actions<T>): void {
+  const current = state.current!
+  const sum = current.shards[shard]!
+  const { attempt, squaredNorm } = sum
+  if (!sum.reduced || sum.told === attempt || attempt !== current.reduce?.attempt) return
+  if (sum.update === 'none' && !updatable(state, shard)) return
+  sum.told = attempt
   const { generation } = state.assignment!
   report(actions, { type: 'reduced', generation, step: current.step, attempt, shard, squaredNorm })
-}
-
-/** A contributor is gone: whether the sum under way can do without asking it again. */
-export function onLost<T>(state: StageState<T>, message: Message<'lost'>, actions: Actions<T>): void {
-  const { reduce, shards } = state.current!
-  const { generation, step, attempt, node } = message
-  if (reduce?.attempt !== attempt) return
-  const contributor = reduce.contributors.find(([id]) => id === node)
-  if (!contributor) return
-  if (shards.some((_, shard) => lacksShare(state, shard, contributor)))
-    report(actions, { type: 'missing', generation, step, attempt, node })
 }
 
 /** Other nodes own the shards from now on: who is new among them gets this node's share. */

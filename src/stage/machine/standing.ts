@@ -1,6 +1,6 @@
 /** Owns after which step a node's parameters and moments stand, and how those of other nodes take their place. */
 import type { StageEvent, TensorAddress } from '../machineTypes.ts'
-import { type Actions, addressOf, computedOut, NOWHERE, refuse, report, type StageState, type StepState } from './state.ts' // prettier-ignore
+import { type Actions, addressOf, announce, computedOut, NOWHERE, refuse, report, type StageState, type StepState } from './state.ts' // prettier-ignore
 
 type Happened<T, K extends StageEvent<T>['type']> = Extract<StageEvent<T>, { type: K }>
 type ShardKind = 'parameterShard' | 'momentShard'
@@ -33,17 +33,17 @@ export function settle<T>(state: StageState<T>, committed: number): void {
       write.void = true
 }
 
-/** Sees whether all parameters stand after the committed step, and tells the server when they do again. */
+/** Sees whether all parameters stand after the committed step, and tells the server if it cannot know. */
 export function seeWhole<T>(state: StageState<T>, actions: Actions<T>): void {
   const { current } = state
   if (!current || !state.prepared) return
   let complete = true
   for (const step of state.parameters) if (step !== current.committed) complete = false
   state.complete = complete
-  if (!complete || state.announced) return
-  state.announced = true
-  const { generation } = state.assignment!
-  report(actions, { type: 'ready', generation, step: current.committed })
+  if (!complete) return
+  // Of a node with leases the server hears by its work; one without may be given some once it can begin.
+  const news = current.leases.size === 0 && state.announced !== current.committed
+  if (news || state.announced === NOWHERE) announce(state, current.committed, actions)
 }
 
 /** Whether the parameters of a shard have still to come from elsewhere for this step to be computed. */

@@ -46,6 +46,8 @@ export interface ShardState<T> {
   spoiled: boolean
   reduced: boolean
   squaredNorm: number
+  /** The attempt whose sum the server was told of. */
+  told: number
   update: 'none' | 'asked' | 'done'
   /** At an owner: the parameters that stand after this step. */
   bytes: T | null
@@ -79,6 +81,8 @@ export interface StepState<T> {
   readonly strays: Set<string>
   readonly shards: readonly ShardState<T>[]
   reduce: { attempt: number; contributors: readonly (readonly [string, number])[] } | null
+  /** Contributors that are gone: what they sent has to come from another owner. */
+  readonly lost: Set<string>
   apply: { lr: number; scale: number; receivers: readonly string[] } | null
 }
 
@@ -110,9 +114,12 @@ export interface StageState<T> {
   moments: number[]
   /** Who made the parameters of the step under way; null once it is settled that they are the stage's. */
   madeBy: (string | null)[]
-  /** All parameters stand after `committed`; and the server knows. */
+  /** All parameters stand after `committed`. */
   complete: boolean
-  announced: boolean
+  /** The step of the last `ready` of this generation; {@link NOWHERE} before. */
+  announced: number
+  /** What a microbatch should take on this device, in milliseconds, as far as it can tell. */
+  expectedMs: number | null
   owners: ShardOwners
   /** This node's place among the owners of each shard; -1 where it is none. */
   places: number[]
@@ -152,7 +159,8 @@ export function initialStageState<T>(): StageState<T> {
     moments: [],
     madeBy: [],
     complete: false,
-    announced: false,
+    announced: NOWHERE,
+    expectedMs: null,
     owners: [],
     places: [],
     writes: [],
@@ -182,6 +190,7 @@ export function newShardState<T>(): ShardState<T> {
     spoiled: false,
     reduced: false,
     squaredNorm: 0,
+    told: NOWHERE,
     update: 'none',
     bytes: null,
     sentTo: new Set(),
@@ -206,6 +215,13 @@ export function report<T>(actions: Actions<T>, message: ClientMessage): void {
   actions.push({ type: 'report', message })
 }
 
+/** Tells the server that every shard's parameters stand after `step`. */
+export function announce<T>(state: StageState<T>, step: number, actions: Actions<T>): void {
+  state.announced = step
+  const { generation } = state.assignment!
+  report(actions, { type: 'ready', generation, step, expectedMs: state.expectedMs })
+}
+
 export function refuse<T>(state: StageState<T>): void {
   state.refusedFrames++
 }
@@ -219,6 +235,12 @@ export function computedOut<T>(current: StepState<T>): boolean {
 export function sums<T>(state: StageState<T>, shard: number): boolean {
   const place = state.places[shard]
   return place === 0 || place === 1
+}
+
+/** Whether the vectors that an update of the shard starts from stand here. */
+export function updatable<T>(state: StageState<T>, shard: number): boolean {
+  const { committed } = state.current!
+  return state.moments[shard] === committed && state.parameters[shard] === committed
 }
 
 export function setOwners<T>(state: StageState<T>, owners: ShardOwners): void {

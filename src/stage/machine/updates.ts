@@ -1,9 +1,9 @@
 /** Owns the update of a shard: once a step at each of its two owners, sent out by the first and compared by the second. */
 import type { ServerMessage } from '../../protocol/control.ts'
 import type { StageEvent } from '../machineTypes.ts'
-import { changeOwners } from './merge.ts'
+import { changeOwners, reportReduced } from './merge.ts'
 import { writeParameters } from './standing.ts'
-import { type Actions, addressOf, NOWHERE, report, type StageState, type StepState, sums } from './state.ts'
+import { type Actions, addressOf, NOWHERE, report, type StageState, type StepState, sums, updatable } from './state.ts'
 
 type Message<K extends ServerMessage['type']> = Extract<ServerMessage, { type: K }>
 type Happened<T, K extends StageEvent<T>['type']> = Extract<StageEvent<T>, { type: K }>
@@ -19,14 +19,14 @@ export function onApply<T>(state: StageState<T>, message: Message<'apply'>, acti
   }
 }
 
-/** Updates the shard once its sum, the server's word and the vectors of the step before are all here. */
+/** Tells of the shard's sum, and updates it once that, the server's word and the vectors of the step before are all here. */
 export function updateShard<T>(state: StageState<T>, shard: number, actions: Actions<T>): void {
   const { current } = state
-  if (!current) return
-  const sum = current.shards[shard]
-  const { apply, committed, step } = current
-  if (!apply || !sum?.reduced || !sums(state, shard)) return
-  if (state.moments[shard] !== committed || state.parameters[shard] !== committed) return
+  const sum = current?.shards[shard]
+  if (!current || !sum) return
+  reportReduced(state, shard, actions)
+  const { apply, step } = current
+  if (!apply || !sum.reduced || !sums(state, shard) || !updatable(state, shard)) return
   // Guard: idempotence. A second `apply` names new owners; it does not move the parameters a second time.
   if (sum.update !== 'none') return
   sum.update = 'asked'

@@ -2,6 +2,7 @@
 import type { StageEvent, TensorAddress, TensorKind } from '../machineTypes.ts'
 import { windowFull } from '../schedule.ts'
 import { lacksShare, serveShare } from './merge.ts'
+import { otherOwner, relayAddress, serveRelay } from './relays.ts'
 import { lacksMoments, lacksParameters, serveShard } from './standing.ts'
 import { type Actions, addressOf, refuse, report, type StageState, type StepState } from './state.ts'
 
@@ -42,7 +43,8 @@ export function onWant<T>(
         tensor,
         again: true,
       })
-  } else if (boundary !== stage) return
+  } else if (kind === 'relayedShard') serveRelay(state, from, address, actions)
+  else if (boundary !== stage) return
   else if (kind === 'gradientShard') serveShare(state, from, address, actions)
   else serveShard(state, from, address, actions)
 }
@@ -132,12 +134,14 @@ function lackingOfShard<T>(state: StageState<T>, current: StepState<T>, shard: n
   const { stage } = state.assignment!
   const { step, reduce } = current
   const sum = current.shards[shard]!
-  if (reduce)
-    for (const contributor of reduce.contributors) {
-      const [id, version] = contributor
-      if (id !== state.self && lacksShare(state, shard, contributor))
-        wants.push({ to: id, address: addressOf(state, 'gradientShard', step, shard, stage, version) })
-    }
+  const other = otherOwner(state, shard)
+  reduce?.contributors.forEach((contributor, place) => {
+    const [id, version] = contributor
+    if (id === state.self || !lacksShare(state, shard, contributor)) return
+    if (!current.lost.has(id))
+      wants.push({ to: id, address: addressOf(state, 'gradientShard', step, shard, stage, version) })
+    else if (other !== null) wants.push({ to: other, address: relayAddress(state, shard, place) })
+  })
   const first = state.owners[shard]?.[0]
   if (state.places[shard] === 1 && sum.update === 'done' && sum.takenFrom === null && first !== undefined)
     wants.push({ to: first, address: addressOf(state, 'parameterShard', step, shard, stage) })

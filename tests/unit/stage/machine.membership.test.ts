@@ -23,7 +23,7 @@ describe('a node that joins', () => {
     stage.settle(stage.frame('you', 'parameterShard', 0, { step: 4 }))
     expect(stage.reports()).toEqual([])
     const came = stage.settle(stage.frame('you', 'parameterShard', 1, { step: 4 }))
-    expect(stage.of('report', came)[0]!.message).toEqual({ type: 'ready', generation: 1, step: 4 })
+    expect(stage.of('report', came)[0]!.message).toEqual({ type: 'ready', generation: 1, step: 4, expectedMs: 12 })
     expect(stage.computes(came)).toEqual(['forwardBackward 0'])
     stage.settle(stage.frame('third', 'momentShard', 0, { step: 4 }))
     expect(stage.last('held')).toEqual({ type: 'held', generation: 1, step: 4, shard: 0 })
@@ -73,15 +73,25 @@ describe('parameters that are late', () => {
     return stage
   }
 
-  it('are awaited, computed with once whole, and told to be', () => {
+  it('are awaited, and computed with once whole', () => {
     const stage = standing()
     const late = stage.step(2, { owners: OWNERS, leases: [[0, null, null]] })
     expect(stage.wants(late)).toEqual(['momentShard 0 of you'])
     expect(stage.computes()).toEqual([])
     stage.settle(stage.frame('you', 'parameterShard', 0, { step: 1 }))
     const came = stage.settle(stage.frame('third', 'parameterShard', 1, { step: 1 }))
-    expect(stage.reports(came)).toEqual(['ready', 'finished'])
+    expect(stage.reports(came)).toEqual(['finished'])
     expect(stage.computes(came)).toEqual(['forwardBackward 0'])
+  })
+
+  it('are told to be there by a node without leases, each step anew', () => {
+    const stage = standing()
+    for (const step of [2, 3]) {
+      expect(stage.reports(stage.step(step, { owners: OWNERS }))).toEqual([])
+      for (const shard of [0, 1]) stage.settle(stage.frame('you', 'parameterShard', shard, { step: step - 1 }))
+      expect(stage.last('ready')).toMatchObject({ step: step - 1 })
+    }
+    expect(stage.reports()).toEqual(['ready', 'ready', 'ready'])
   })
 
   it('are asked for after a second of quiet, of another owner each time', () => {
@@ -232,7 +242,7 @@ describe('a model that is held', () => {
     expect(actions).toEqual([{ type: 'keep', assignment: stage.state.assignment }])
     expect(stage.state.current).toBeNull()
     expect(stage.reports(stage.prepared(null))).toEqual(['ready'])
-    expect(stage.last('ready')).toEqual({ type: 'ready', generation: 2, step: 0 })
+    expect(stage.last('ready')).toEqual({ type: 'ready', generation: 2, step: 0, expectedMs: 12 })
     const types = stage.step(1, { leases: [[3, null, null]], owners: owned }).map(({ type }) => type)
     expect(types).toEqual(['beginStep', 'compute'])
   })
@@ -244,13 +254,13 @@ describe('a model that is held', () => {
     expect(actions[1]).toEqual({ type: 'update', shard: 0, step: 1, lr: 0.3, scale: 0.7 })
     expect(stage.prepared(null)).toEqual([])
     expect(stage.reports(stage.settle(actions))).toEqual(['ready'])
-    expect(stage.last('ready')).toEqual({ type: 'ready', generation: 2, step: 1 })
+    expect(stage.last('ready')).toEqual({ type: 'ready', generation: 2, step: 1, expectedMs: 12 })
     expect(holding(stage.state)).toMatchObject({ step: 1, moments: [[0, 1], [1, 1]] }) // prettier-ignore
     // Of a shard it is not first to own it takes the other's bytes, which may differ by rounding.
     const next = stage.step(2, { leases: [[0, null, null]], owners: owned })
     expect(stage.wants(next)).toEqual(['parameterShard 1 of you'])
     const came = stage.settle(stage.frame('you', 'parameterShard', 1, { step: 1 }))
-    expect(stage.reports(came)).toEqual(['ready', 'finished'])
+    expect(stage.reports(came)).toEqual(['finished'])
   })
 
   it('does not update what is updated already, or another step', () => {
@@ -259,7 +269,7 @@ describe('a model that is held', () => {
     const finish = { step: 1, lr: 0.3, scale: 0.7 }
     expect(stage.assign({ source: 'held', generation: 2, finish }).map(({ type }) => type)).toEqual(['keep'])
     stage.prepared(null)
-    expect(stage.last('ready')).toEqual({ type: 'ready', generation: 2, step: 1 })
+    expect(stage.last('ready')).toEqual({ type: 'ready', generation: 2, step: 1, expectedMs: 12 })
     const other = summed()
     const actions = other.assign({ source: 'held', generation: 2, finish: { ...finish, step: 2 } })
     expect(actions.map(({ type }) => type)).toEqual(['keep'])
@@ -279,7 +289,7 @@ describe('a model that is held', () => {
     stage.step(2, { leases: [[0, null, null]], owners })
     expect(stage.wants(stage.idle(2))).toEqual(['parameterShard 1 of you'])
     const came = stage.settle(stage.frame('you', 'parameterShard', 1, { step: 1 }))
-    expect(stage.reports(came)).toEqual(['ready', 'finished'])
+    expect(stage.reports(came)).toEqual(['finished'])
   })
 
   it('counts what was on its way into the device as there', () => {

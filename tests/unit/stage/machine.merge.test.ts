@@ -1,5 +1,6 @@
 /** Proves the merge of a step: shares in the server's order and versions, one update a shard, two owners that agree. */
 import { describe, expect, it } from 'vitest'
+import { holding } from '../../../src/stage/machine.ts'
 import { Stage } from './stage.ts'
 
 const OWNERS = [['me', 'you'], ['you', 'me']] // prettier-ignore
@@ -78,19 +79,69 @@ describe('shares of the gradient sum', () => {
     // The keeper takes a lost owner's place, and has what it needs.
     expect(stage.of('reduce', stage.owners([['third', 'me'], ['you', 'third']]))).toHaveLength(1) // prettier-ignore
   })
+})
 
-  it('that are lacking when their sender is lost are said to be missing', () => {
+describe('a contributor that is lost', () => {
+  const lost = (stage: Stage, attempt: number, node: string) =>
+    stage.server({ type: 'lost', generation: 1, step: 1, attempt, node })
+  const THREE: [string, number][] = [['me', 1], ['gone', 2], ['you', 1]] // prettier-ignore
+  /** With the share of `gone` in shard 0 and not in shard 1. */
+  const lacking = () => {
     const stage = finished()
-    stage.frame('you', 'gradientShard', 0)
-    stage.reduce(1, BOTH)
-    const lost = (attempt: number, node: string) =>
-      stage.server({ type: 'lost', generation: 1, step: 1, attempt, node })
-    expect(lost(2, 'you')).toEqual([])
-    expect(lost(1, 'third')).toEqual([])
-    const message = { type: 'missing', generation: 1, step: 1, attempt: 1, node: 'you' }
-    expect(lost(1, 'you')).toEqual([{ type: 'report', message }])
-    stage.frame('you', 'gradientShard', 1)
-    expect(lost(1, 'you')).toEqual([])
+    for (const shard of [0, 1]) stage.frame('you', 'gradientShard', shard)
+    stage.frame('gone', 'gradientShard', 0, { attempt: 2 })
+    stage.settle(stage.reduce(1, THREE))
+    return stage
+  }
+
+  it('is told to be missing in the shards that lack its share, which the other owner is asked for', () => {
+    const stage = lacking()
+    expect(lost(stage, 2, 'gone')).toEqual([])
+    expect(lost(stage, 1, 'third')).toEqual([])
+    const actions = lost(stage, 1, 'gone')
+    const message = { type: 'missing', generation: 1, step: 1, attempt: 1, node: 'gone', shards: [1] }
+    const address = { kind: 'relayedShard', generation: 1, step: 1, index: 1, boundary: 1, attempt: 1 }
+    expect(actions).toEqual([
+      { type: 'report', message },
+      { type: 'want', to: 'you', address },
+    ])
+    // The other owner is asked again, and not who is gone.
+    expect(stage.wants(stage.idle(2))).toEqual(['relayedShard 1 of you'])
+    const came = stage.settle(stage.frame('you', 'relayedShard', 1, { boundary: 1, attempt: 1 }))
+    expect(stage.of('reduce', came)[0]!.contributions).toEqual(['own 1 v1', 'relayedShard 1 of you', 'gradientShard 1 of you']) // prettier-ignore
+    expect(lost(stage, 1, 'gone')).toEqual([])
+  })
+
+  it('is spoken for by the other owner only, once, and not before it is lost', () => {
+    const stage = lacking()
+    const relayed = (from: string, options: object = {}) =>
+      stage.frame(from, 'relayedShard', 1, { boundary: 1, attempt: 1, ...options })
+    expect(relayed('you')).toEqual([])
+    lost(stage, 1, 'gone')
+    for (const frame of [
+      ['third'],
+      ['you', { boundary: 2 }],
+      ['you', { boundary: 9 }],
+      ['you', { attempt: 2 }],
+    ] as const)
+      expect(relayed(...frame)).toEqual([])
+    expect(stage.state.refusedFrames).toBe(5)
+    expect(stage.of('reduce', relayed('you'))).toHaveLength(1)
+    expect(relayed('you')).toEqual([])
+    expect(stage.state.refusedFrames).toBe(6)
+  })
+
+  it('has its share given to the other owner by who has it', () => {
+    const stage = lacking()
+    const ask = (from: string, shard: number, options: object = {}) =>
+      stage.want(from, 'relayedShard', shard, { boundary: 1, attempt: 1, ...options })
+    const [given] = stage.of('send', ask('you', 0))
+    expect(given).toMatchObject({ to: 'you', tensor: 'gradientShard 0 of gone', again: true })
+    expect(given!.address).toMatchObject({ kind: 'relayedShard', index: 0, boundary: 1, attempt: 1 })
+    expect(ask('you', 1)).toEqual([])
+    expect(ask('third', 0)).toEqual([])
+    expect(ask('you', 0, { attempt: 2 })).toEqual([])
+    expect(ask('you', 0, { boundary: 9 })).toEqual([])
   })
 })
 
@@ -242,7 +293,7 @@ describe('the update', () => {
       expect(stage.wants(next)).toContain('parameterShard 0 of third')
       const came = stage.settle(stage.frame('third', 'parameterShard', 0, { step: 1 }))
       expect(stage.computes(came)).toHaveLength(1)
-      expect(stage.reports(came)).toEqual(['ready', 'finished'])
+      expect(stage.reports(came)).toEqual(['finished'])
     }
   })
 
@@ -260,10 +311,12 @@ describe('the update', () => {
     stage.state.moments[0] = 2
     stage.settle(stage.step(4, { leases: [[0, null, null]], owners: [['me', 'you']] }))
     expect(stage.wants()).toEqual(['momentShard 0 of you'])
-    stage.settle(stage.reduce(1, [['me', 1]]))
+    // The sum is told of when nothing but the word to apply it is missing.
+    expect(stage.reports(stage.settle(stage.reduce(1, [['me', 1]])))).toEqual([])
+    expect(holding(stage.state)!.reduced).toEqual([])
     expect(stage.apply([['me', 'you']])).toEqual([])
     const held = stage.settle(stage.frame('you', 'momentShard', 0, { step: 3 }))
-    expect(stage.reports(held)).toEqual(['held', 'updated'])
+    expect(stage.reports(held)).toEqual(['held', 'reduced', 'updated'])
     expect(stage.of('writeMoments', held)).toHaveLength(1)
   })
 })

@@ -59,7 +59,7 @@ describe('a training step', () => {
     expect(stage.reports()).toEqual(['ready', 'finished', 'reduced', 'updated', 'finished'])
   })
 
-  it('without leases computes and reports nothing', () => {
+  it('without leases computes nothing, and reports what the server knows no second time', () => {
     const stage = Stage.ready({ replicas: 2 })
     stage.settle(stage.step(1))
     expect(stage.log.map(({ type }) => type)).toEqual(['prepare', 'report'])
@@ -187,7 +187,7 @@ describe('generations', () => {
   it('messages and events of another are not heard', () => {
     const stage = new Stage({ stage: 1, stages: 2 })
     stage.assign({ generation: 5 })
-    stage.do({ type: 'prepared', generation: 4, step: 0 })
+    stage.do({ type: 'prepared', generation: 4, step: 0, expectedMs: null })
     expect(stage.reports()).toEqual([])
     stage.prepared(0)
     stage.step(1, { generation: 4 })

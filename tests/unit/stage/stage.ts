@@ -91,7 +91,7 @@ export class Stage {
   }
 
   prepared(step: number | null): Action[] {
-    return this.do({ type: 'prepared', generation: this.generation, step })
+    return this.do({ type: 'prepared', generation: this.generation, step, expectedMs: 12 })
   }
 
   /** Begins a step; without `owners` this node is the only one of each shard. */
