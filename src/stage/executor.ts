@@ -10,14 +10,16 @@ import { SkeinError, toErrorBody } from '../protocol/errors.ts'
 import { shardCount } from '../protocol/routing.ts'
 import type { ChunkCache } from '../store/chunks.ts'
 import { boundaryRows, readFrame, tensorFrame, wantFrame } from './frames.ts'
+import { changesVectors, performOnGpu } from './gpuWork.ts'
 import { advance, holding, initialStageState } from './machine.ts'
 import type { StageAction, StageEvent, TensorAddress } from './machineTypes.ts'
-import { computeMicrobatch } from './microbatchWork.ts'
 import type { StageModel } from './model.ts'
 import { Neighbours } from './neighbours.ts'
 import { Outbox } from './outbox.ts'
+import { patiently } from './patience.ts'
 import { Tenure } from './tenure.ts'
 import { TokenSource } from './tokenSource.ts'
+import { warmUp } from './warmUp.ts'
 import { loadWeights, readShard, saveShard } from './weights.ts'
 
 const TICK_MS = 1000
@@ -25,7 +27,6 @@ const TICK_MS = 1000
 type Bytes = Uint8Array<ArrayBufferLike>
 type Action = StageAction<Bytes>
 type Event = StageEvent<Bytes>
-type GpuAction = Exclude<Action, { type: 'report' | 'prepare' | 'keep' | 'discard' | 'send' | 'want' | 'save' }>
 
 /** What the executor needs of the worker around it. */
 export interface ExecutorHost {
@@ -40,7 +41,7 @@ export interface ExecutorHost {
     send(nodeId: string, bytes: Uint8Array): Promise<void>
   }
   report(message: Extract<Action, { type: 'report' }>['message']): void
-  phase(phase: NodePhase, progress: number | null): void
+  phase: (phase: NodePhase, progress: number | null) => void
   assigned(assignment: Assignment): void
   failed(error: SkeinError): void
 }
@@ -189,8 +190,8 @@ export class StageExecutor {
       case 'save':
         return this.#save(tenure, action)
       default:
-        return this.#enqueue(tenure, changesVectors(action), (model, generation) =>
-          this.#onGpu(tenure, model, generation, action),
+        return this.#enqueue(tenure, changesVectors(action), (_, generation) =>
+          performOnGpu(tenure, generation, action, { phase: this.#host.phase, stats: this.stats }),
         )
     }
   }
@@ -236,10 +237,12 @@ export class StageExecutor {
       if (!current()) return model.destroy()
       tenure.furnish(model)
       this.#host.phase('loading', 0)
+      const expectedMs = await warmUp(model, config)
       await loading
       if (!current()) return
+      tenure.expectedMs = expectedMs
       const step = source === 'checkpoint' ? assignment.checkpoint.step : null
-      this.handle({ type: 'prepared', generation, step })
+      this.handle({ type: 'prepared', generation, step, expectedMs })
     }
     this.#gpu = this.#gpu.then(() => (current() ? load() : undefined)).catch((caught) => this.#fail(tenure, caught))
   }
@@ -251,7 +254,10 @@ export class StageExecutor {
     this.#host.assigned(assignment)
     this.#host.phase('loading', null)
     // Behind whatever still changes the vectors.
-    this.#enqueue(tenure, false, (_, generation) => Promise.resolve({ type: 'prepared', generation, step: null }))
+    const { expectedMs } = tenure
+    this.#enqueue(tenure, false, (_, generation) => {
+      return Promise.resolve({ type: 'prepared', generation, step: null, expectedMs })
+    })
   }
 
   #discard(): void {
@@ -279,78 +285,38 @@ export class StageExecutor {
         const event = await work(tenure.model, generation)
         if (event && this.#tenure === tenure) this.handle(event)
       })
-      .catch((caught) => this.#fail(tenure, caught))
+      .catch((caught) => {
+        if (always || tenure.assignment.generation === generation) this.#fail(tenure, caught)
+      })
   }
 
-  async #onGpu(tenure: Tenure, model: StageModel, generation: number, action: GpuAction): Promise<Event | null> {
-    const work = tenure.shardWork!
-    switch (action.type) {
-      case 'beginStep':
-        model.beginStep()
-        return null
-      case 'compute': {
-        const { op, microbatch, step } = action
-        tenure.training = op === 'forward' || op === 'backward' || op === 'forwardBackward'
-        this.#host.phase(tenure.training ? 'training' : 'evaluating', null)
-        const result = await computeMicrobatch(model, tenure.tokens, action)
-        const { config } = tenure.assignment
-        if (op === 'backward') this.stats.tokens += config.microbatch * config.model.blockSize
-        if (op === 'forwardBackward') this.stats.tokens += result.loss!.tokens
-        return { type: 'computed', generation, step, op, microbatch, ...result }
-      }
-      case 'readGradient': {
-        this.#host.phase('merging', null)
-        const { step, version, shard } = action
-        return { type: 'gradientRead', generation, step, version, shard, tensor: await work.readGradient(shard) }
-      }
-      case 'restoreGradient':
-        work.restoreGradient(action.shard, action.tensor)
-        return null
-      case 'reduce': {
-        this.#host.phase('merging', null)
-        const { step, attempt, shard, contributions } = action
-        const squaredNorm = await work.reduce(shard, contributions)
-        return { type: 'reduced', generation, step, attempt, shard, squaredNorm }
-      }
-      case 'update': {
-        this.#host.phase('merging', null)
-        const { step, shard } = action
-        const tensor = await work.update(shard, action, tenure.sharesParameters)
-        return { type: 'updated', generation, step, shard, tensor }
-      }
-      case 'writeParameters': {
-        const { step, shard, tensor, compare } = action
-        const agrees = await work.writeParameters(shard, step, tensor, compare)
-        if (!tenure.complete) this.#host.phase('loading', tenure.loaded(shard))
-        return { type: 'parametersWritten', generation, step, shard, agrees }
-      }
-      case 'writeMoments': {
-        const { step, shard, tensor } = action
-        work.writeMoments(shard, tensor)
-        return { type: 'momentsWritten', generation, step, shard }
-      }
-      case 'readShard': {
-        const { kind, step, shard, to } = action
-        return { type: 'shardRead', generation, kind, step, shard, to, tensor: await work.read(kind, shard) }
-      }
-    }
-  }
-
-  /** The GPU is busy only while it reads; training goes on while the chunks are uploaded. */
+  /**
+   * The GPU is busy only while it reads; training goes on while the chunks are uploaded. Where they cannot be, the server
+   * misses this shard and has no checkpoint: that is no reason to give up what stands here.
+   */
   #save(tenure: Tenure, { step, shard }: Extract<Action, { type: 'save' }>): void {
     this.#enqueue(tenure, false, async (model, generation) => {
       this.#host.phase('checkpointing', null)
       const range = tenure.shape.shards[shard]!
       const parts = await readShard(model, range)
       const { apiUrl, chunks: cache } = this.#host
+      const upload = () => saveShard(apiUrl, this.#host.token(), range, parts, tenure.abort.signal, cache)
+      const goesOn = () => this.#tenure === tenure && tenure.assignment.generation === generation
       this.#uploads = this.#uploads
         .then(async () => {
-          if (this.#tenure !== tenure) return
-          const chunks = await saveShard(apiUrl, this.#host.token(), range, parts, tenure.abort.signal, cache)
-          const message = { type: 'shardSaved', generation, step, shard, chunks } as const
-          if (this.#tenure === tenure) this.handle({ type: 'saved', generation, message })
+          if (!goesOn()) return
+          const message = {
+            type: 'shardSaved',
+            generation,
+            step,
+            shard,
+            chunks: await patiently(upload, goesOn),
+          } as const
+          if (goesOn()) this.handle({ type: 'saved', generation, message })
         })
-        .catch((caught) => this.#fail(tenure, caught))
+        .catch((caught) => {
+          if (goesOn()) this.#host.failed(new SkeinError(toErrorBody(caught), { cause: caught }))
+        })
       return null
     })
   }
@@ -380,11 +346,6 @@ export class StageExecutor {
     this.#host.failed(error)
     this.handle({ type: 'failed', generation, message: { type: 'failed', generation, error: error.toJSON() } })
   }
-}
-
-/** Work that makes another version of the vectors stand: the machine counts on it when it keeps them under a new generation. */
-function changesVectors({ type }: GpuAction): boolean {
-  return type === 'update' || type === 'writeParameters' || type === 'writeMoments'
 }
 
 function keyOf({ kind, generation, step, index, boundary, attempt }: TensorAddress): string {

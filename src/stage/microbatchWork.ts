@@ -1,6 +1,7 @@
 /** Owns what a node's GPU does with one microbatch, fed with the tokens that the stage needs. One call at a time. */
 import type { ComputeOp, Loss } from './machineTypes.ts'
 import type { StageModel } from './model.ts'
+import { patiently } from './patience.ts'
 import type { TokenSource } from './tokenSource.ts'
 
 export interface ComputeRequest {
@@ -17,16 +18,19 @@ export interface ComputeResult {
   busyMs: number
 }
 
+/** Waits for tokens, should the server be away, while `goesOn` holds. @throws whatever the model throws, `transfer.failed` */
 export async function computeMicrobatch(
   model: StageModel,
   tokens: TokenSource,
   { op, microbatch, step, input }: ComputeRequest,
+  goesOn: () => boolean,
 ): Promise<ComputeResult> {
   if (op === 'backward') return timed(async () => ({ output: await model.backward(microbatch, input!), loss: null }))
   const { hasEmbedding, hasHead } = model.layout
   const training = op === 'forward' || op === 'forwardBackward'
   const fetched = hasEmbedding || hasHead
-  const windows = fetched ? await (training ? tokens.train(step, microbatch) : tokens.evaluation(microbatch)) : null
+  const fetch = () => (training ? tokens.train(step, microbatch) : tokens.evaluation(microbatch))
+  const windows = fetched ? await patiently(fetch, goesOn) : null
   const stageInput = hasEmbedding ? { tokens: windows!.inputs } : { boundary: input! }
   switch (op) {
     case 'forward':

@@ -13,6 +13,8 @@ export class Tenure {
   readonly abort: AbortController
   model: StageModel | null = null
   shardWork: ShardWork | null = null
+  /** What a microbatch should take on this device; null until it was tried. */
+  expectedMs: number | null = null
   /** All parameters have come. */
   complete = false
   /** Whether the operation computed last was one of training. */

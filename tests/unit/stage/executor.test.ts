@@ -32,6 +32,7 @@ afterEach(async () => {
 async function atWork(change: Partial<Extract<ServerMessage, { type: 'step' }>> = {}) {
   worker.hear({ type: 'assign', assignment })
   await settled()
+  worker.model.calls.length = 0
   worker.hear(stepMessage(change))
   worker.takeParameters(4, 1)
   await settled()
@@ -59,9 +60,18 @@ describe('an assignment', () => {
     expect(worker.of('ready')).toEqual([])
     worker.takeParameters(4, 1)
     await settled()
-    expect(worker.of('ready')).toEqual([{ type: 'ready', generation, step: 4 }])
+    expect(worker.of('ready')).toEqual([
+      { type: 'ready', generation, step: 4, expectedMs: expect.any(Number) as number },
+    ])
     expect(worker.model.parameters.every((x) => x === 1)).toBe(true)
     expect(worker.phases.at(-1)).toBe('ready')
+  })
+
+  it('tries its model out before, and leaves no trace of it in the gradient', async () => {
+    worker.hear({ type: 'assign', assignment })
+    await settled()
+    expect(worker.model.calls).toEqual(['forward 0', 'backward 0', 'forward 0', 'backward 0', 'beginStep'])
+    expect(worker.model.gradient.every((x) => x === 0)).toBe(true)
   })
 
   it('is on standby in a step without leases, and takes the parameters of the step before all the same', async () => {
@@ -92,7 +102,11 @@ describe('an assignment', () => {
     await settled()
     expect(worker.models).toHaveLength(1)
     expect(worker.model.parameters.every((x) => x === 2)).toBe(true)
-    expect(worker.of('ready').at(-1)).toEqual({ type: 'ready', generation: 8, step: 5 })
+    expect(worker.of('ready').at(-1)).toMatchObject({
+      generation: 8,
+      step: 5,
+      expectedMs: expect.any(Number) as number,
+    })
     // Nothing of the generation before is computed or sent in the new one.
     expect(worker.model.calls.filter((call) => call.startsWith('forward'))).toEqual([])
     expect(worker.frames('parameterShard')).toEqual([])
@@ -210,7 +224,8 @@ describe('a save', () => {
     const checkpoint = { step: 4, stage: { stage, chunks } }
     worker.hear({ type: 'assign', assignment: { ...assignment, source: 'checkpoint', checkpoint } })
     await settled()
-    expect(worker.of('ready')).toEqual([{ type: 'ready', generation, step: 4 }])
+    worker.model.calls.length = 0
+    expect(worker.of('ready')).toMatchObject([{ generation, step: 4 }])
     worker.hear(stepMessage())
     worker.hear({ type: 'save', generation, step: 4, shards: [0] })
     await compute()
@@ -229,6 +244,25 @@ describe('a save', () => {
     )
     const reads = worker.model.calls.map((call, i) => (call.startsWith('read ') ? i : -1)).filter((i) => i >= 0)
     expect(Math.max(...reads)).toBeLessThan(worker.model.calls.indexOf('forward 0'))
+  })
+
+  it('that cannot be uploaded costs the checkpoint, not what stands here', async () => {
+    vi.useFakeTimers({ toFake: ['setInterval', 'clearInterval', 'setTimeout', 'clearTimeout', 'performance'] })
+    let asked = 0
+    vi.stubGlobal('fetch', () => ((asked += 1), Promise.reject(new Error('refused'))))
+    worker.hear({ type: 'assign', assignment: { ...assignment, source: 'checkpoint' } })
+    await settled()
+    worker.hear(stepMessage({ committed: 0, step: 1 }))
+    worker.hear({ type: 'save', generation, step: 0, shards: [0] })
+    // Hashing is done by no clock that a test can turn.
+    await vi.waitUntil(async () => (await vi.advanceTimersByTimeAsync(1000), worker.failures.length > 0), {
+      timeout: 20_000,
+      interval: 1,
+    })
+    expect(asked).toBeGreaterThan(10)
+    expect(worker.failures[0]!.code).toBe('transfer.failed')
+    expect(worker.of('failed')).toEqual([])
+    expect(worker.executor.holding).toMatchObject({ generation, step: 0 })
   })
 })
 

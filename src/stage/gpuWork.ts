@@ -1,0 +1,84 @@
+/** Owns what each of the stage machine's actions does on the GPU, and the event that answers it. */
+import type { NodePhase, NodeStats } from '../protocol/control.ts'
+import type { StageAction, StageEvent } from './machineTypes.ts'
+import { computeMicrobatch } from './microbatchWork.ts'
+import type { Tenure } from './tenure.ts'
+
+type Bytes = Uint8Array<ArrayBufferLike>
+
+/** The actions that take their turn on the GPU and are done when it is over. */
+export type GpuAction = Exclude<
+  StageAction<Bytes>,
+  { type: 'report' | 'prepare' | 'keep' | 'discard' | 'send' | 'want' | 'save' }
+>
+
+export interface GpuWorkHost {
+  phase(phase: NodePhase, progress: number | null): void
+  readonly stats: Pick<NodeStats, 'tokens'>
+}
+
+/** Work that makes another version of the vectors stand: the machine counts on it when it keeps them under a new generation. */
+export function changesVectors({ type }: GpuAction): boolean {
+  return type === 'update' || type === 'writeParameters' || type === 'writeMoments'
+}
+
+/** Calls are made one at a time, for a tenure that has its model. @throws whatever the model throws, and `transfer.failed` */
+export async function performOnGpu(
+  tenure: Tenure,
+  generation: number,
+  action: GpuAction,
+  { phase, stats }: GpuWorkHost,
+): Promise<StageEvent<Bytes> | null> {
+  const [model, work] = [tenure.model!, tenure.shardWork!]
+  switch (action.type) {
+    case 'beginStep':
+      model.beginStep()
+      return null
+    case 'compute': {
+      const { op, microbatch, step } = action
+      tenure.training = op === 'forward' || op === 'backward' || op === 'forwardBackward'
+      phase(tenure.training ? 'training' : 'evaluating', null)
+      const goesOn = () => tenure.assignment.generation === generation
+      const result = await computeMicrobatch(model, tenure.tokens, action, goesOn)
+      const { config } = tenure.assignment
+      if (op === 'backward') stats.tokens += config.microbatch * config.model.blockSize
+      if (op === 'forwardBackward') stats.tokens += result.loss!.tokens
+      return { type: 'computed', generation, step, op, microbatch, ...result }
+    }
+    case 'readGradient': {
+      phase('merging', null)
+      const { step, version, shard } = action
+      return { type: 'gradientRead', generation, step, version, shard, tensor: await work.readGradient(shard) }
+    }
+    case 'restoreGradient':
+      work.restoreGradient(action.shard, action.tensor)
+      return null
+    case 'reduce': {
+      phase('merging', null)
+      const { step, attempt, shard, contributions } = action
+      const squaredNorm = await work.reduce(shard, contributions)
+      return { type: 'reduced', generation, step, attempt, shard, squaredNorm }
+    }
+    case 'update': {
+      phase('merging', null)
+      const { step, shard } = action
+      const tensor = await work.update(shard, action, tenure.sharesParameters)
+      return { type: 'updated', generation, step, shard, tensor }
+    }
+    case 'writeParameters': {
+      const { step, shard, tensor, compare } = action
+      const agrees = await work.writeParameters(shard, step, tensor, compare)
+      if (!tenure.complete) phase('loading', tenure.loaded(shard))
+      return { type: 'parametersWritten', generation, step, shard, agrees }
+    }
+    case 'writeMoments': {
+      const { step, shard, tensor } = action
+      work.writeMoments(shard, tensor)
+      return { type: 'momentsWritten', generation, step, shard }
+    }
+    case 'readShard': {
+      const { kind, step, shard, to } = action
+      return { type: 'shardRead', generation, kind, step, shard, to, tensor: await work.read(kind, shard) }
+    }
+  }
+}
