@@ -23,10 +23,17 @@ export function mayServe(run: Run, node: FleetNode): boolean {
   return (node.gpuFailures.get(run.id) ?? 0) < GPU_FAILURES_THAT_EXCLUDE
 }
 
+/** Whether a run that lost its server still hopes for what this node holds of it. */
+export function isAwaited(state: OrchestratorState, { holding }: FleetNode): boolean {
+  const run = holding ? state.runs.get(holding.runId) : undefined
+  return run !== undefined && run.recoverUntil !== null && run.generation === holding!.generation
+}
+
 /** Seats the nodes that are free for this run now; a penalised one only where the others cannot fill every stage. */
 export function proposeSeats(state: OrchestratorState, run: Run, now: number): Seating {
   const present = [...state.nodes.values()].filter(
-    (node) => (node.runId === null || node.runId === run.id) && !node.paused && !node.suspect,
+    (node) =>
+      (node.runId === null || node.runId === run.id) && !node.paused && !node.suspect && !isAwaited(state, node),
   )
   const able = present.filter((node) => !(run.config.requireHardware && node.adapter.software))
   const software = present.length - able.length

@@ -2,7 +2,7 @@
 import type { Assignment } from '../../src/protocol/control.ts'
 import { goOn } from './commit.ts'
 import { saveWithout } from './checkpoints.ts'
-import { mayServe } from './formation.ts'
+import { isAwaited, mayServe } from './formation.ts'
 import { breakGeneration, failGeneration } from './generations.ts'
 import { moveLeases, sendStep } from './leases.ts'
 import { doWithout } from './merge.ts'
@@ -52,9 +52,11 @@ export function assign(
 /** Room for volunteers beyond the replicas of a stage: they stand by with its weights. */
 const roomFor = (run: Run) => run.config.replicas + Math.max(1, Math.ceil(run.config.replicas / 4))
 
+const isWaiting = (run: Run) => run.members.length === 0 && run.recoverUntil === null
+
 /** Takes a free node into a live run, at its own stage if it has one there, else where it is needed most. */
 export function admit(state: OrchestratorState, node: FleetNode, now: number, commands: Commands): boolean {
-  if (node.runId !== null || node.paused || node.suspect) return false
+  if (node.runId !== null || node.paused || node.suspect || isAwaited(state, node)) return false
   for (const run of state.runs.values()) {
     if (run.members.length === 0 || !mayServe(run, node) || node.penaltyUntil > now) continue
     const stage = neediest(state, run, node)
@@ -80,7 +82,8 @@ function join(run: Run, node: FleetNode, stage: number, now: number, commands: C
  * slowest, since it limits all. @returns null when every stage that the node can hold is full
  */
 function neediest(state: OrchestratorState, run: Run, node: FleetNode): number | null {
-  const room = roomFor(run)
+  // A run that waits for its first volunteers comes before those who would only stand by for another.
+  const room = [...state.runs.values()].some(isWaiting) ? run.config.replicas : roomFor(run)
   const reserved = run.reservations.get(node.deviceId)
   let best: number | null = null
   let need: readonly number[] = []
@@ -111,7 +114,7 @@ function capacity(state: OrchestratorState, run: Run, stage: number): number {
 
 /** Moves a standby from a stage with more than its seats to one that lacks some, at most one a call. */
 export function balance(state: OrchestratorState, run: Run, now: number, commands: Commands): void {
-  if (run.members.length === 0 || run.state === 'preparing') return
+  if (run.members.length === 0 || run.state === 'preparing' || run.round?.apply) return
   const counts = run.members.map((ids) => ids.length)
   const { replicas } = run.config
   const short = counts.indexOf(Math.min(...counts))
@@ -120,18 +123,56 @@ export function balance(state: OrchestratorState, run: Run, now: number, command
   // A stage that hangs by one volunteer puts the whole run at risk: one that has three can spare one.
   const rescue = counts[short]! < 2 && counts[long]! > 2
   if (!spare && !rescue) return
-  const seats = run.members[long]!
-  const id = seats.findLast((id) => {
-    const node = state.nodes.get(id)!
-    return !run.round?.stages[long]!.work.has(id) && !node.suspect && node.memoryBytes >= run.stageBytes[short]!
-  })
-  if (id === undefined) return
-  const node = state.nodes.get(id)!
-  const { generation } = run
-  commands.push({ type: 'send', nodeId: id, message: { type: 'release', generation, reason: 'needed elsewhere' } })
-  if (!dismiss(state, run, node, 'left', `it moves to stage ${short + 1}`, now, commands)) return
+  const node = spareOf(state, run, long, ({ memoryBytes }) => memoryBytes >= run.stageBytes[short]!)
+  if (!node || !sendAway(state, run, node, `it moves to stage ${short + 1}`, now, commands)) return
   run.reservations.delete(node.deviceId)
   join(run, node, short, now, commands)
+}
+
+/** Frees somebody who only stands by, at most one a call, where another run waits for its first volunteers. */
+export function lend(state: OrchestratorState, run: Run, now: number, commands: Commands): void {
+  if (run.members.length === 0 || run.state === 'preparing' || run.round?.apply) return
+  for (const other of state.runs.values()) {
+    if (!isWaiting(other)) continue
+    const useful = (node: FleetNode) =>
+      mayServe(other, node) && other.stageBytes.some((bytes) => node.memoryBytes >= bytes)
+    for (const [stage, ids] of run.members.entries()) {
+      const node = ids.length > run.config.replicas ? spareOf(state, run, stage, useful) : undefined
+      if (!node) continue
+      sendAway(state, run, node, 'another run needs it', now, commands)
+      return
+    }
+  }
+}
+
+/** Somebody without leases whom its stage can spare: others have its weights, and every moment that it holds. */
+function spareOf(
+  state: OrchestratorState,
+  run: Run,
+  stage: number,
+  fits: (node: FleetNode) => boolean,
+): FleetNode | undefined {
+  const others = synced(state, run, stage)
+  const id = run.members[stage]!.findLast((id) => {
+    const node = state.nodes.get(id)!
+    if (run.round?.stages[stage]!.work.has(id) || node.suspect || !fits(node)) return false
+    if (!others.some((other) => other.id !== id)) return false
+    return run.holders[stage]!.every((holders) => !holders.has(id) || holders.size > 1)
+  })
+  return id === undefined ? undefined : state.nodes.get(id)
+}
+
+function sendAway(
+  state: OrchestratorState,
+  run: Run,
+  node: FleetNode,
+  why: string,
+  now: number,
+  commands: Commands,
+): boolean {
+  const message = { type: 'release', generation: run.generation, reason: 'needed elsewhere' } as const
+  commands.push({ type: 'send', nodeId: node.id, message })
+  return dismiss(state, run, node, 'left', why, now, commands)
 }
 
 /**
@@ -170,7 +211,8 @@ export function dismiss(
   if (!state.runs.has(run.id) || run.members.length === 0) return false
   const moved = run.recovered - before
   const rest = moved > 0 ? ` ${microbatches(moved)} within step ${run.round?.step ?? run.step}.` : ''
-  if (wasReady || moved > 0) commands.push({ type: 'tell', runId: run.id, step: run.step, text: `${text}${rest}` })
+  if (wasReady || moved > 0 || cause === 'failed')
+    commands.push({ type: 'tell', runId: run.id, step: run.step, text: `${text}${rest}` })
   commands.push({ type: 'runChanged', runId: run.id })
   goOn(state, run, now, commands)
   return true

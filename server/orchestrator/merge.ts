@@ -384,12 +384,12 @@ function promote(
     const place = owners.indexOf(nodeId)
     if (place < 0) return
     const rest = owners.filter((id) => id !== nodeId)
+    if (rest.length === 0) {
+      // Nobody else has this sum or these moments: a node that is only silent is waited for.
+      lost ||= !here
+      return
+    }
     if (place === 0 && !(progress.updated[shard] && progress.compared[shard])) {
-      if (owners.length < 2) {
-        // Nobody else has this sum: a node that is only silent is waited for.
-        lost ||= !here
-        return
-      }
       progress.updated[shard] = false
       progress.compared[shard] = true
       told.add(rest[0]!)

@@ -55,7 +55,7 @@ function holdsWhole(run: Run, back: readonly FleetNode[], step: number): boolean
   for (let stage = 0; stage < run.config.stages; stage++) {
     const here = back.filter(({ holding }) => holding!.stage === stage)
     for (let shard = 0; shard < shardCount(run.config); shard++) {
-      if (!here.some((node) => holdsShard(run, node, shard, step))) return false
+      if (!here.some((node) => holdsShard(run.step, node, shard, step))) return false
     }
     // At the step before `apply` nobody's parameters have changed; after it every shard's owner has the new ones.
     if (step === run.step && !here.some(({ holding }) => holding!.step === step)) return false
@@ -64,9 +64,9 @@ function holdsWhole(run: Run, back: readonly FleetNode[], step: number): boolean
 }
 
 /** Whether a node has, or needs only the word to have, a shard's moments as they stand after `step`. */
-function holdsShard(run: Run, { holding }: FleetNode, shard: number, step: number): boolean {
-  if (holding!.moments.some(([s, at]) => s === shard && at === step)) return true
-  return step === run.step + 1 && holding!.step === run.step && holding!.reduced.includes(shard)
+function holdsShard(committed: number, { holding }: FleetNode, shard: number, step: number): boolean {
+  const stands = (after: number) => holding!.moments.some(([s, at]) => s === shard && at === after)
+  return stands(step) || (step === committed + 1 && holding!.reduced.includes(shard) && stands(committed))
 }
 
 function resume(
@@ -77,8 +77,8 @@ function resume(
   now: number,
   commands: Commands,
 ): void {
-  const { unapplied } = run
-  const finishing = step > run.step
+  const { unapplied, step: committed } = run
+  const finishing = step > committed
   if (finishing) {
     run.step = step
     commands.push({ type: 'commitStep', runId: run.id, metric: unapplied!.metric })
@@ -93,9 +93,7 @@ function resume(
     const { stage } = holding!
     if (stage >= run.config.stages) continue
     for (let shard = 0; shard < shardCount(run.config); shard++) {
-      const owned = finishing ? holdsShard(run, node, shard, step) || holding!.reduced.includes(shard) : null
-      const stands = holding!.moments.some(([s, at]) => s === shard && at === step)
-      if (owned ?? stands) run.holders[stage]![shard]!.set(node.id, step)
+      if (holdsShard(committed, node, shard, step)) run.holders[stage]![shard]!.set(node.id, step)
     }
     const complete = holding!.step === step
     assign(run, node, stage, 'held', finish, now, commands)

@@ -1,7 +1,7 @@
 /** Owns what the passing of time means: silence, slowness, links that do not open, work that does not move. */
 import type { ServerMessage } from '../../src/protocol/control.ts'
 import { adopt } from './leases.ts'
-import { balance, dismiss, relieve, suspect } from './membership.ts'
+import { balance, dismiss, lend, relieve, suspect } from './membership.ts'
 import { onCheckpointRefused, giveUpSaving } from './checkpoints.ts'
 import { failGeneration } from './generations.ts'
 import { giveUpRecut } from './recutting.ts'
@@ -72,6 +72,7 @@ export function watchRun(state: OrchestratorState, run: Run, now: number, comman
   dismissIdlePreparers(state, run, now, commands)
   if (run.members.length === 0) return
   balance(state, run, now, commands)
+  lend(state, run, now, commands)
   if (run.members.length === 0) return
   if (run.recut && now - run.lastProgress >= stallMs) giveUpRecut(run, 'it took too long.', commands)
   if (!run.round) {
@@ -173,9 +174,13 @@ function relieveDeadLinks(state: OrchestratorState, run: Run, now: number, comma
     for (const id of pending) {
       const node = state.nodes.get(id)
       if (!node || now - node.waitingAt >= WAITING_HOLDS_MS) continue
-      const other = node.waitingOn.map((peer) => state.nodes.get(peer)).find((peer) => peer && peer.runId === run.id)
-      if (!other || other.suspect || now - other.waitingAt >= WAITING_HOLDS_MS) continue
-      if (!other.waitingOn.includes(id)) continue
+      const other = node.waitingOn
+        .map((peer) => state.nodes.get(peer))
+        .find((peer) => {
+          if (peer?.runId !== run.id || peer.suspect || now - peer.waitingAt >= WAITING_HOLDS_MS) return false
+          return peer.waitingOn.includes(id)
+        })
+      if (!other) continue
       const why = `cannot reach a volunteer of stage ${stage + 1}`
       if (relieve(state, run, other, why, now, commands) || relieve(state, run, node, why, now, commands)) return
       // Neither stage has anybody else: one of the two has to sit elsewhere.
