@@ -13,11 +13,13 @@ const EVALUATION_ROUND = 64
 
 /** Every shard of every stage is updated and compared: the step is final. */
 export function commit(state: OrchestratorState, run: Run, now: number, commands: Commands): void {
-  const { apply, step, startedAt } = run.round!
+  const { apply, step, startedAt, stages } = run.round!
   const metric = { ...apply!.metric, durationMs: now - startedAt, at: now }
   run.owners.forEach((shards, stage) =>
     shards.forEach((owners, shard) => {
-      run.holders[stage]![shard] = new Map(owners.slice(0, 2).map((id) => [id, step]))
+      const { compared } = stages[stage]!
+      const hold = owners.slice(0, compared[shard] ? 2 : 1)
+      run.holders[stage]![shard] = new Map(hold.map((id) => [id, step]))
     }),
   )
   run.step = step

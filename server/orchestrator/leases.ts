@@ -73,6 +73,7 @@ export function newRound(
       contributors: null,
       lost: new Set(),
       missing: new Map(),
+      waived: new Array<boolean>(shards).fill(false),
       movedAt: now,
       attempt: 0,
       norms: Array.from({ length: shards }, () => new Map<string, number>()),
@@ -139,6 +140,11 @@ function sendLeases(run: Run, nodeId: string, stage: number, commands: Commands)
   const { step } = run.round!
   const message: ServerMessage = { type: 'leases', generation, step, ...tableOf(run.round!, stage, nodeId) }
   commands.push({ type: 'send', nodeId, message })
+}
+
+function isThere(state: OrchestratorState, run: Run, id: string): boolean {
+  const node = state.nodes.get(id)
+  return node !== undefined && node.runId === run.id && !node.suspect
 }
 
 /** Who of the stage could take leases over in this round: those without any first. */
@@ -228,9 +234,15 @@ export function adopt(state: OrchestratorState, run: Run, stage: number, now: nu
   progress.orphans = []
   progress.contributors = null
   for (const id of changed) sendLeases(run, id, stage, commands)
+  progress.movedAt = now
   for (const other of [stage - 1, stage + 1]) {
     const owner = round.stages[other]?.owner
     if (!owner) continue
+    // Whoever computes a microbatch again needs its neighbours' tensors; those of a node that is gone went with it.
+    for (const place of moved) {
+      const id = owner[place]!
+      if (id && !isThere(state, run, id)) moveLeases(state, run, other, id, 'silent', now, commands)
+    }
     const neighbours = new Set(moved.map((place) => owner[place]!).filter(Boolean))
     for (const id of neighbours) sendLeases(run, id, other, commands)
   }

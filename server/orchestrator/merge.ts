@@ -151,7 +151,8 @@ function isSummed(run: Run, stage: number): boolean {
     progress.contributors !== null &&
     run.owners[stage]!.every((owners, shard) => {
       const norms = progress.norms[shard]!
-      return owners.slice(0, ACTIVE).every((id) => norms.has(id))
+      const awaited = progress.waived[shard] ? 1 : ACTIVE
+      return owners.slice(0, awaited).every((id) => norms.has(id))
     })
   )
 }
@@ -241,6 +242,9 @@ export function onCompared(
   now: number,
   commands: Commands,
 ): void {
+  // One that nobody waited for any more has followed after all: that is another copy.
+  if (message.step === run.step && message.agrees && run.owners[node.stage]?.[message.shard]?.includes(node.id))
+    run.holders[node.stage]![message.shard]!.set(node.id, run.step)
   const progress = applied(run, node, message)
   const places = run.owners[node.stage]?.[message.shard]
   if (!progress || places?.[1] !== node.id) return
@@ -317,6 +321,7 @@ export function doWithout(
   const { round } = run
   if (!round) return true
   const progress = round.stages[stage]!
+  progress.movedAt = now
   if (round.mode === 'evaluate') {
     moveLeases(state, run, stage, nodeId, cause, now, commands)
     return true
@@ -414,14 +419,14 @@ export function dropLaggards(state: OrchestratorState, run: Run, stage: number, 
   if (!round || !progress || round.mode !== 'train' || now - progress.movedAt < state.timing.laggardMs) return
   let dropped = 0
   run.owners[stage]!.forEach((owners, shard) => {
-    const active = owners.slice(0, ACTIVE)
-    if (active.length < ACTIVE || (!round.prepared && (round.apply || !progress.contributors))) return
-    const done = round.prepared
-      ? active.filter((_, place) => (place === 0 ? progress.updated[shard] : progress.compared[shard]))
-      : active.filter((id) => progress.norms[shard]!.has(id))
-    if (done.length !== 1 || (round.prepared && done[0] !== active[0])) return
-    run.owners[stage]![shard] = done
-    if (round.prepared) progress.compared[shard] = true
+    const [first, second, ...rest] = owners
+    if (!first || !second || progress.waived[shard] || (!round.prepared && (round.apply || !progress.contributors)))
+      return
+    const norms = progress.norms[shard]!
+    if (round.prepared ? !progress.updated[shard] || progress.compared[shard] : norms.has(first) === norms.has(second))
+      return
+    if (!round.prepared && norms.has(second)) run.owners[stage]![shard] = [second, first, ...rest]
+    progress.waived[shard] = true
     dropped++
   })
   if (dropped === 0) return

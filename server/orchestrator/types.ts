@@ -95,7 +95,9 @@ export interface StageProgress {
   readonly lost: Set<string>
   /** By lost contributor: the owners that have not its share of a shard, as `owner shard`. */
   readonly missing: Map<string, Set<string>>
-  /** When the sum, or the update, last moved. */
+  /** By shard: nobody waits for the second owner any more in this step; it may still follow. */
+  readonly waived: boolean[]
+  /** When the sum, the update, or what is asked for last moved. */
   movedAt: number
   /** Counts the sums asked for. */
   attempt: number
