@@ -12,6 +12,9 @@ const IDLE_MS = 1000
 const WAITING_MS = 1500
 const WAITING_AGAIN_MS = 2000
 const MAX_WAITED_FOR = 64
+/** Boundary tensors asked for at a time: the first to be used, and of the others as many in turn. */
+const WANTED_FIRST = 2
+const WANTED_IN_TURN = 2
 /** Wants answered between two ticks; who asks for more asks again. */
 const MAX_SERVED = 1024
 
@@ -65,7 +68,7 @@ export function onTick<T>(state: StageState<T>, now: number, actions: Actions<T>
   if (now - state.wantedAt >= IDLE_MS) {
     state.wantedAt = now
     state.round++
-    for (const want of wants) actions.push({ type: 'want', to: want.to, address: want.address })
+    for (const want of inTurn(wants, state.round)) actions.push({ type: 'want', to: want.to, address: want.address })
   }
   if (idle < WAITING_MS || now - state.waitingAt < WAITING_AGAIN_MS) return
   state.waitingAt = now
@@ -82,6 +85,25 @@ export function onLinkLost<T>(state: StageState<T>, node: string, actions: Actio
   if (!state.prepared || !current) return
   for (const want of lacking(state, current))
     if (want.to === node) actions.push({ type: 'want', to: want.to, address: want.address })
+}
+
+/**
+ * While a pipeline fills most of what a node lacks was never made: it asks for the inputs and the gradients that it would
+ * use first. The others have their turn because a neighbour may have made a later one, and wait for its gradient.
+ */
+function inTurn(wants: readonly Want[], round: number): Want[] {
+  const asked: Want[] = []
+  const others: Want[] = []
+  const first = { activation: WANTED_FIRST, gradient: WANTED_FIRST }
+  for (const want of wants) {
+    const { kind } = want.address
+    const boundary = kind === 'activation' || kind === 'gradient'
+    if (!boundary || first[kind]-- > 0) asked.push(want)
+    else others.push(want)
+  }
+  const turns = Math.min(WANTED_IN_TURN, others.length)
+  for (let i = 0; i < turns; i++) asked.push(others[(round * WANTED_IN_TURN + i) % others.length]!)
+  return asked
 }
 
 /** Asks at once for what nobody is sending unasked: moments, and parameters that are more than a step behind. */
@@ -122,7 +144,6 @@ function lackingTensors<T>(state: StageState<T>, current: StepState<T>, wants: W
   const full = windowFull(current, stage, config.stages)
   for (const lease of current.leases.values()) {
     const { microbatch: m, phase } = lease
-    // Any of them, not the next ones alone: the neighbour may have made a later one, and wait for its gradient.
     if (phase === 'waiting' && lease.activatedBy === null && lease.up !== null && !full)
       wants.push({ to: lease.up, address: addressOf(state, 'activation', step, m, stage - 1) })
     if (phase === 'forwarded' && lease.returnedBy === null && lease.down !== null && mode === 'train')

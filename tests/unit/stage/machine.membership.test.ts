@@ -139,6 +139,19 @@ describe('what is lost on the way', () => {
     expect(full.wants(full.idle(2))).toEqual(['gradient 0 of down', 'gradient 1 of down', 'gradient 2 of down'])
   })
 
+  it('is asked for a little at a time: what is used first, and all the others in turn', () => {
+    const stage = Stage.ready({ stage: 1, stages: 2 })
+    stage.step(1, { leases: Array.from({ length: 8 }, (_, m): LeaseOf => [m, m < 4 ? 'up' : 'up2', null]) })
+    const rounds = stage.idle(5).filter(({ type }) => type === 'want')
+    expect(rounds).toHaveLength(16)
+    const indices = stage.of('want').map(({ address }) => address.index)
+    for (const round of [0, 1, 2, 3]) expect(indices.slice(4 * round, 4 * round + 2)).toEqual([0, 1])
+    expect(new Set(indices)).toEqual(new Set([0, 1, 2, 3, 4, 5, 6, 7]))
+    // Whom it waits for does not depend on whose turn it is.
+    expect(stage.last('waiting')).toMatchObject({ on: ['up', 'up2'] })
+    expect(stage.wants(stage.do({ type: 'linkLost', node: 'up2' }))).toHaveLength(4)
+  })
+
   it('is nothing when all is done', () => {
     const stage = Stage.ready()
     stage.settle(stage.step(1, { leases: [[0, null, null]] }))
