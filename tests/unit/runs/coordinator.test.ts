@@ -130,7 +130,7 @@ async function playStep(loss: number): Promise<number> {
 async function ready(): Promise<number> {
   const { assignment } = await next('assign')
   const { generation, checkpoint } = assignment
-  say({ type: 'ready', generation, step: checkpoint.step })
+  say({ type: 'ready', generation, step: checkpoint.step, expectedMs: null })
   return generation
 }
 
@@ -240,7 +240,7 @@ test('a restarted server goes on after the last commit with the nodes that hold 
   const { assignment } = await next('assign')
   expect(assignment).toMatchObject({ source: 'held', finish: null })
   expect(assignment.generation).toBeGreaterThan(generation)
-  say({ type: 'ready', generation: assignment.generation, step: 1 })
+  say({ type: 'ready', generation: assignment.generation, step: 1, expectedMs: null })
   expect(await next('step')).toMatchObject({ step: 2, committed: 1 })
   expect(await coordinator.detail(id)).toMatchObject({ step: 1, rollbacks: 0 })
 })
@@ -284,7 +284,7 @@ test('leases that move are counted, and a standby and a silent node are shown as
   for (const n of ['1', '2', '3']) coordinator.nodeJoined(`n${n}`, hello(null, `dev${n}`))
   await expect.poll(() => sent.filter(({ message }) => message.type === 'assign')).toHaveLength(3)
   const { generation } = (await coordinator.detail(id)) as { generation: number }
-  for (const n of ['1', '2', '3']) say({ type: 'ready', generation, step: 0 }, `n${n}`)
+  for (const n of ['1', '2', '3']) say({ type: 'ready', generation, step: 0, expectedMs: null }, `n${n}`)
   await next('step')
   const before = await coordinator.detail(id)
   expect(before.grid).toEqual([['n1', 'n2', 'n3']])
