@@ -14,6 +14,8 @@ import { StageExecutor } from './executor.ts'
 import type { StagePage, StageStart } from './workerContract.ts'
 
 const STATS_INTERVAL_MS = 1000
+/** Phases that end a wait or begin one; those of a step change too often to be told one by one. */
+const news: ReadonlySet<NodePhase> = new Set(['compiling', 'loading', 'connecting', 'ready'])
 
 export type NodeKind = Hello['kind']
 
@@ -178,7 +180,7 @@ export class StageNode {
     if (before.phase === phase && before.progress === progress) return
     this.#page.event({ type: 'phase', phase, progress })
     // The console is to know at once what a node does; progress within a phase can wait for the heartbeat.
-    if (before.phase !== phase && (phase === 'ready' || phase === 'loading' || phase === 'connecting')) this.#beat()
+    if (before.phase !== phase && news.has(phase)) this.#beat()
   }
 
   #stats(): NodeStats {

@@ -20,7 +20,10 @@ export interface ContributionOptions {
   later?: (work: () => void, ms: number) => () => void
 }
 
-/** The phases that a step goes through; each is shown only once it lasts, for words that flicker tell nothing. */
+/**
+ * The phases that a step goes through. Training shows at once; leaving it, or what a step has besides, only once that has
+ * lasted, for words that flicker tell nothing.
+ */
 const partsOfStep: ReadonlySet<VolunteerPhaseName> = new Set(['ready', 'training', 'merging'])
 const LASTING_MS = 800
 
@@ -132,19 +135,21 @@ export class Contribution {
 
   #show(snapshot: VolunteerSnapshot): void {
     const shown = this.snapshot.phase
-    const phaseChanged = snapshot.phase.name !== this.#arrived.phase.name
     this.#arrived = snapshot
-    const flickers = shown.name !== snapshot.phase.name && isPartOfStep(this.snapshot) && isPartOfStep(snapshot)
-    if (phaseChanged || !flickers) {
+    const begins = snapshot.phase.name === 'training' && shown.name !== 'merging'
+    const sameOrNews = shown.name === snapshot.phase.name || !isPartOfStep(this.snapshot) || !isPartOfStep(snapshot)
+    if (begins || sameOrNews) {
       this.#cancelShow?.()
       this.#cancelShow = null
-    }
-    if (!flickers) {
       this.snapshot = snapshot
       return
     }
     this.snapshot = { ...snapshot, phase: shown }
-    this.#cancelShow ??= this.#later(() => (this.snapshot = this.#arrived), LASTING_MS)
+    // Counted from when what is shown ended, whatever came since: steps shorter than this would never let it end.
+    this.#cancelShow ??= this.#later(() => {
+      this.#cancelShow = null
+      this.snapshot = this.#arrived
+    }, LASTING_MS)
   }
 
   #remember(choice: Choice): void {

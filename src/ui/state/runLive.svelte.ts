@@ -44,6 +44,11 @@ export class RunLive {
     return this.#log.last
   }
 
+  /** The last committed step; metrics tell of it before the detail does. */
+  get step(): number {
+    return this.last?.step ?? this.detail?.step ?? 0
+  }
+
   get best(): StepMetric | null {
     void this.#version
     return this.#log.best

@@ -33,16 +33,18 @@ function memory() {
 function page(storage: ReturnType<typeof memory> | null = memory()) {
   const fake = fakeVolunteer()
   let pending = () => {}
+  let waits = 0
   const contribution = new Contribution({
     load: async () => fake.volunteer,
     storage,
     clock: () => 0,
     later: (work) => {
       pending = work
+      waits++
       return () => (pending = () => {})
     },
   })
-  return { ...fake, contribution, elapse: () => pending() }
+  return { ...fake, contribution, elapse: () => pending(), waits: () => waits }
 }
 
 const query = (text = '') => new URLSearchParams(text)
@@ -134,6 +136,29 @@ describe('what is shown', () => {
     emit({ phase: { name: 'training' }, ...stage })
     emit({ phase: { name: 'waiting', reason: 'The run ended.' }, stage: null, stages: null })
     expect(contribution.snapshot.phase).toEqual({ name: 'waiting', reason: 'The run ended.' })
+  })
+
+  test('work shows at once after waiting for the others, however short its parts are', async () => {
+    const { contribution, emit } = page()
+    await contribution.prepare()
+    emit({ phase: { name: 'ready' } })
+    emit({ phase: { name: 'merging' } })
+    emit({ phase: { name: 'training' } })
+    expect(contribution.snapshot.phase.name).toBe('training')
+  })
+
+  test('standing by shows although short merges come between', async () => {
+    const { contribution, emit, elapse, waits } = page()
+    const stage = { stage: 1, stages: 2 }
+    await contribution.prepare()
+    emit({ phase: { name: 'training' }, ...stage })
+    emit({ phase: { name: 'waiting', reason: '' }, ...stage })
+    emit({ phase: { name: 'merging' }, ...stage })
+    emit({ phase: { name: 'waiting', reason: '' }, ...stage })
+    expect(waits()).toBe(1)
+    expect(contribution.snapshot.phase.name).toBe('training')
+    elapse()
+    expect(contribution.snapshot.phase.name).toBe('waiting')
   })
 
   test('a merge that ends in time never shows, and trouble shows at once', async () => {

@@ -103,6 +103,15 @@ describe('a run', () => {
     expect(live.last?.loss).toBe(9)
   })
 
+  test('knows the last committed step before its detail does', () => {
+    const live = new RunLive('r1', unanswered)
+    live.apply(snapshot(5))
+    live.apply({ type: 'metric', metric: metricOf(6) })
+    expect([live.step, live.detail?.step]).toEqual([6, 5])
+    live.apply({ type: 'rollback', toStep: 3 })
+    expect(live.step).toBe(3)
+  })
+
   test('measures a node’s speed from its counters, and sees it stall', () => {
     let now = 0
     const live = new RunLive('r1', unanswered, () => now)
