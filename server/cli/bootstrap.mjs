@@ -1,5 +1,5 @@
 /**
- * Owns the way from a bare clone to a running command: `node server/cli/bootstrap.mjs demo|test|start|agent|bench [arguments]`.
+ * Owns the way from a bare clone to a running command: `node server/cli/bootstrap.mjs demo|test|start|agent|bench|sim [arguments]`.
  * Plain JavaScript without dependencies, for the system's Node from 20 on.
  */
 import { spawn } from 'node:child_process'
@@ -50,9 +50,10 @@ async function main() {
     start: 'server/main.ts',
     agent: 'server/cli/agent.mjs',
     bench: 'tests/bench/bench.ts',
+    sim: 'tests/sim/sim.ts',
   })
   if (command !== 'test' && !scripts[command]) {
-    throw new SetupError(`There is no command “${command}”.`, 'Commands: demo, test, start, agent, bench.')
+    throw new SetupError(`There is no command “${command}”.`, 'Commands: demo, test, start, agent, bench, sim.')
   }
   if (Number(process.versions.node.split('.')[0]) < 20) {
     throw new SetupError(
@@ -69,7 +70,7 @@ async function main() {
   if (command === 'demo' || command === 'test' || (command === 'bench' && !onDawnAlone))
     env.SKEIN_BROWSER = ensureBrowser(say)
   if (command !== 'start') Object.assign(env, dawnEnvironment(env))
-  if (command !== 'agent' && command !== 'bench') ensurePage(root, node, say)
+  if (!['agent', 'bench', 'sim'].includes(command)) ensurePage(root, node, say)
   forwardSignals()
   if (command !== 'test')
     return run(node, [path.join(root, .../** @type {string} */ (scripts[command]).split('/')), ...args], env)

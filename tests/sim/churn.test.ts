@@ -1,20 +1,61 @@
 /** Proves that volunteers who come and go, links that break and a server that restarts change nothing about what is trained. */
 import { describe, expect, it } from 'vitest'
-import { troubled } from './accidents.ts'
+import { troubled, untruthful } from './accidents.ts'
+import { runFleet } from './fleet.ts'
 
 const MINUTE = 60_000
 const replayed = process.env.SKEIN_SIM_SEED
 const seeds = replayed ? [Number(replayed)] : Array.from({ length: 60 }, (_, i) => i + 1)
+const lies = replayed ? seeds : seeds.slice(0, 12)
 
 describe('a fleet with accidents', () => {
+  const met = { rollbacks: 0, recovered: 0, restarts: 0, commits: 0 }
+
   it.each(seeds)('seed %i trains what one machine would', (seed) => {
     const world = troubled(seed).untilEnded(60 * MINUTE)
-    expect(world.witnesses.get('run')!.ended!.state).toBe('finished')
+    const { ended, rollbacks, commits } = world.witness()
+    expect(ended!.state).toBe('finished')
+    met.rollbacks += rollbacks
+    met.commits += commits
+    met.recovered += world.server.recovered
+    met.restarts += world.server.restarts
   })
 
   it('was in trouble at all', () => {
     if (replayed) return
-    const worlds = seeds.slice(0, 12).map((seed) => troubled(seed).untilEnded(60 * MINUTE))
-    expect(worlds.reduce((sum, world) => sum + world.rollbacks, 0)).toBeGreaterThan(5)
+    expect(met.rollbacks).toBeGreaterThan(5)
+    expect(met.recovered).toBeGreaterThan(100)
+    expect(met.restarts).toBeGreaterThan(30)
+    // What a rollback costs is the exception: most steps were committed once.
+    expect(met.commits).toBeLessThan(1.25 * 60 * seeds.length)
+  })
+})
+
+describe('an owner that lies', () => {
+  const met = { rollbacks: 0 }
+
+  it.each(lies)('is found out by the other owner in seed %i', (seed) => {
+    const world = untruthful(seed).untilEnded(60 * MINUTE)
+    expect(world.witness().ended!.state).toBe('finished')
+    met.rollbacks += world.witness().rollbacks
+  })
+
+  it('lied at all', () => {
+    if (!replayed) expect(met.rollbacks).toBeGreaterThanOrEqual(lies.length / 2)
+  })
+})
+
+describe('one seed', () => {
+  it('gives the same events twice', () => {
+    const hash = (seed: number) => {
+      const world = troubled(seed).untilEnded(60 * MINUTE)
+      return [world.clock.events, world.clock.hash, world.server.recovered]
+    }
+    expect(hash(3)).toEqual(hash(3))
+    expect(hash(3)).not.toEqual(hash(4))
+    const options = { nodes: 60, stages: 4, churn: 0.5, loss: 0.02, slow: 0.05, steps: 2, restarts: 1, accidents: 2 }
+    const [once, again] = [runFleet(9, options), runFleet(9, options)]
+    expect(once.violation).toBeNull()
+    expect(once).toEqual(again)
   })
 })

@@ -10,7 +10,7 @@ export class Random {
 
   /** Uniform in [0, 1). */
   next(): number {
-    this.#state = (this.#state + 0x6d2b79f5) >>> 0
+    this.#state = (this.#state + 0x6d2b79f5) | 0
     let t = this.#state
     t = Math.imul(t ^ (t >>> 15), t | 1)
     t ^= t + Math.imul(t ^ (t >>> 7), t | 61)
@@ -30,50 +30,83 @@ export class Random {
   }
 }
 
-interface Entry {
-  at: number
-  order: number
-  run: () => void
-}
-
-/** A binary heap of things to do, in milliseconds of virtual time; what is due at one moment happens in order of asking. */
+/**
+ * A binary heap of things to do, in milliseconds of virtual time; what is due at one moment happens in order of asking. Times
+ * and orders lie in typed arrays: a big fleet asks for a million things, with tens of thousands under way.
+ */
 export class Clock {
   now = 0
+  /** How many things were done. */
+  events = 0
+  /** Over the time and the order of everything done: two runs of one seed agree in it. */
+  hash = 0
   #order = 0
-  readonly #heap: Entry[] = []
+  #size = 0
+  #at = new Float64Array(1024)
+  #orders = new Float64Array(1024)
+  #runs: (() => void)[] = []
 
   after(delay: number, run: () => void): void {
-    const heap = this.#heap
-    heap.push({ at: this.now + delay, order: this.#order++, run })
-    for (let i = heap.length - 1; i > 0;) {
+    if (this.#size === this.#at.length) this.#grow()
+    const [times, orders, runs] = [this.#at, this.#orders, this.#runs]
+    const at = this.now + delay
+    let i = this.#size++
+    while (i > 0) {
       const parent = (i - 1) >> 1
-      if (before(heap[parent]!, heap[i]!)) break
-      ;[heap[parent], heap[i]] = [heap[i]!, heap[parent]!]
+      // What is asked for later has the higher order: among equals it stays below.
+      if (times[parent]! <= at) break
+      times[i] = times[parent]!
+      orders[i] = orders[parent]!
+      runs[i] = runs[parent]!
       i = parent
     }
+    times[i] = at
+    orders[i] = this.#order++
+    runs[i] = run
   }
 
   /** Does the next thing; false when there is none. */
   step(): boolean {
-    const heap = this.#heap
-    const first = heap[0]
-    if (!first) return false
-    const last = heap.pop()!
-    if (heap.length > 0) {
-      heap[0] = last
-      for (let i = 0; ;) {
-        let least = i
-        for (const child of [2 * i + 1, 2 * i + 2])
-          if (child < heap.length && before(heap[child]!, heap[least]!)) least = child
-        if (least === i) break
-        ;[heap[least], heap[i]] = [heap[i]!, heap[least]!]
-        i = least
+    if (this.#size === 0) return false
+    const [times, orders, runs] = [this.#at, this.#orders, this.#runs]
+    const [at, order, run] = [times[0]!, orders[0]!, runs[0]!]
+    const size = --this.#size
+    const [lastAt, lastOrder, lastRun] = [times[size]!, orders[size]!, runs[size]!]
+    runs.length = size
+    if (size > 0) {
+      let i = 0
+      for (let child = 1; child < size; child = 2 * i + 1) {
+        if (child + 1 < size && this.#before(child + 1, child)) child++
+        const later = times[child]! < lastAt || (times[child] === lastAt && orders[child]! < lastOrder)
+        if (!later) break
+        times[i] = times[child]!
+        orders[i] = orders[child]!
+        runs[i] = runs[child]!
+        i = child
       }
+      times[i] = lastAt
+      orders[i] = lastOrder
+      runs[i] = lastRun
     }
-    this.now = first.at
-    first.run()
+    this.now = at
+    this.events++
+    this.hash = Math.imul(this.hash ^ (order | 0) ^ ((at * 1000) | 0), 0x01000193)
+    run()
     return true
   }
-}
 
-const before = (a: Entry, b: Entry) => a.at < b.at || (a.at === b.at && a.order < b.order)
+  #before(a: number, b: number): boolean {
+    const [times, orders] = [this.#at, this.#orders]
+    return times[a]! < times[b]! || (times[a] === times[b] && orders[a]! < orders[b]!)
+  }
+
+  #grow(): void {
+    const wider = (old: Float64Array<ArrayBuffer>) => {
+      const wide = new Float64Array(2 * old.length)
+      wide.set(old)
+      return wide
+    }
+    this.#at = wider(this.#at)
+    this.#orders = wider(this.#orders)
+  }
+}

@@ -2,32 +2,26 @@
  * Owns the model that the simulation trains: a chain of linear maps in integers modulo a prime, exact in any order of
  * summation, so that "the same step" is an equality and not a tolerance.
  */
-import { createHash } from 'node:crypto'
-import { learningRate } from '../../src/model/learningRate.ts'
-import type { Shard } from '../../src/protocol/routing.ts'
-import { SHARD_ALIGNMENT } from '../../src/protocol/routing.ts'
-import type { RunConfig } from '../../src/protocol/runConfig.ts'
 
-/** Products of two residues stay far below 2⁵³, and so do sums of squares over a whole model. */
-const PRIME = 1_000_003
+/** Eight products of two residues fit a 32-bit integer, and a sum of squares over a whole model a double. */
+export const PRIME = 8191
 /** Numbers in a boundary tensor. */
 const WIDTH = 4
 export const TRAIN_TOKENS = 7
 export const EVAL_TOKENS = 5
 
-const mod = (x: number) => ((x % PRIME) + PRIME) % PRIME
-/** A real factor as a residue, so that a wrong rate or scale shows in the weights. */
-const fixed = (x: number) => mod(Math.round(x * 1e6))
+export type Mode = 'train' | 'evaluate'
 
-function draw(...words: number[]): number {
-  let h = 0x811c9dc5
-  for (const word of words) {
-    h = Math.imul(h ^ word, 0x01000193)
-    h ^= h >>> 15
-    h = Math.imul(h, 0x2c1b3c6d)
-    h ^= h >>> 13
-  }
-  return (h >>> 0) % PRIME
+/** A real factor as a residue, so that a wrong rate or scale shows in the weights. */
+const fixed = (x: number) => Math.round(x * 1e6) % PRIME
+
+function draw(seed: number, a: number, b: number, c: number, d: number): number {
+  let h = Math.imul(0x811c9dc5 ^ seed, 0x01000193)
+  h = Math.imul(h ^ (h >>> 15) ^ a, 0x2c1b3c6d)
+  h = Math.imul(h ^ (h >>> 13) ^ b, 0x297a2d39)
+  h = Math.imul(h ^ (h >>> 15) ^ c, 0x2c1b3c6d)
+  h = Math.imul(h ^ (h >>> 13) ^ d, 0x297a2d39)
+  return ((h ^ (h >>> 16)) >>> 0) % PRIME
 }
 
 export interface StageVectors {
@@ -35,28 +29,54 @@ export interface StageVectors {
   firstMoment: number[]
   secondMoment: number[]
 }
+export const VECTORS = ['parameters', 'firstMoment', 'secondMoment'] as const
 
-export const stageLength = (stage: number) => (2 + (stage % 3)) * SHARD_ALIGNMENT
+export const stageLength = (stage: number) => (6 + (stage % 3)) * WIDTH
 
-export function initialVectors(seed: number, stage: number): StageVectors {
-  const zeros = () => new Array<number>(stageLength(stage)).fill(0)
-  return { parameters: zeros().map((_, i) => draw(seed, 1, stage, i)), firstMoment: zeros(), secondMoment: zeros() }
+export interface Range {
+  readonly offset: number
+  readonly length: number
 }
 
-const vector = (...words: number[]) => Array.from({ length: WIDTH }, (_, k) => draw(...words, k))
-export const inputOf = (seed: number, mode: 'train' | 'evaluate', step: number, microbatch: number) =>
-  vector(seed, 2, mode === 'train' ? step : 0, microbatch)
-const targetOf = (seed: number, mode: 'train' | 'evaluate', step: number, microbatch: number) =>
-  vector(seed, 3, mode === 'train' ? step : 0, microbatch)
+/** Like the real cut but without its alignment; the last ranges of a small stage may be empty. */
+export function rangesOf(stage: number, shards: number): Range[] {
+  const length = stageLength(stage)
+  const unit = Math.ceil(length / shards)
+  return Array.from({ length: shards }, (_, k) => {
+    const offset = Math.min(k * unit, length)
+    return { offset, length: Math.min(unit, length - offset) }
+  })
+}
+
+export function emptyVectors(stage: number): StageVectors {
+  const zeros = () => new Array<number>(stageLength(stage)).fill(0)
+  return { parameters: zeros(), firstMoment: zeros(), secondMoment: zeros() }
+}
+
+export function initialVectors(seed: number, stage: number): StageVectors {
+  const vectors = emptyVectors(stage)
+  vectors.parameters = vectors.parameters.map((_, i) => draw(seed, 1, stage, i, 0))
+  return vectors
+}
+
+const vector = (seed: number, what: number, mode: Mode, step: number, m: number) => {
+  const t = mode === 'train' ? step : 0
+  return [draw(seed, what, t, m, 0), draw(seed, what, t, m, 1), draw(seed, what, t, m, 2), draw(seed, what, t, m, 3)]
+}
+export const inputOf = (seed: number, mode: Mode, step: number, microbatch: number) =>
+  vector(seed, 2, mode, step, microbatch)
 
 /** Parameter i multiplies input ⌊i / WIDTH⌋ mod WIDTH into output i mod WIDTH. */
 export function forward(parameters: readonly number[], input: readonly number[]): number[] {
-  const output = new Array<number>(WIDTH).fill(0)
-  parameters.forEach((w, i) => {
-    const j = i % WIDTH
-    output[j] = (output[j]! + w * input[Math.floor(i / WIDTH) % WIDTH]!) % PRIME
-  })
-  return output
+  let [a, b, c, d] = [0, 0, 0, 0]
+  for (let i = 0, row = 0; i < parameters.length; i += WIDTH, row++) {
+    const x = input[row % WIDTH]!
+    a += parameters[i]! * x
+    b += parameters[i + 1]! * x
+    c += parameters[i + 2]! * x
+    d += parameters[i + 3]! * x
+  }
+  return [a % PRIME, b % PRIME, c % PRIME, d % PRIME]
 }
 
 /** Adds to `gradient`; returns the gradient of the input. */
@@ -66,95 +86,74 @@ export function backward(
   outputGradient: readonly number[],
   gradient: number[],
 ): number[] {
-  const inputGradient = new Array<number>(WIDTH).fill(0)
-  parameters.forEach((w, i) => {
-    const k = Math.floor(i / WIDTH) % WIDTH
+  const inputGradient = [0, 0, 0, 0]
+  for (let i = 0; i < parameters.length; i++) {
+    const k = (i >> 2) % WIDTH
     const g = outputGradient[i % WIDTH]!
     gradient[i] = (gradient[i]! + g * input[k]!) % PRIME
-    inputGradient[k] = (inputGradient[k]! + w * g) % PRIME
-  })
+    inputGradient[k] = (inputGradient[k]! + parameters[i]! * g) % PRIME
+  }
   return inputGradient
 }
 
 export function lossOf(
   output: readonly number[],
   seed: number,
-  mode: 'train' | 'evaluate',
+  mode: Mode,
   step: number,
   microbatch: number,
 ): { sum: number; gradient: number[] } {
-  const target = targetOf(seed, mode, step, microbatch)
-  const sum = output.reduce((total, y, j) => (total + y * ((y + target[j]!) % PRIME)) % PRIME, 0)
-  return { sum, gradient: output.map((y, j) => (2 * y + target[j]!) % PRIME) }
+  const target = vector(seed, 3, mode, step, microbatch)
+  let sum = 0
+  const gradient = [0, 0, 0, 0]
+  for (let j = 0; j < WIDTH; j++) {
+    const y = output[j]!
+    sum = (sum + y * ((y + target[j]!) % PRIME)) % PRIME
+    gradient[j] = (2 * y + target[j]!) % PRIME
+  }
+  return { sum, gradient }
 }
 
 export function addInto(sum: number[], values: readonly number[]): void {
-  values.forEach((value, i) => (sum[i] = (sum[i]! + value) % PRIME))
+  for (let i = 0; i < sum.length; i++) sum[i] = (sum[i]! + values[i]!) % PRIME
+}
+
+export function squaredNorm(values: readonly number[], { offset, length }: Range): number {
+  let total = 0
+  for (let i = offset; i < offset + length; i++) total += values[i]! * values[i]!
+  return total
 }
 
 /** An optimizer with two moments over one range; rate, scale and step number all leave their mark. */
 export function update(
   { parameters, firstMoment, secondMoment }: StageVectors,
   gradient: readonly number[],
-  { offset, length }: Shard,
+  { offset, length }: Range,
   { lr, scale, step }: { lr: number; scale: number; step: number },
 ): void {
+  const [rate, factor] = [fixed(lr), fixed(scale)]
   for (let i = offset; i < offset + length; i++) {
-    const g = (gradient[i]! * fixed(scale)) % PRIME
+    const g = (gradient[i]! * factor) % PRIME
     firstMoment[i] = (3 * firstMoment[i]! + g) % PRIME
     secondMoment[i] = (5 * secondMoment[i]! + g * g + step) % PRIME
-    parameters[i] = mod(parameters[i]! - ((fixed(lr) * firstMoment[i]!) % PRIME) - secondMoment[i]!)
+    const change = (rate * firstMoment[i]! + secondMoment[i]!) % PRIME
+    parameters[i] = (parameters[i]! - change + PRIME) % PRIME
   }
 }
 
-export const hashOf = (values: readonly number[]) => createHash('sha256').update(values.join()).digest('hex')
-
-/** What one machine with the whole model gets: for every step the loss, the norm and the weights it leads to. */
-export interface Reference {
-  /** Index 0 is unused: steps count from 1. */
-  readonly losses: number[]
-  readonly gradNorms: number[]
-  /** `parameterHashes[step][stage]`; step 0 is the beginning. */
-  readonly parameterHashes: string[][]
-  readonly valLoss: number
+/** Whether `values` are what `whole` has from `offset` on. */
+export function sameFrom(whole: readonly number[], offset: number, values: readonly number[]): boolean {
+  for (let i = 0; i < values.length; i++) if (values[i] !== whole[offset + i]) return false
+  return true
 }
 
-export function trainAlone(config: RunConfig, evalWindows: number): Reference {
-  const { seed, stages, batch, microbatch, steps, optimizer } = config
-  const model = Array.from({ length: stages }, (_, stage) => initialVectors(seed, stage))
-  const hashes = () => model.map(({ parameters }) => hashOf(parameters))
-  const losses = [NaN]
-  const gradNorms = [NaN]
-  const parameterHashes = [hashes()]
-  const microbatches = batch / microbatch
-
-  const forwardAll = (mode: 'train' | 'evaluate', step: number, m: number) => {
-    const inputs = [inputOf(seed, mode, step, m)]
-    for (const { parameters } of model) inputs.push(forward(parameters, inputs.at(-1)!))
-    return { inputs, loss: lossOf(inputs.at(-1)!, seed, mode, step, m) }
+/** The content's address in the simulated store: 64 hexadecimal digits, a few of which say something. */
+export function addressOf(values: readonly number[]): string {
+  let [a, b] = [0x811c9dc5, values.length]
+  for (const value of values) {
+    a = Math.imul(a ^ value, 0x01000193)
+    b = Math.imul(b ^ (a >>> 11), 0x2c1b3c6d) + value
   }
-  for (let step = 1; step <= steps; step++) {
-    const gradients = model.map(({ parameters }) => new Array<number>(parameters.length).fill(0))
-    let sum = 0
-    for (let m = 0; m < microbatches; m++) {
-      const { inputs, loss } = forwardAll('train', step, m)
-      sum += loss.sum
-      let gradient = loss.gradient
-      for (let s = stages - 1; s >= 0; s--)
-        gradient = backward(model[s]!.parameters, inputs[s]!, gradient, gradients[s]!)
-    }
-    const norm = Math.sqrt(gradients.flat().reduce((total, g) => total + g * g, 0))
-    const scale = optimizer.gradClip > 0 ? Math.min(1, optimizer.gradClip / (norm + 1e-6)) : 1
-    const lr = learningRate(optimizer, step, steps)
-    model.forEach((vectors, s) =>
-      update(vectors, gradients[s]!, { offset: 0, length: vectors.parameters.length }, { lr, scale, step }),
-    )
-    losses.push(sum / (microbatches * TRAIN_TOKENS))
-    gradNorms.push(norm)
-    parameterHashes.push(hashes())
-  }
-  const scored = Math.ceil(evalWindows / microbatch)
-  let sum = 0
-  for (let m = 0; m < scored; m++) sum += forwardAll('evaluate', 0, m).loss.sum
-  return { losses, gradNorms, parameterHashes, valLoss: sum / (scored * EVAL_TOKENS) }
+  const hex = (x: number) => (x >>> 0).toString(16).padStart(8, '0')
+  return (hex(a) + hex(b)).padStart(64, '0')
 }

@@ -1,48 +1,41 @@
-/** Owns a simulated node: the stage machine, an executor that works in integers, and a GPU that takes its (virtual) time. */
-import type { Assignment, ClientMessage, Chunk, NodePhase } from '../../src/protocol/control.ts'
-import { partnersOf, shardsOf, type Shard } from '../../src/protocol/routing.ts'
-import { advance, initialStageState } from '../../src/stage/machine.ts'
-import type { StageAction, StageEvent, TensorAddress } from '../../src/stage/machineTypes.ts'
-import * as model from './integerModel.ts'
-import type { Clock, Random } from './clock.ts'
+/** Owns a simulated node: the stage machine, a GPU that takes its (virtual) time, and its end of the control session. */
+import type { Assignment, ClientMessage, NodePhase, ServerMessage } from '../../src/protocol/control.ts'
+import type { Envelope } from '../../src/protocol/mailbox.ts'
+import { advance, holding, initialStageState } from '../../src/stage/machine.ts'
+import type { StageEvent } from '../../src/stage/machineTypes.ts'
+import { LineEnd } from './network.ts'
+import type { SimServer, Socket } from './server.ts'
+import { Tenure, type Action, type Tensor, type WorkAction } from './tenure.ts'
+import type { World } from './world.ts'
 
-type Tensor = number[]
-type Action = StageAction<Tensor>
+const TICK_MS = 1000
+const WELCOME_MS = 5000
+const DEAD_LINE_MS = 4000
 
-/** What a node needs of the world around it. */
-export interface Surroundings {
-  readonly clock: Clock
-  readonly random: Random
-  report(node: SimNode, message: ClientMessage): void
-  frame(from: SimNode, to: string, address: TensorAddress, tensor: Tensor): void
-  /** Whether a link between the two can be opened. */
-  reachable(a: string, b: string): boolean
-  put(values: readonly number[]): string
-  get(hash: string): readonly number[]
+export interface NodeOptions {
+  id?: string
+  deviceId?: string
+  memoryBytes?: number
+  /** How many times longer than others this node takes. */
+  slowness?: number
+  paused?: boolean
 }
-
-/** One assignment's belongings. */
-interface Tenure {
-  readonly assignment: Assignment
-  readonly vectors: model.StageVectors
-  readonly shards: Shard[]
-  gradient: number[]
-  /** Microbatches in `gradient`. */
-  summed: number[]
-  readonly inputs: Map<number, Tensor>
-  gpuFreeAt: number
-}
-
-/** From the first dial until every neighbour has to be connected. */
-const CONNECT_DEADLINE_MS = 45_000
-const LINK_GRACE_MS = 4000
 
 export class SimNode {
+  /** The world's name for it, and the server's: who dials in anew after a reload is another node. */
   readonly id: string
   readonly deviceId: string
-  /** How many times longer than others this node takes. */
+  readonly memoryBytes: number
   readonly slowness: number
+  /** Its part of every link's latency, one way. */
+  readonly wireMs: number
   readonly machine = initialStageState<Tensor>()
+  /** With whom it has a link. */
+  readonly peers = new Set<string>()
+  readonly dialling = new Set<string>()
+  uplinkFreeAt = 0
+  /** Nodes of different islands do not hear each other; the server is on 0. */
+  island = 0
   alive = true
   paused = false
   /** Its GPU never answers again, while its heart goes on beating. */
@@ -50,27 +43,43 @@ export class SimNode {
   tenure: Tenure | null = null
   phase: NodePhase = 'standby'
   progress: number | null = null
-  readonly #world: Surroundings
+  socket: Socket | null = null
+  readonly #world: World
+  #line: LineEnd<ClientMessage, ServerMessage> | null = null
+  #token: string | null = null
+  #pulses = 0
 
-  constructor(world: Surroundings, id: string, deviceId: string, slowness: number) {
+  constructor(world: World, id: string, options: NodeOptions) {
+    const { deviceId = `d-${id}`, memoryBytes = 100, slowness = 1 } = options
     this.#world = world
     this.id = id
     this.deviceId = deviceId
+    this.memoryBytes = memoryBytes
     this.slowness = slowness
+    this.wireMs = world.random.between(10, 55)
+    world.clock.after(world.random.between(0, TICK_MS), () => this.#pulse())
+  }
+
+  get server(): SimServer {
+    return this.#world.server
+  }
+
+  /** What its mailbox has not seen acknowledged. */
+  get pending(): number {
+    return this.#line?.mailbox.pending ?? 0
   }
 
   handle(event: StageEvent<Tensor>): void {
     if (!this.alive) return
-    for (const action of advance(this.machine, event)) this.#perform(action)
+    const actions = advance(this.machine, event)
+    for (let i = 0; i < actions.length; i++) this.#perform(actions[i]!)
+    if (this.#world.options.strict) this.#world.watch.node(this)
   }
 
-  /** A partner's link broke; like the real executor it gives the server time to hear of it first. */
-  linkLost(partner: string): void {
-    const { tenure } = this
-    if (!tenure) return
-    const { members, stage, replica, generation } = tenure.assignment
-    if (!partnersOf(members, stage, replica).includes(partner)) return
-    this.#after(tenure, LINK_GRACE_MS, () => this.fail(generation, 'net.link_lost'))
+  linkLost(peer: string): void {
+    if (!this.alive) return
+    this.peers.delete(peer)
+    this.handle({ type: 'linkLost', node: peer })
   }
 
   fail(generation: number, code: string): void {
@@ -81,157 +90,160 @@ export class SimNode {
   pause(): void {
     this.paused = true
     this.phase = 'paused'
-    this.#world.report(this, { type: 'pause' })
+    this.report({ type: 'pause' })
     this.handle({ type: 'server', message: { type: 'standby', reason: '' } })
   }
 
   resume(): void {
     this.paused = false
     this.phase = 'standby'
-    this.#world.report(this, { type: 'resume' })
+    this.report({ type: 'resume' })
   }
 
-  /** Only if this assignment still stands when the time has come. */
-  #after(tenure: Tenure, delay: number, work: () => void): void {
-    this.#world.clock.after(delay, () => {
-      if (this.alive && this.tenure === tenure && !this.hung) work()
+  report(message: ClientMessage): void {
+    this.#world.watch.report(this, message)
+    this.#line?.post(this.#world.checked('client', message))
+  }
+
+  dial(): void {
+    if (!this.alive || this.socket) return
+    const { clock, random } = this.#world
+    const socket: Socket = { node: this, nodeOpen: true, serverOpen: false, welcomed: false }
+    this.socket = socket
+    const session = this.#token && { token: this.#token, received: this.#line?.mailbox.received ?? 0 }
+    const hello = { session: session || null, holding: holding(this.machine) }
+    clock.after(this.wireMs + random.between(5, 40), () => {
+      if (this.alive && this.island === 0) this.server.onHello(socket, hello)
     })
+    clock.after(WELCOME_MS, () => {
+      if (!socket.welcomed) this.onClosed(socket)
+    })
+  }
+
+  onWelcome(socket: Socket, message: Extract<ServerMessage, { type: 'welcome' }>): void {
+    if (!this.alive || this.socket !== socket) return
+    socket.welcomed = true
+    this.#token = message.token
+    if (message.resumed) {
+      this.#line!.resume(message.received)
+    } else {
+      this.#line?.close()
+      this.#line = new LineEnd<ClientMessage, ServerMessage>(
+        this.#world.clock,
+        (envelope) => this.#toServer(envelope),
+        (heard) => this.#hear(heard),
+      )
+      if (this.paused) this.report({ type: 'pause' })
+    }
+    this.handle({ type: 'server', message })
+  }
+
+  onEnvelope(envelope: Envelope<ServerMessage>): void {
+    if (this.alive) this.#line?.arrive(envelope)
+  }
+
+  /** The socket is found closed; it dials again soon. */
+  onClosed(socket: Socket): void {
+    socket.nodeOpen = false
+    if (!this.alive || this.socket !== socket) return
+    this.socket = null
+    this.#world.clock.after(this.#world.random.between(200, 2500), () => this.dial())
+  }
+
+  #hear(message: ServerMessage): void {
+    if (!this.alive || message.type === 'ping') return
+    if (this.#world.trace) this.#world.note(`${this.id} hears`, message)
+    this.handle({ type: 'server', message })
+  }
+
+  #toServer(envelope: Envelope<ClientMessage>): void {
+    const { socket } = this
+    if (!this.alive || !socket?.welcomed) return
+    this.#world.network.envelope(this, () => this.server.onEnvelope(socket, envelope))
+  }
+
+  #pulse(): void {
+    if (!this.alive) return
+    const { clock } = this.#world
+    clock.after(TICK_MS, () => this.#pulse())
+    this.handle({ type: 'tick', now: clock.now })
+    if (this.#pulses++ % 2 > 0) return
+    this.#world.watch.node(this)
+    const { socket, phase, progress } = this
+    // A line on which nothing is acknowledged is dead, whatever the system says.
+    if (socket?.welcomed && this.#line!.mailbox.oldestUnacked(clock.now) > DEAD_LINE_MS) return this.onClosed(socket)
+    if (socket?.welcomed) this.#world.network.envelope(this, () => this.server.onHeartbeat(socket, phase, progress))
   }
 
   #perform(action: Action): void {
     switch (action.type) {
       case 'prepare':
         return this.#prepare(action.assignment)
+      case 'keep': {
+        const tenure = this.tenure!
+        const { generation } = action.assignment
+        tenure.assignment = action.assignment
+        return this.#enqueue(tenure, 1, () => ({ type: 'prepared', generation, step: null, expectedMs: null }))
+      }
       case 'discard':
         this.tenure = null
         if (!this.paused) this.phase = 'standby'
         return
       case 'report':
-        return this.#world.report(this, action.message)
+        return this.report(action.message)
       case 'send':
-        return this.#world.frame(this, action.to, action.address, action.tensor)
-      default: {
-        const tenure = this.tenure!
-        const { clock, random } = this.#world
-        const duration = random.between(5, 40) * this.slowness
-        tenure.gpuFreeAt = Math.max(clock.now, tenure.gpuFreeAt) + duration
-        this.#after(tenure, tenure.gpuFreeAt - clock.now, () => {
-          const event = this.#work(tenure, action)
-          if (event) this.handle(event)
+        return this.#world.network.frame(this, action.to, {
+          type: 'frame',
+          from: this.id,
+          address: action.address,
+          tensor: action.tensor,
         })
-      }
+      case 'want':
+        return this.#world.network.frame(this, action.to, { type: 'want', from: this.id, address: action.address })
+      default:
+        return this.#work(action)
     }
   }
 
-  #prepare(assignment: Assignment): void {
-    const { clock, random } = this.#world
-    const { stage, replica, members, generation, checkpoint } = assignment
-    const vectors = model.initialVectors(0, stage)
-    const { length } = vectors.parameters
-    for (const values of Object.values(vectors) as number[][]) values.fill(0)
-    for (const { kind, offset, hash } of checkpoint.stage.chunks)
-      this.#world.get(hash).forEach((value, i) => (vectors[kind][offset + i] = value))
-    const tenure: Tenure = {
-      assignment,
-      vectors,
-      shards: shardsOf(length, members[stage]!.length),
-      gradient: new Array<number>(length).fill(0),
-      summed: [],
-      inputs: new Map(),
-      gpuFreeAt: clock.now,
-    }
-    this.tenure = tenure
-    this.phase = 'loading'
-    this.#after(tenure, random.between(200, 3000) * this.slowness, () => {
-      this.phase = 'connecting'
-      const partners = partnersOf(members, stage, replica)
-      if (partners.every((id) => this.#world.reachable(this.id, id))) {
-        this.#after(tenure, random.between(100, 2000), () => {
-          this.phase = 'ready'
-          this.handle({ type: 'prepared', generation })
-        })
-      } else this.#after(tenure, CONNECT_DEADLINE_MS, () => this.fail(generation, 'net.no_route'))
+  #work(action: WorkAction): void {
+    const tenure = this.tenure!
+    const { generation } = tenure.assignment
+    if (action.type === 'beginStep') this.phase = 'training'
+    const busyMs = this.#world.busyMs(action) * this.slowness
+    this.#enqueue(tenure, busyMs, () => {
+      const event = tenure.work(action, generation, busyMs)
+      this.#world.watch.worked(this, tenure, action)
+      return event
     })
   }
 
-  #work(
-    tenure: Tenure,
-    action: Exclude<Action, { type: 'prepare' | 'discard' | 'report' | 'send' }>,
-  ): StageEvent<Tensor> | null {
-    const { generation, stage, replica } = tenure.assignment
-    const { vectors, shards } = tenure
-    switch (action.type) {
-      case 'beginStep':
-        tenure.gradient.fill(0)
-        tenure.summed = []
-        tenure.inputs.clear()
-        this.phase = 'training'
-        return null
-      case 'compute':
-        return this.#compute(tenure, action)
-      case 'readGradient': {
-        const { shard } = action
-        const { offset, length } = shards[shard]!
-        return { type: 'gradientRead', generation, shard, tensor: tenure.gradient.slice(offset, offset + length) }
-      }
-      case 'reduce': {
-        const { offset, length } = shards[action.shard]!
-        if (action.contributions.length > 0) {
-          const sum = new Array<number>(length).fill(0)
-          for (const contribution of action.contributions) model.addInto(sum, contribution)
-          tenure.gradient.splice(offset, length, ...sum)
-        }
-        const reduced = tenure.gradient.slice(offset, offset + length)
-        return { type: 'reduced', generation, squaredNorm: reduced.reduce((total, g) => total + g * g, 0) }
-      }
-      case 'update': {
-        const shard = shards[action.shard]!
-        model.update(vectors, tenure.gradient, shard, action)
-        const tensor = vectors.parameters.slice(shard.offset, shard.offset + shard.length)
-        return { type: 'updated', generation, tensor }
-      }
-      case 'writeParameters': {
-        const { offset, length } = shards[action.shard]!
-        if (action.tensor.length !== length) throw new Error(`shard ${action.shard} of stage ${stage}: wrong length`)
-        vectors.parameters.splice(offset, length, ...action.tensor)
-        return { type: 'parametersWritten', generation, shard: action.shard }
-      }
-      case 'save': {
-        const { offset, length } = shards[replica]!
-        const chunks: Chunk[] = (['parameters', 'firstMoment', 'secondMoment'] as const).map((kind) => ({
-          kind,
-          offset,
-          length,
-          hash: this.#world.put(vectors[kind].slice(offset, offset + length)),
-        }))
-        const parametersHash = model.hashOf(vectors.parameters)
-        const { step } = action
-        const message = { type: 'shardSaved', generation, step, shard: replica, chunks, parametersHash } as const
-        return { type: 'saved', generation, message }
-      }
-    }
+  /** In the order of the GPU's queue, and only if this assignment still stands when its turn has come. */
+  #enqueue(tenure: Tenure, busyMs: number, work: () => StageEvent<Tensor> | null): void {
+    const { clock } = this.#world
+    tenure.gpuFreeAt = Math.max(clock.now, tenure.gpuFreeAt) + busyMs
+    clock.after(tenure.gpuFreeAt - clock.now, () => {
+      if (!this.alive || this.tenure !== tenure || this.hung) return
+      const event = work()
+      if (event) this.handle(event)
+    })
   }
 
-  #compute(tenure: Tenure, action: Extract<Action, { type: 'compute' }>): StageEvent<Tensor> {
-    const { op, microbatch: m, step } = action
-    const { generation, stage, config } = tenure.assignment
-    const { parameters } = tenure.vectors
-    const done = (output: Tensor | null, loss: { sum: number; tokens: number } | null = null) =>
-      ({ type: 'computed', generation, op, microbatch: m, output, loss }) as const
-    if (op === 'backward') {
-      tenure.summed.push(m)
-      const gradient = model.backward(parameters, tenure.inputs.get(m)!, action.input!, tenure.gradient)
-      return done(stage > 0 ? gradient : null)
-    }
-    const mode = op === 'evaluate' || op === 'forwardOnly' ? 'evaluate' : 'train'
-    const input = stage === 0 ? model.inputOf(config.seed, mode, step, m) : action.input!
-    if (mode === 'train') tenure.inputs.set(m, input)
-    const output = model.forward(parameters, input)
-    if (op === 'forward' || op === 'forwardOnly') return done(output)
-    const { sum, gradient } = model.lossOf(output, config.seed, mode, step, m)
-    if (op === 'evaluate') return done(null, { sum, tokens: model.EVAL_TOKENS })
-    tenure.summed.push(m)
-    const inputGradient = model.backward(parameters, input, gradient, tenure.gradient)
-    return done(stage > 0 ? inputGradient : null, { sum, tokens: model.TRAIN_TOKENS })
+  #prepare(assignment: Assignment): void {
+    const tenure = new Tenure(this.id, assignment, this.#world)
+    this.tenure = tenure
+    this.phase = 'loading'
+    const { generation, source } = assignment
+    const { random } = this.#world
+    const { pace } = this.#world.options
+    const loadMs = random.between(pace.loadMs[0], pace.loadMs[1])
+    this.#enqueue(tenure, loadMs, () => {
+      this.phase = 'ready'
+      const step = source === 'checkpoint' ? tenure.load() : null
+      // Kernels were measured, roughly, where the device could tell at all.
+      const expectedMs = random.chance(0.1)
+        ? null
+        : (pace.forwardMs + pace.backwardMs) * this.slowness * random.between(0.7, 1.3)
+      return { type: 'prepared', generation, step, expectedMs }
+    })
   }
 }

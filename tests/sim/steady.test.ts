@@ -5,7 +5,7 @@ import { World, type RunOptions } from './world.ts'
 const MINUTE = 60_000
 
 function train(seed: number, run: RunOptions, nodes: number, duplicates = 0): World {
-  const world = new World({ seed, duplicates })
+  const world = new World({ seed, weather: { duplicates } })
   world.launch(run)
   for (let i = 0; i < nodes; i++) world.join()
   return world.untilEnded(10 * MINUTE)
@@ -24,12 +24,15 @@ describe('a fleet without accidents', () => {
     { stages: 3, replicas: 3, nodes: 7 },
     // More replicas than microbatches: some own none and still hold a shard.
     { stages: 2, replicas: 8, nodes: 16 },
-  ])('trains $stages × $replicas with $nodes nodes as one machine would', ({ stages, replicas, nodes }) => {
-    const world = train(1, { stages, replicas }, nodes)
-    const witness = world.witnesses.get('run')!
+    // More replicas than shards: most hold none.
+    { stages: 2, replicas: 12, nodes: 24, microbatches: 24 },
+  ])('trains $stages × $replicas with $nodes nodes as one machine would', ({ nodes, ...run }) => {
+    const world = train(1, run, nodes)
+    const witness = world.witness()
     expect(witness.ended).toMatchObject({ state: 'finished', valLoss: witness.reference.valLoss })
     expect(witness.commits).toBe(9)
-    expect(world.rollbacks).toBe(0)
+    expect(witness.rollbacks).toBe(0)
+    expect(world.server.recovered).toBe(0)
     expect(world.refusedFrames()).toBe(0)
   })
 
@@ -37,7 +40,7 @@ describe('a fleet without accidents', () => {
     let refused = 0
     for (let seed = 1; seed <= 6; seed++) {
       const world = train(seed, { stages: 3, replicas: 2 }, 6, 0.4)
-      expect(world.witnesses.get('run')).toMatchObject({ commits: 9, ended: { state: 'finished' } })
+      expect(world.witness()).toMatchObject({ commits: 9, ended: { state: 'finished' } })
       refused += world.refusedFrames()
     }
     expect(refused).toBeGreaterThan(200)
@@ -45,7 +48,7 @@ describe('a fleet without accidents', () => {
 
   it('scores over several rounds', () => {
     const world = train(5, { stages: 2, replicas: 2, steps: 2, evalWindows: 150 }, 4, 0.2)
-    const { reference, ended } = world.witnesses.get('run')!
+    const { reference, ended } = world.witness()
     expect(ended?.valLoss).toBe(reference.valLoss)
   })
 
@@ -54,18 +57,18 @@ describe('a fleet without accidents', () => {
     world.launch({ stages: 2, replicas: 2 })
     for (const slowness of [1, 4, 1, 4]) world.join({ slowness })
     world.untilEnded(10 * MINUTE)
-    expect(world.rollbacks).toBe(0)
+    expect(world.witness().rollbacks).toBe(0)
   })
 
   it('gives two runs of one fleet their own generations', () => {
-    const world = new World({ seed: 4, duplicates: 0.3 })
+    const world = new World({ seed: 4, weather: { duplicates: 0.3 } })
     world.launch({ id: 'first', stages: 2, replicas: 1, steps: 6 })
     for (let i = 0; i < 2; i++) world.join()
-    world.until(() => world.witnesses.get('first')!.committed === 3, MINUTE)
+    world.until(() => world.witness('first').committed === 3, MINUTE)
     world.launch({ id: 'second', stages: 2, replicas: 1, steps: 5 })
     world.cancel('first')
     world.untilEnded(10 * MINUTE)
-    expect(world.witnesses.get('first')!.ended!.state).toBe('cancelled')
-    expect(world.witnesses.get('second')!.ended!.state).toBe('finished')
+    expect(world.witness('first').ended!.state).toBe('cancelled')
+    expect(world.witness('second').ended!.state).toBe('finished')
   })
 })

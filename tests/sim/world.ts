@@ -1,23 +1,42 @@
-/** Owns the simulated world: one orchestrator, its nodes, the wires between them, the store behind it, and the accidents. */
-import { decide, initialState } from '../../server/orchestrator/orchestrator.ts'
-import type { OrchestratorCommand, OrchestratorEvent, RunSubmission } from '../../server/orchestrator/types.ts'
+/** Owns a simulated world: one server, its nodes, the wires between them, the store behind it, and what goes on. */
+import type { Timing } from '../../server/orchestrator/timing.ts'
+import type { RunSubmission } from '../../server/orchestrator/types.ts'
 import { clientMessageSchema, serverMessageSchema } from '../../src/protocol/control.ts'
 import type { ClientMessage, ServerMessage, StageCheckpoint } from '../../src/protocol/control.ts'
 import { runConfigSchema, type RunConfig } from '../../src/protocol/runConfig.ts'
-import type { TensorAddress } from '../../src/stage/machineTypes.ts'
 import { Clock, Random } from './clock.ts'
-import { hashOf, initialVectors, stageLength, trainAlone } from './integerModel.ts'
-import { checkCommand, checkNode, checkServer, demand, Violation, type Witness } from './invariants.ts'
-import { SimNode, type Surroundings } from './node.ts'
+import { addressOf, initialVectors, stageLength } from './integerModel.ts'
+import { demand, Violation, Watch, type Witness } from './invariants.ts'
+import { Network, type Weather } from './network.ts'
+import { SimNode, type NodeOptions } from './node.ts'
+import { trainAlone } from './reference.ts'
+import { SimServer } from './server.ts'
+import type { Blobs, WorkAction } from './tenure.ts'
+
+export interface Pace {
+  /** Milliseconds of a microbatch at speed 1, and of anything else on the GPU. */
+  forwardMs: number
+  backwardMs: number
+  otherMs: number
+  /** How long loading and compiling take, at least and at most. */
+  loadMs: readonly [number, number]
+}
 
 export interface WorldOptions {
   seed: number
-  /** Share of frames that arrive a second time, some of them much later. */
-  duplicates?: number
+  /** Control messages go through JSON and their schema, and every node is checked after every event. */
+  strict: boolean
+  /** How many of the last happenings are kept for a report. */
+  trace: number
+  weather: Weather
+  pace: Pace
   /** Share of checkpoints that the store refuses. */
-  refusals?: number
+  refusals: number
   /** Pairs that never reach each other. */
-  unreachable?: [string, string][]
+  unreachable: readonly [string, string][]
+  timing: Partial<Timing>
+  /** Longest time between two commits of a run that could go on. */
+  progressMs: number
 }
 
 export interface RunOptions {
@@ -29,197 +48,182 @@ export interface RunOptions {
   checkpointEvery?: number
   evalWindows?: number
   stageBytes?: number[]
+  /** Steps that are looked at, when not all. */
+  horizon?: number
 }
 
-type DistributedEvent = OrchestratorEvent extends infer E ? (E extends unknown ? Omit<E, 'now'> : never) : never
-
-const HARDWARE = {
-  vendor: 'sim',
-  architecture: '',
-  description: '',
-  software: false,
-  maxBufferSize: 2 ** 30,
-  maxStorageBufferBindingSize: 2 ** 27,
+const CALM: Weather = { loss: 0, duplicates: 0, reordered: 0, shardMs: 1, boundaryMs: 1 }
+const QUICK: Pace = { forwardMs: 15, backwardMs: 25, otherMs: 4, loadMs: [200, 3000] }
+const DEFAULTS: Omit<WorldOptions, 'seed'> = {
+  strict: true,
+  trace: 150,
+  weather: CALM,
+  pace: QUICK,
+  refusals: 0,
+  unreachable: [],
+  timing: {},
+  progressMs: Infinity,
 }
-const NO_STATS = {
-  tokens: 0,
-  steps: 0,
-  upBytes: 0,
-  downBytes: 0,
-  boundaryBytes: 0,
-  boundaryTokens: 0,
-  link: 'unknown' as const,
-}
-const HEARTBEAT_MS = 2000
-const TICK_MS = 500
-const TRACE_LENGTH = 40
 
-export class World implements Surroundings {
+export class World implements Blobs {
+  readonly options: WorldOptions
   readonly clock = new Clock()
   readonly random: Random
-  readonly nodes = new Map<string, SimNode>()
-  readonly witnesses = new Map<string, Witness>()
-  state = initialState()
-  /** Nodes' refused frames count towards nothing here but say that a run without accidents has none. */
-  rollbacks = 0
-  readonly #options: WorldOptions
-  readonly #trace: string[] = []
+  readonly network: Network
+  readonly watch: Watch
+  readonly server: SimServer
+  trace: [at: number, who: string, what: { type: string } | string][] | null
   readonly #blobs = new Map<string, readonly number[]>()
-  /** What the database would hold of each run. */
-  readonly #records = new Map<string, RunSubmission>()
-  /** When the last thing on a wire arrives, by `from>to`. */
-  readonly #wires = new Map<string, number>()
-  readonly #cuts = new Map<string, number>()
-  /** Pairs whose link swallows everything without a word. */
-  readonly #mute = new Set<string>()
   #nodeCount = 0
-  #serverLife = 0
 
-  constructor(options: WorldOptions) {
-    this.#options = options
+  constructor(options: Partial<Omit<WorldOptions, 'weather'>> & { seed: number; weather?: Partial<Weather> }) {
+    const weather = { ...CALM, ...options.weather }
+    this.options = { ...DEFAULTS, ...options, weather }
     this.random = new Random(options.seed)
-    this.#beat()
+    this.trace = this.options.trace > 0 ? [] : null
+    this.network = new Network(this.clock, this.random, weather, this.options.unreachable)
+    this.watch = new Watch(this)
+    this.server = new SimServer(this)
+  }
+
+  get nodes(): ReadonlyMap<string, SimNode> {
+    return this.network.nodes
+  }
+
+  get state() {
+    return this.server.state
+  }
+
+  witness(runId = 'run'): Witness {
+    return this.watch.witnesses.get(runId)!
   }
 
   launch(options: RunOptions): RunConfig {
     const { id = 'run', stages, replicas, steps = 9, microbatches = 6, checkpointEvery = 4, evalWindows = 5 } = options
-    const optimizer = { warmupSteps: 3, gradClip: 1e6 }
-    const shape = { stages, replicas, steps, batch: microbatches, microbatch: 1, checkpointEvery }
-    const config = runConfigSchema.parse({ ...shape, optimizer, codec: 'f32', seed: this.#options.seed })
-    const checkpoint = { step: 0, stages: this.#initialCheckpoint(config) }
-    this.witnesses.set(id, { reference: trainAlone(config, evalWindows), committed: 0, commits: 0, ended: null })
-    const stageBytes = options.stageBytes ?? new Array<number>(stages).fill(100)
-    const dataset = { id: 'd', tokens: 1000, trainTokens: 900 }
-    const run = { id, name: id, config, dataset, stageBytes, evalWindows, generation: 0, step: 0, checkpoint }
-    this.#records.set(id, run)
-    this.#dispatch({ type: 'runSubmitted', run })
+    const optimizer = { warmupSteps: 3, gradClip: 20_000 }
+    // One layer a stage: no other cut of them is possible.
+    const shape = {
+      stages,
+      replicas,
+      steps,
+      batch: microbatches,
+      microbatch: 1,
+      checkpointEvery,
+      model: { layers: stages },
+    }
+    const config = runConfigSchema.parse({ ...shape, optimizer, codec: 'f32', seed: this.options.seed })
+    this.watch.expect(id, trainAlone(config, evalWindows, options.horizon))
+    const run: RunSubmission = {
+      id,
+      name: id,
+      config,
+      dataset: { id: 'd', tokens: 1000, trainTokens: 900 },
+      stageBytes: options.stageBytes ?? new Array<number>(stages).fill(100),
+      evalWindows,
+      generation: 0,
+      step: 0,
+      checkpoint: { step: 0, stages: this.#initialCheckpoint(config) },
+      unapplied: null,
+      reservations: new Map(),
+      recovered: 0,
+      recovering: false,
+    }
+    this.server.submit(run)
     return config
   }
 
   cancel(runId: string): void {
-    this.#dispatch({ type: 'runCancelled', runId })
+    this.server.dispatch({ type: 'runCancelled', runId })
   }
 
-  join(
-    options: { id?: string; deviceId?: string; memoryBytes?: number; slowness?: number; paused?: boolean } = {},
-  ): SimNode {
-    const { id = `n${++this.#nodeCount}`, memoryBytes = 100, slowness = 1, paused = false } = options
-    const node = new SimNode(this, id, options.deviceId ?? `d-${id}`, slowness)
-    this.nodes.set(id, node)
-    this.#trace.push(`${this.#at()} ${id} dials in`)
-    const { deviceId } = node
-    this.#toServer(node, () =>
-      this.#dispatch({ type: 'nodeJoined', node: { id, deviceId, kind: 'browser', adapter: HARDWARE, memoryBytes } }),
-    )
-    if (paused) node.pause()
+  join(options: NodeOptions = {}): SimNode {
+    const node = new SimNode(this, options.id ?? `n${++this.#nodeCount}`, options)
+    this.network.nodes.set(node.id, node)
+    node.dial()
+    if (options.paused) node.paused = true
     return node
   }
 
-  /** Gone at once; the server hears the socket close, or nothing at all. */
+  /** Gone at once; the server and its peers find the links closed, or hear nothing at all. */
   crash(node: SimNode, silent: boolean): void {
     if (!node.alive) return
-    this.#trace.push(`${this.#at()} ${node.id} crashes${silent ? ' in silence' : ''}`)
+    if (this.trace) this.note(node.id, { type: silent ? 'falls silent' : 'crashes' })
     node.alive = false
-    this.nodes.delete(node.id)
-    for (const other of this.nodes.values())
-      this.clock.after(this.random.between(200, silent ? 9000 : 3000), () => other.linkLost(node.id))
-    if (!silent) this.#toServer(node, () => this.#dispatch({ type: 'nodeLeft', nodeId: node.id, reason: 'closed' }))
+    this.network.nodes.delete(node.id)
+    this.network.bury(node, silent ? 3000 : 200, silent ? 9000 : 3000)
+    const { socket } = node
+    // What it sent last arrives before its end does.
+    if (!silent && socket) this.clock.after(node.wireMs + 150, () => this.server.onClosed(socket))
   }
 
   leave(node: SimNode): void {
-    this.report(node, { type: 'leaving' })
+    node.report({ type: 'leaving' })
     this.crash(node, false)
   }
 
-  /** The link breaks: what is under way is lost, both ends notice, and it can be dialled anew. */
-  cutLink(a: SimNode, b: SimNode): void {
-    this.#trace.push(`${this.#at()} the link ${a.id}-${b.id} breaks`)
-    const pair = pairOf(a.id, b.id)
-    this.#cuts.set(pair, (this.#cuts.get(pair) ?? 0) + 1)
-    a.linkLost(b.id)
-    this.clock.after(this.random.between(0, 6000), () => b.linkLost(a.id))
+  /** Cuts these nodes off from the server and all others, or off from the others alone, for a while. */
+  partition(nodes: readonly SimNode[], forMs: number): void {
+    if (this.trace) this.note(nodes.map(({ id }) => id).join(), { type: 'are cut off' })
+    for (const node of nodes) node.island = 1
+    this.clock.after(forMs, () => {
+      for (const node of nodes) node.island = 0
+    })
   }
 
-  /** The link swallows everything for a while and neither end notices. */
-  muteLink(a: SimNode, b: SimNode, forMs: number): void {
-    this.#trace.push(`${this.#at()} the link ${a.id}-${b.id} goes mute`)
-    this.#mute.add(pairOf(a.id, b.id))
-    this.clock.after(forMs, () => this.#mute.delete(pairOf(a.id, b.id)))
-  }
-
-  /** The server process dies and comes back with what its database holds; every node has to connect anew. */
-  restartServer(): void {
-    this.#trace.push(`${this.#at()} the server starts again`)
-    this.#serverLife += 1
-    this.state = initialState()
-    for (const run of this.#records.values()) {
-      const witness = this.witnesses.get(run.id)!
-      if (witness.ended) continue
-      this.#dispatch({ type: 'runSubmitted', run })
-      witness.committed = this.state.runs.get(run.id)!.step
-    }
-    for (const node of [...this.nodes.values()]) {
-      node.alive = false
-      this.nodes.delete(node.id)
-      const { deviceId, slowness, paused } = node
-      this.clock.after(this.random.between(300, 5000), () => this.join({ deviceId, slowness, paused }))
-    }
-  }
-
-  /** Lets time pass until every run has ended. @throws Violation, also when that takes longer than `deadlineMs` */
+  /** Lets time pass until every run has ended. @throws Error with seed, sentence and trace, also after `deadlineMs` */
   untilEnded(deadlineMs: number): this {
-    return this.until(() => [...this.witnesses.values()].every((witness) => witness.ended !== null), deadlineMs)
+    return this.until(() => this.watch.allEnded(), deadlineMs)
   }
 
   until(done: () => boolean, deadlineMs: number): this {
     try {
       while (!done()) {
         this.clock.step()
-        const states = () => [...this.state.runs.values()].map((run) => `${run.id} ${run.state}: ${run.detail}`)
-        demand(this.clock.now <= deadlineMs, () => `no end after ${deadlineMs / 1000} s; ${states().join('; ')}`)
+        if (this.clock.now > deadlineMs) this.#late(deadlineMs)
       }
     } catch (caught) {
-      const { seed } = this.#options
       const message = caught instanceof Violation ? caught.message : String((caught as Error).stack)
-      const replay = `SKEIN_SIM_SEED=${seed} npx vitest run --project unit tests/sim`
-      throw new Error(`seed ${seed}: ${message}\nreplay: ${replay}\n${this.#trace.slice(-TRACE_LENGTH).join('\n')}`, {
-        cause: caught,
-      })
+      throw new Violation([`seed ${this.options.seed}: ${message}`, ...this.traced()].join('\n'))
     }
     return this
   }
 
-  report(node: SimNode, message: ClientMessage): void {
-    // Through JSON and the schema, as over the socket.
-    const parsed = clientMessageSchema.parse(JSON.parse(JSON.stringify(message)))
-    this.#toServer(node, () => {
-      if (parsed.type === 'shardSaved') this.#checkSaved(node, parsed)
-      if (parsed.type !== 'heartbeat') this.#trace.push(`${this.#at()} ${node.id} says ${brief(parsed)}`)
-      this.#dispatch({ type: 'message', nodeId: node.id, message: parsed })
-    })
+  note(who: string, what: { type: string }): void {
+    const { trace } = this
+    if (!trace) return
+    const keep = this.options.trace
+    // What is kept to the end is put into words at once: messages that are passed on as they are may change.
+    trace.push([this.clock.now, who, keep === Infinity ? brief(what) : what])
+    if (trace.length > 2 * keep + 100) this.trace = trace.slice(-keep)
   }
 
-  frame(from: SimNode, to: string, address: TensorAddress, tensor: number[]): void {
-    const pair = pairOf(from.id, to)
-    if (this.#mute.has(pair)) return
-    const cut = this.#cuts.get(pair)
-    const deliver = () => {
-      const node = this.nodes.get(to)
-      if (!node || !from.alive || this.#cuts.get(pair) !== cut) return
-      node.handle({ type: 'frame', from: from.id, address, tensor })
-      checkNode(node)
-    }
-    this.#inOrder(`${from.id}>${to}`, this.random.between(2, 120), deliver)
-    if (this.random.chance(this.#options.duplicates ?? 0)) this.clock.after(this.random.between(2, 4000), deliver)
+  /** What happened last, a line each. */
+  traced(): string[] {
+    const lines = this.trace?.slice(-this.options.trace) ?? []
+    return lines.map(
+      ([at, who, what]) => `${(at / 1000).toFixed(3)} ${who} ${typeof what === 'string' ? what : brief(what)}`,
+    )
   }
 
-  reachable(a: string, b: string): boolean {
-    const never = this.#options.unreachable?.some(([x, y]) => pairOf(x, y) === pairOf(a, b))
-    return this.nodes.has(b) && !never
+  /** As over the socket, where that is worth its time. */
+  checked(from: 'client', message: ClientMessage): ClientMessage
+  checked(from: 'server', message: ServerMessage): ServerMessage
+  checked(from: 'client' | 'server', message: ClientMessage | ServerMessage): ClientMessage | ServerMessage {
+    if (!this.options.strict) return message
+    const schema = from === 'client' ? clientMessageSchema : serverMessageSchema
+    return schema.parse(JSON.parse(JSON.stringify(message)))
+  }
+
+  busyMs(action: WorkAction): number {
+    const { forwardMs, backwardMs, otherMs } = this.options.pace
+    if (action.type !== 'compute') return otherMs
+    const { op } = action
+    const ms = op === 'backward' ? backwardMs : op === 'forwardBackward' ? forwardMs + backwardMs : forwardMs
+    return ms * this.random.between(0.9, 1.1)
   }
 
   put(values: readonly number[]): string {
-    const hash = hashOf(values)
+    const hash = addressOf(values)
     this.#blobs.set(hash, values)
     return hash
   }
@@ -235,128 +239,34 @@ export class World implements Surroundings {
     return [...this.nodes.values()].reduce((sum, node) => sum + node.machine.refusedFrames, 0)
   }
 
+  #late(deadlineMs: number): never {
+    const states = [...this.state.runs.values()].map(
+      (run) => `${run.id} ${run.state} at step ${run.step}: ${run.detail}`,
+    )
+    throw new Violation(`no end after ${deadlineMs / 1000} s; ${states.join('; ')}`)
+  }
+
   #initialCheckpoint({ seed, stages }: RunConfig): StageCheckpoint[] {
     return Array.from({ length: stages }, (_, stage) => {
       const hash = this.put(initialVectors(seed, stage).parameters)
       return { stage, chunks: [{ kind: 'parameters', offset: 0, length: stageLength(stage), hash }] }
     })
   }
-
-  #beat(): void {
-    const tick = () => {
-      this.#dispatch({ type: 'tick' })
-      this.clock.after(TICK_MS, tick)
-    }
-    this.clock.after(TICK_MS, tick)
-    const beat = () => {
-      for (const node of this.nodes.values()) {
-        const { phase, progress } = node
-        this.report(node, { type: 'heartbeat', phase, progress, stats: NO_STATS })
-      }
-      this.clock.after(HEARTBEAT_MS, beat)
-    }
-    this.clock.after(HEARTBEAT_MS, beat)
-  }
-
-  #dispatch(event: DistributedEvent): void {
-    const commands = decide(this.state, { ...event, now: this.clock.now } as OrchestratorEvent)
-    checkServer(this.state)
-    for (const command of commands) this.#carryOut(command)
-  }
-
-  #carryOut(command: OrchestratorCommand): void {
-    if (command.type === 'send') return this.#toNode(command.nodeId, command.message)
-    if (command.type === 'disconnect') {
-      const node = this.nodes.get(command.nodeId)
-      if (node) this.crash(node, true)
-      return
-    }
-    const { runId } = command
-    const run = this.state.runs.get(runId)
-    const record = this.#records.get(runId)!
-    if (command.type !== 'runChanged') this.#trace.push(`${this.#at()} server: ${brief(command)}`)
-    checkCommand(command, this.witnesses.get(runId)!, run, this.nodes)
-    switch (command.type) {
-      case 'commitStep':
-        this.#records.set(runId, { ...record, step: command.metric.step })
-        return
-      case 'rollBack':
-        this.rollbacks += 1
-        this.#records.set(runId, { ...record, step: command.toStep })
-        return
-      case 'runChanged':
-        if (run) this.#records.set(runId, { ...record, generation: run.generation })
-        return
-      case 'publishCheckpoint':
-        this.#publish(runId, command.step, command.stages)
-    }
-  }
-
-  #publish(runId: string, step: number, stages: StageCheckpoint[]): void {
-    for (const { stage, chunks } of stages) {
-      const sorted = chunks.filter(({ kind }) => kind === 'parameters').sort((a, b) => a.offset - b.offset)
-      const whole = sorted.flatMap(({ hash }) => this.get(hash))
-      const alone = this.witnesses.get(runId)!.reference.parameterHashes[step]![stage]
-      demand(hashOf(whole) === alone, () => `checkpoint ${step} of stage ${stage} is not what one machine has`)
-    }
-    const life = this.#serverLife
-    this.clock.after(this.random.between(50, 4000), () => {
-      if (this.random.chance(this.#options.refusals ?? 0)) {
-        const error = { code: 'blob.missing', message: 'a chunk is missing.', remedy: '' }
-        if (life === this.#serverLife) this.#dispatch({ type: 'checkpointRefused', runId, step, error })
-        return
-      }
-      const checkpoint = { step, stages }
-      // A process that dies here has published and told nobody.
-      if (life === this.#serverLife || this.random.chance(0.5))
-        this.#records.set(runId, { ...this.#records.get(runId)!, checkpoint })
-      if (life === this.#serverLife) this.#dispatch({ type: 'checkpointPublished', runId, checkpoint })
-    })
-  }
-
-  #checkSaved(node: SimNode, { step, parametersHash }: Extract<ClientMessage, { type: 'shardSaved' }>): void {
-    const { assignment } = node.machine
-    if (!assignment) return
-    const alone = this.witnesses.get(assignment.runId)!.reference.parameterHashes[step]![assignment.stage]
-    demand(parametersHash === alone, () => `${node.id} holds other weights than one machine after step ${step}`)
-  }
-
-  #toServer(node: SimNode, arrive: () => void): void {
-    const life = this.#serverLife
-    this.#inOrder(`${node.id}>server`, this.random.between(1, 150), () => {
-      if (life === this.#serverLife) arrive()
-    })
-  }
-
-  #toNode(nodeId: string, message: ServerMessage): void {
-    const parsed = serverMessageSchema.parse(JSON.parse(JSON.stringify(message)))
-    const life = this.#serverLife
-    this.#inOrder(`server>${nodeId}`, this.random.between(1, 150), () => {
-      const node = this.nodes.get(nodeId)
-      if (!node || life !== this.#serverLife) return
-      if (parsed.type !== 'step') this.#trace.push(`${this.#at()} ${nodeId} hears ${brief(parsed)}`)
-      node.handle({ type: 'server', message: parsed })
-      checkNode(node)
-    })
-  }
-
-  #inOrder(wire: string, delay: number, arrive: () => void): void {
-    const at = Math.max(this.clock.now + delay, this.#wires.get(wire) ?? 0)
-    this.#wires.set(wire, at)
-    this.clock.after(at - this.clock.now, arrive)
-  }
-
-  #at(): string {
-    return `${(this.clock.now / 1000).toFixed(3)}`
-  }
 }
 
-const pairOf = (a: string, b: string) => (a < b ? `${a}|${b}` : `${b}|${a}`)
-
-function brief(message: { type: string }): string {
-  const { type, assignment, ...rest } = message as { type: string; assignment?: object } & Record<string, unknown>
-  const known = { ...rest, ...assignment } as Record<string, unknown>
-  const keys = ['nodeId', 'generation', 'step', 'stage', 'replica', 'shard', 'microbatch', 'toStep', 'text', 'reason']
-  const shown = keys.filter((key) => known[key] !== undefined).map((key) => `${key}=${String(known[key])}`)
+function brief(what: { type: string }): string {
+  const { type, ...rest } = what as { type: string } & Record<string, unknown>
+  const { assignment, config: _config, stages: _stages, metric, ...words } = rest
+  const source = assignment as { stage: number; generation: number; source: string } | undefined
+  const known = source ? { ...words, stage: source.stage, generation: source.generation, source: source.source } : words
+  if (metric) Object.assign(known, { step: (metric as { step: number }).step })
+  const shown = Object.entries(known).flatMap(([key, value]) =>
+    value === undefined || value === null || key === 'token' ? [] : [`${key}=${shorten(value)}`],
+  )
   return [type, ...shown].join(' ')
+}
+
+function shorten(value: unknown): string {
+  const text = typeof value === 'string' ? value : JSON.stringify(value)
+  return text.length > 90 ? `${text.slice(0, 90)}…` : text
 }

@@ -1,0 +1,81 @@
+/** Owns the proof that the simulation would see it: takes one guard out of a copy of the protocol and runs troubled worlds. */
+import { spawnSync } from 'node:child_process'
+import { cpSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import path from 'node:path'
+import { fileURLToPath } from 'node:url'
+
+export interface Mutation {
+  readonly guard: string
+  /** Relative to the repository's root. */
+  readonly file: string
+  /** As it stands in the file, once. */
+  readonly text: string
+  readonly without: string
+}
+
+export const MUTATIONS: readonly Mutation[] = [
+  {
+    guard: 'idempotence: a repeated tensor is not computed again',
+    file: 'src/stage/machine/leases.ts',
+    text: '  if ((forward ? lease.activatedBy : lease.returnedBy) !== null) return refuse(state)\n',
+    without: '',
+  },
+  {
+    guard: 'cache until commit: the maker of a tensor can give it again',
+    file: 'src/stage/machine/leases.ts',
+    text: '  keepOutput(lease, kind, output)\n',
+    without: '',
+  },
+  {
+    guard: 'owner compare: a false update is seen',
+    file: 'src/stage/machine/standing.ts',
+    text: '  const compare = true\n',
+    without: '  const compare = false\n',
+  },
+]
+
+const root = path.resolve(path.dirname(fileURLToPath(import.meta.url)), '..', '..')
+/** Seeds of each kind of world until a mutation counts as unseen. */
+export const MUTATION_SEEDS = 50
+const DEADLINE_MS = 240_000
+
+/** Runs the worlds on a copy without the guard; null when all of them held, else the sentence of the first that did not. */
+export function missed({ file, text, without }: Mutation): string | null {
+  const copy = mkdtempSync(path.join(tmpdir(), 'skein-mutation-'))
+  try {
+    for (const part of ['src', 'server', 'tests/sim', 'package.json'])
+      cpSync(path.join(root, part), path.join(copy, part), { recursive: true })
+    symlinkSync(path.join(root, 'node_modules'), path.join(copy, 'node_modules'), 'dir')
+    const source = readFileSync(path.join(copy, file), 'utf8')
+    const parts = source.split(text)
+    if (parts.length !== 2) throw new Error(`The guard stands ${parts.length - 1} times in ${file}: ${text.trim()}`)
+    writeFileSync(path.join(copy, file), parts.join(without))
+    const probe = path.join(copy, 'tests/sim/mutationProbe.ts')
+    const { status, stdout, stderr, error } = spawnSync(process.execPath, [probe, String(MUTATION_SEEDS)], {
+      cwd: copy,
+      encoding: 'utf8',
+      timeout: DEADLINE_MS,
+      maxBuffer: 64 * 1024 * 1024,
+    })
+    if (error) throw error
+    if (status === 0) return null
+    // Only a world that ran and did not hold counts: a copy that does not even start proves nothing.
+    const sentence = /^violation: (.*)$/m.exec(stdout)?.[1]
+    if (!sentence) throw new Error(`The copy without “${text.trim()}” broke: ${stderr.slice(0, 2000)}`)
+    return sentence
+  } finally {
+    rmSync(copy, { recursive: true, force: true })
+  }
+}
+
+/** Prints what came of each; returns the command's exit code. */
+export function runMutations(print: (text: string) => void): number {
+  let unseen = 0
+  for (const mutation of MUTATIONS) {
+    const sentence = missed(mutation)
+    if (sentence === null) unseen++
+    print(`${sentence === null ? 'UNSEEN' : 'seen  '} ${mutation.guard}${sentence ? `: ${sentence}` : ''}`)
+  }
+  return unseen > 0 ? 1 : 0
+}

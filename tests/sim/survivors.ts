@@ -1,0 +1,38 @@
+/** Owns the world's own answer to the question whether a rollback was needed: who is left of each stage, and with what. */
+import type { Witness } from './invariants.ts'
+import type { SimNode } from './node.ts'
+import type { World } from './world.ts'
+
+/**
+ * What of a run is really lost, in words; null when every stage still has a way on from the last commit: of each shard a live
+ * node with its parameters and one with its moments, as they stand after that step or after the one being applied.
+ */
+export function lostStage(world: World, runId: string, witness: Witness): string | null {
+  const { committed, round } = witness
+  const stages = new Map<number, SimNode[]>()
+  for (const node of world.nodes.values()) {
+    const { tenure } = node
+    if (!tenure || tenure.assignment.runId !== runId || node.hung || node.paused) continue
+    if (!world.state.nodes.has(node.id) || tenure.assignment.generation < witness.generation) continue
+    const { stage } = tenure.assignment
+    stages.set(stage, [...(stages.get(stage) ?? []), node])
+  }
+  const count = world.watch.witnesses.get(runId)!.reference.vectors[0]!.length
+  for (let stage = 0; stage < count; stage++) {
+    const nodes = stages.get(stage) ?? []
+    if (nodes.length === 0) return `stage ${stage} has lost every replica`
+    const shards = nodes[0]!.tenure!.ranges.length
+    for (let shard = 0; shard < shards; shard++) {
+      const stands = (steps: (number | null)[]) => steps[shard] === committed || steps[shard] === committed + 1
+      if (!nodes.some(({ tenure }) => stands(tenure!.parameterSteps)))
+        return `stage ${stage} has lost the parameters of shard ${shard}`
+      if (!nodes.some(({ tenure }) => stands(tenure!.momentSteps)))
+        return `stage ${stage} has lost the moments of shard ${shard}`
+      const mixed = nodes.some(({ tenure }) => tenure!.parameterSteps.some((step) => step === committed + 1))
+      const summed = nodes.some(({ tenure }) => tenure!.momentSteps[shard] === committed + 1 || tenure!.holdsSum(shard))
+      const missing = round?.stages[stage]?.contributors?.some(([id]) => !nodes.some((node) => node.id === id))
+      if (mixed && !summed && missing) return `stage ${stage} has lost the sum of shard ${shard} amid its update`
+    }
+  }
+  return null
+}

@@ -1,0 +1,224 @@
+/** Owns what a simulated node has on its GPU for one assignment, and the books that say what its sums are made of. */
+import type { Assignment, Chunk, ClientMessage } from '../../src/protocol/control.ts'
+import { shardCount } from '../../src/protocol/routing.ts'
+import type { Loss, StageAction, StageEvent } from '../../src/stage/machineTypes.ts'
+import * as model from './integerModel.ts'
+
+/** What one node put into a sum. */
+export interface Share {
+  readonly node: string
+  readonly microbatches: readonly number[]
+}
+
+/** `shares` goes with gradients of parameters alone. */
+export interface Tensor {
+  readonly values: readonly number[]
+  readonly shares: readonly Share[] | null
+}
+
+export type Action = StageAction<Tensor>
+export type WorkAction = Exclude<Action, { type: 'prepare' | 'keep' | 'discard' | 'report' | 'send' | 'want' }>
+
+/** What a gradient range holds: a sum that was put there, and the own microbatches from `from` on. */
+interface Holding {
+  shares: readonly Share[]
+  from: number
+}
+
+/** A false owner adds one to what it sums, or to what it updates. */
+export type Falsehood = 'sum' | 'update'
+
+export interface Blobs {
+  put(values: readonly number[]): string
+  get(hash: string): readonly number[]
+}
+
+export class Tenure {
+  assignment: Assignment
+  readonly vectors: model.StageVectors
+  readonly ranges: readonly model.Range[]
+  /** By shard: the step after which the bytes stand here. */
+  readonly parameterSteps: (number | null)[]
+  readonly momentSteps: (number | null)[]
+  /** By shard: what the last update was made of. */
+  readonly updates: ({ step: number; shares: readonly Share[] } | null)[]
+  falsehood: Falsehood | null = null
+  gpuFreeAt = 0
+  readonly #node: string
+  readonly #blobs: Blobs
+  readonly #gradient: number[]
+  /** Microbatches that went into the gradient since the step began. */
+  #summed: number[] = []
+  readonly #holdings: Holding[]
+  readonly #inputs = new Map<number, readonly number[]>()
+
+  constructor(node: string, assignment: Assignment, blobs: Blobs) {
+    const { stage, config } = assignment
+    this.assignment = assignment
+    this.#node = node
+    this.#blobs = blobs
+    this.vectors = model.emptyVectors(stage)
+    this.ranges = model.rangesOf(stage, shardCount(config))
+    this.parameterSteps = this.ranges.map(() => null)
+    this.momentSteps = this.ranges.map(() => null)
+    this.updates = this.ranges.map(() => null)
+    this.#gradient = new Array<number>(model.stageLength(stage)).fill(0)
+    this.#holdings = this.ranges.map(() => ({ shares: [], from: 0 }))
+  }
+
+  /** Fills the vectors from the assignment's checkpoint; returns the step after which they stand. */
+  load(): number {
+    const { step, stage } = this.assignment.checkpoint
+    for (const { kind, offset, hash } of stage.chunks)
+      this.#blobs.get(hash).forEach((value, i) => (this.vectors[kind][offset + i] = value))
+    this.parameterSteps.fill(step)
+    this.momentSteps.fill(step)
+    return step
+  }
+
+  /** Whether a sum of all contributors for this shard lies here, not yet applied. */
+  holdsSum(shard: number): boolean {
+    return this.#holdings[shard]!.shares.length > 0
+  }
+
+  work(action: WorkAction, generation: number, busyMs: number): StageEvent<Tensor> | null {
+    const { vectors, ranges } = this
+    switch (action.type) {
+      case 'beginStep':
+        this.#gradient.fill(0)
+        this.#summed = []
+        for (const holding of this.#holdings) Object.assign(holding, { shares: [], from: 0 })
+        this.#inputs.clear()
+        return null
+      case 'compute':
+        return this.#compute(action, generation, busyMs)
+      case 'readGradient': {
+        const { step, version, shard } = action
+        const tensor = { values: this.#gradientOf(shard), shares: this.#sharesOf(shard) }
+        return { type: 'gradientRead', generation, step, version, shard, tensor }
+      }
+      case 'restoreGradient': {
+        const { shard, tensor } = action
+        this.#setGradient(shard, tensor?.values ?? null, tensor?.shares ?? [])
+        return null
+      }
+      case 'reduce': {
+        const { step, attempt, shard, contributions } = action
+        if (contributions.length > 0) {
+          const sum = new Array<number>(ranges[shard]!.length).fill(0)
+          for (const { values } of contributions) model.addInto(sum, values)
+          if (this.falsehood === 'sum') falsify(sum)
+          const shares = contributions.flatMap((contribution) => contribution.shares ?? [])
+          this.#setGradient(shard, sum, shares)
+        }
+        const squaredNorm = model.squaredNorm(this.#gradient, ranges[shard]!)
+        return { type: 'reduced', generation, step, attempt, shard, squaredNorm }
+      }
+      case 'update': {
+        const { shard, step } = action
+        this.updates[shard] = { step, shares: this.#sharesOf(shard) }
+        model.update(vectors, this.#gradient, ranges[shard]!, action)
+        const values = this.#slice('parameters', shard)
+        if (this.falsehood === 'update') falsify(values)
+        this.#write('parameters', shard, values)
+        this.parameterSteps[shard] = this.momentSteps[shard] = step
+        return { type: 'updated', generation, step, shard, tensor: { values, shares: null } }
+      }
+      case 'writeParameters': {
+        const { shard, step, tensor, compare } = action
+        const { offset } = ranges[shard]!
+        const agrees = !compare || model.sameFrom(vectors.parameters, offset, tensor.values)
+        this.#write('parameters', shard, tensor.values)
+        this.parameterSteps[shard] = step
+        return { type: 'parametersWritten', generation, step, shard, agrees }
+      }
+      case 'writeMoments': {
+        const { shard, step, tensor } = action
+        const { length } = ranges[shard]!
+        this.#write('firstMoment', shard, tensor.values.slice(0, length))
+        this.#write('secondMoment', shard, tensor.values.slice(length))
+        this.momentSteps[shard] = step
+        return { type: 'momentsWritten', generation, step, shard }
+      }
+      case 'readShard': {
+        const { kind, step, shard, to } = action
+        const values =
+          kind === 'parameterShard'
+            ? this.#slice('parameters', shard)
+            : [...this.#slice('firstMoment', shard), ...this.#slice('secondMoment', shard)]
+        return { type: 'shardRead', generation, kind, step, shard, to, tensor: { values, shares: null } }
+      }
+      case 'save':
+        return { type: 'saved', generation, message: this.#save(action, generation) }
+    }
+  }
+
+  #save({ step, shard }: { step: number; shard: number }, generation: number) {
+    const { offset, length } = this.ranges[shard]!
+    const chunks: Chunk[] = []
+    if (length > 0)
+      for (const kind of model.VECTORS)
+        chunks.push({ kind, offset, length, hash: this.#blobs.put(this.#slice(kind, shard)) })
+    return { type: 'shardSaved', generation, step, shard, chunks } satisfies ClientMessage
+  }
+
+  #compute(action: Extract<Action, { type: 'compute' }>, generation: number, busyMs: number): StageEvent<Tensor> {
+    const { op, microbatch, step } = action
+    const { stage, config } = this.assignment
+    const { parameters } = this.vectors
+    const done = (values: readonly number[] | null, loss: Loss | null = null): StageEvent<Tensor> => {
+      const output = values && { values, shares: null }
+      return { type: 'computed', generation, step, op, microbatch, output, loss, busyMs }
+    }
+    if (op === 'backward') {
+      this.#summed.push(microbatch)
+      const input = this.#inputs.get(microbatch)
+      if (!input) throw new Error(`microbatch ${microbatch} goes backward without having gone forward`)
+      this.#inputs.delete(microbatch)
+      const gradient = model.backward(parameters, input, action.input!.values, this.#gradient)
+      return done(stage > 0 ? gradient : null)
+    }
+    const mode = op === 'evaluate' || op === 'forwardOnly' ? 'evaluate' : 'train'
+    const input = stage === 0 ? model.inputOf(config.seed, mode, step, microbatch) : action.input!.values
+    const output = model.forward(parameters, input)
+    if (op === 'forward') this.#inputs.set(microbatch, input)
+    if (op === 'forward' || op === 'forwardOnly') return done(output)
+    const { sum, gradient } = model.lossOf(output, config.seed, mode, step, microbatch)
+    if (op === 'evaluate') return done(null, { sum, tokens: model.EVAL_TOKENS })
+    this.#summed.push(microbatch)
+    const inputGradient = model.backward(parameters, input, gradient, this.#gradient)
+    return done(stage > 0 ? inputGradient : null, { sum, tokens: model.TRAIN_TOKENS })
+  }
+
+  #sharesOf(shard: number): readonly Share[] {
+    const { shares, from } = this.#holdings[shard]!
+    const own = this.#summed.slice(from)
+    return own.length > 0 ? [...shares, { node: this.#node, microbatches: own }] : shares
+  }
+
+  #gradientOf(shard: number): number[] {
+    const { offset, length } = this.ranges[shard]!
+    return this.#gradient.slice(offset, offset + length)
+  }
+
+  #setGradient(shard: number, values: readonly number[] | null, shares: readonly Share[]): void {
+    const { offset, length } = this.ranges[shard]!
+    for (let i = 0; i < length; i++) this.#gradient[offset + i] = values === null ? 0 : values[i]!
+    Object.assign(this.#holdings[shard]!, { shares, from: this.#summed.length })
+  }
+
+  #slice(kind: keyof model.StageVectors, shard: number): number[] {
+    const { offset, length } = this.ranges[shard]!
+    return this.vectors[kind].slice(offset, offset + length)
+  }
+
+  #write(kind: keyof model.StageVectors, shard: number, values: readonly number[]): void {
+    const { offset, length } = this.ranges[shard]!
+    if (values.length !== length) throw new Error(`shard ${shard}: ${values.length} elements in place of ${length}`)
+    for (let i = 0; i < length; i++) this.vectors[kind][offset + i] = values[i]!
+  }
+}
+
+function falsify(values: number[]): void {
+  if (values.length > 0) values[0] = (values[0]! + 1) % model.PRIME
+}
