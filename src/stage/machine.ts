@@ -165,7 +165,7 @@ function onFrame<T>(state: StageState<T>, frame: EarlyFrame<T>, actions: Actions
   if (address.step !== current.step) return refuse(state)
   if (address.kind === 'gradientShard') return fileShare(state, from, address, tensor, actions)
   if (address.kind === 'relayedShard') return fileRelay(state, from, address, tensor, actions)
-  fileBoundary(state, from, address, tensor)
+  fileBoundary(state, from, address, tensor, actions)
 }
 
 /** Whether the first step this node hears of may be this one; who has no parameters yet cannot know. */

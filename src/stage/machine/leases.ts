@@ -90,7 +90,13 @@ function callStray<T>(
 }
 
 /** Files an activation or a gradient with its lease, if the sender is the neighbour whose work it is. */
-export function fileBoundary<T>(state: StageState<T>, from: string, address: TensorAddress, tensor: T): void {
+export function fileBoundary<T>(
+  state: StageState<T>,
+  from: string,
+  address: TensorAddress,
+  tensor: T,
+  actions: Actions<T>,
+): void {
   const current = state.current!
   const { stage } = state.assignment!
   const forward = address.kind === 'activation'
@@ -114,6 +120,27 @@ export function fileBoundary<T>(state: StageState<T>, from: string, address: Ten
     if (lease.phase !== 'waiting' && lease.phase !== 'forwarding') enqueue(current.backwards, address.index)
   }
   state.progressed = true
+  wantGap(state, current, from, address, actions)
+}
+
+/**
+ * Neighbours send what they make in the order of the microbatches, as good as always: one that came without the one before
+ * it says that this was lost, long before this node is idle for the want of it.
+ */
+function wantGap<T>(
+  state: StageState<T>,
+  current: StepState<T>,
+  from: string,
+  { kind, index, boundary, step }: TensorAddress,
+  actions: Actions<T>,
+): void {
+  const before = current.leases.get(index - 1)
+  if (!before) return
+  const lacking =
+    kind === 'activation'
+      ? before.up === from && before.activatedBy === null
+      : before.down === from && before.returnedBy === null
+  if (lacking) actions.push({ type: 'want', to: from, address: addressOf(state, kind, step, index - 1, boundary) })
 }
 
 export function onComputed<T>(state: StageState<T>, event: Computed<T>, actions: Actions<T>): void {
