@@ -1,6 +1,6 @@
 /** Proves who is given which stage, and what a run says while it cannot start. */
 import { describe, expect, it } from 'vitest'
-import { Fleet } from './fleet.ts'
+import { Fleet, training } from './fleet.ts'
 
 describe('seating', () => {
   it('starts at once when every seat is taken, the emptiest stage filled first', () => {
@@ -10,29 +10,32 @@ describe('seating', () => {
       ['a', 'c'],
       ['b', 'd'],
     ])
-    expect(fleet.sent('assign', 'c')[0]!.assignment).toMatchObject({ stage: 0, replica: 1, generation: 1 })
+    expect(fleet.sent('assign', 'c')[0]!.assignment).toMatchObject({ stage: 0, generation: 1, source: 'checkpoint' })
+    expect(fleet.of('reserve')).toContainEqual({ type: 'reserve', runId: 'run', deviceId: 'device-d', stage: 1 })
   })
 
   it('starts with less once every stage has had somebody for the formation time', () => {
     const fleet = new Fleet().launch({ stages: 2, replicas: 2 })
     // A long wait alone does not count: the others may be a moment away.
     fleet.join('a')
-    fleet.pass(15_000, ['a'])
+    fleet.pass(15_000)
     fleet.join('b').join('c')
     expect(fleet.run().state).toBe('waiting')
-    fleet.pass(4500, ['a', 'b', 'c'])
+    fleet.pass(4500)
     expect(fleet.run().state).toBe('waiting')
-    fleet.pass(500, ['a', 'b', 'c'])
+    fleet.pass(500)
     expect(fleet.run().members).toEqual([['a', 'c'], ['b']])
   })
 
   it('keeps survivors at their stages and fills what fell empty', () => {
-    const fleet = new Fleet().launch({ stages: 2, replicas: 2 })
-    for (const id of ['a', 'b', 'c', 'd', 'e']) fleet.join(id)
-    fleet.do({ type: 'nodeLeft', nodeId: 'b', reason: 'closed' })
+    const fleet = training()
+    fleet.leave('b')
+    fleet.leave('d')
+    expect(fleet.run()).toMatchObject({ members: [], state: 'waiting' })
+    fleet.join('e').join('f')
     expect(fleet.run().members).toEqual([
       ['a', 'c'],
-      ['d', 'e'],
+      ['e', 'f'],
     ])
     expect(fleet.run().generation).toBe(2)
   })
@@ -42,7 +45,7 @@ describe('seating', () => {
     for (const id of ['a', 'b', 'c', 'd']) fleet.join(id)
     fleet.pass(5000, ['a', 'b', 'c', 'd'])
     expect(fleet.run().members).toEqual([['a', 'd'], ['b'], ['c']])
-    fleet.do({ type: 'nodeLeft', nodeId: 'c', reason: 'closed' })
+    fleet.leave('c')
     fleet.pass(5000, ['a', 'b', 'd'])
     expect(fleet.run().members).toEqual([['a'], ['b'], ['d']])
   })
@@ -59,7 +62,7 @@ describe('seating', () => {
     fleet.join('x', { memoryBytes: 20 }).join('y', { memoryBytes: 20 })
     const { members } = fleet.run()
     fleet.join('small', { memoryBytes: 10 })
-    fleet.do({ type: 'nodeLeft', nodeId: members[1]![0]!, reason: 'closed' })
+    fleet.leave(members[1]![0]!)
     expect(fleet.run().members).toEqual([['small'], [members[0]![0]]])
   })
 
@@ -84,10 +87,28 @@ describe('seating', () => {
   it('forms a run from standbys that another run left free', () => {
     const fleet = new Fleet().launch({ stages: 1, replicas: 1 }, { id: 'one' })
     fleet.launch({ stages: 1, replicas: 1 }, { id: 'two' })
-    fleet.join('a').join('b').join('c')
-    expect([fleet.run('one').members, fleet.run('two').members]).toEqual([[['a']], [['b']]])
+    for (const id of ['a', 'b', 'c', 'd', 'e']) fleet.join(id)
+    // Each has its seat first, then somebody who stands by with its weights.
+    expect([fleet.run('one').members, fleet.run('two').members]).toEqual([[['a', 'c']], [['b', 'd']]])
     expect(fleet.run('two').generation).toBeGreaterThan(fleet.run('one').generation)
-    expect(fleet.sent('standby', 'c')[0]!.reason).toContain('Every place')
+    expect(fleet.sent('standby', 'e')[0]!.reason).toContain('Every place')
+  })
+
+  it('takes those who only stand by for another run', () => {
+    const fleet = training({ stages: 1 }, ['a', 'b'])
+    fleet.join('c')
+    fleet.ready('c')
+    fleet.launch({ stages: 1, replicas: 1 }, { id: 'two', stageBytes: [1000] })
+    fleet.pass(1000)
+    // Of no use there.
+    expect(fleet.run().members).toEqual([['a', 'b', 'c']])
+    fleet.do({ type: 'runCancelled', runId: 'two' })
+    fleet.launch({ stages: 1, replicas: 1 }, { id: 'three' })
+    fleet.pass(500)
+    expect(fleet.run()).toMatchObject({ members: [['a', 'b']], generation: 1 })
+    expect(fleet.run('three').members).toEqual([['c']])
+    fleet.step()
+    expect(fleet.of('commitStep')).toHaveLength(1)
   })
 })
 
@@ -99,12 +120,13 @@ describe('a node that failed', () => {
     const fleet = new Fleet().launch({ stages: 2, replicas: 1 })
     fleet.join('a').join('b').join('c')
     fleet.say('a', failed(1, 'gpu.internal'))
-    expect(fleet.told().at(-1)).toBe('A volunteer of stage 1 cannot go on: It broke.')
-    fleet.pass(500, ['a', 'b', 'c'])
-    expect(fleet.run().members).toEqual([['c'], ['b']])
-    fleet.pass(10_000, ['a', 'b', 'c'])
-    fleet.do({ type: 'nodeLeft', nodeId: 'c', reason: 'closed' })
-    expect(fleet.run().members).toEqual([['a'], ['b']])
+    expect(fleet.told()).toContain('A volunteer of stage 1 is gone: it cannot go on: It broke.')
+    fleet.pass(9500)
+    expect(fleet.run()).toMatchObject({ members: [['c'], ['b']], generation: 1 })
+    fleet.pass(1000)
+    expect(fleet.run().members).toEqual([['c', 'a'], ['b']])
+    fleet.leave('c')
+    expect(fleet.run()).toMatchObject({ members: [['a'], ['b']], generation: 1 })
   })
 
   it('is taken again where nobody else is, after a pause that grows', () => {
@@ -121,22 +143,25 @@ describe('a node that failed', () => {
     expect(pauses).toEqual(['preparing', 'preparing', 'preparing', 'preparing'])
   })
 
-  it('is not blamed for a link, whose other end may be at fault; a standby takes over when it fails again', () => {
+  it('twice loses its claim to its seat: where it sits may be what fails', () => {
     const fleet = new Fleet().launch({ stages: 2, replicas: 1 })
-    fleet.join('a').join('b').join('c')
-    fleet.say('a', failed(1, 'net.link_lost'))
-    fleet.pass(500, ['a', 'b', 'c'])
-    expect(fleet.run().members).toEqual([['a'], ['b']])
-    fleet.say('a', failed(2, 'net.no_route'))
-    fleet.pass(1000, ['a', 'b', 'c'])
-    expect(fleet.run().members.flat()).toContain('c')
+    fleet.join('a').join('b')
+    for (const generation of [1, 2]) {
+      expect(fleet.run().members).toEqual([['a'], ['b']])
+      fleet.say('b', failed(generation, 'transfer.failed'))
+      fleet.pass(1000)
+    }
+    fleet.say('b', failed(3, 'transfer.failed'))
+    fleet.join('c')
+    fleet.pass(5000)
+    expect(fleet.run().members.flat().sort()).toEqual(['a', 'c'])
   })
 
   it('ends the run after twenty-one failures in a row, while volunteers who leave do not count', () => {
     const fleet = new Fleet().launch({ stages: 1, replicas: 1 })
     for (let i = 0; i < 30; i++) {
       fleet.join(`guest-${i}`)
-      fleet.do({ type: 'nodeLeft', nodeId: `guest-${i}`, reason: 'closed' })
+      fleet.leave(`guest-${i}`)
     }
     expect(fleet.run().brokenInARow).toBe(0)
     fleet.join('a')
@@ -164,7 +189,7 @@ describe('a node that failed', () => {
     expect(fleet.run().members).toEqual([])
     expect(fleet.run().detail).toContain('1 more cannot hold it')
     // The page loaded anew is a new session.
-    fleet.do({ type: 'nodeLeft', nodeId: large, reason: 'closed' })
+    fleet.leave(large)
     fleet.join(large)
     expect(fleet.run().state).toBe('preparing')
   })
@@ -178,7 +203,7 @@ describe('a node that failed', () => {
     fail()
     fail()
     fleet.ready()
-    fleet.step(1)
+    fleet.step()
     expect(fleet.of('commitStep')).toHaveLength(1)
     fail()
     fail()
@@ -190,6 +215,7 @@ describe('a node that failed', () => {
     expect(fleet.run('other').members).toEqual([['a']])
     fleet.join('b')
     expect(fleet.run().members).toEqual([['b']])
+    expect(fleet.run('other').members).toEqual([['a']])
   })
 
   it('cannot bring a reason into the protocol that is too long for it', () => {

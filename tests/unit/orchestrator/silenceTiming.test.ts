@@ -1,6 +1,6 @@
 /** Owns the proof that a slow heartbeat, which an operator may choose, is not taken for death. */
 import { expect, test } from 'vitest'
-import { DEFAULT_TIMING, silenceTiming } from '../../../server/orchestrator/types.ts'
+import { DEFAULT_TIMING, silenceTiming } from '../../../server/orchestrator/timing.ts'
 
 test('a node that beats as slowly as the operator allows is neither suspect nor evicted between two beats', () => {
   for (const heartbeatMs of [200, 2000, 60_000]) {
