@@ -292,9 +292,10 @@ test('leases that move are counted, and a standby and a silent node are shown as
   expect(working).toHaveLength(2)
   coordinator.nodeUnresponsive(working[0]!)
   await expect.poll(async () => (await coordinator.detail(id)).recovered).toBe(1)
-  const { nodes, events } = await coordinator.detail(id)
+  const { nodes } = await coordinator.detail(id)
   expect(nodes.filter(({ suspect }) => suspect).map(({ nodeId }) => nodeId)).toEqual([working[0]])
-  expect(events.map(({ text }) => text).join(' ')).toContain('does not answer')
+  const story = async () => (await coordinator.detail(id)).events.map(({ text }) => text).join(' ')
+  await expect.poll(story).toContain('does not answer')
   expect((await store.run(id))!.recovered).toBe(1)
 })
 
