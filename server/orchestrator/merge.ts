@@ -266,7 +266,9 @@ function applied(run: Run, node: FleetNode, message: { step: number }) {
 }
 
 function commitWhenWhole(state: OrchestratorState, run: Run, now: number, commands: Commands): void {
-  const whole = run.round!.stages.every(({ updated, compared }) => updated.every(Boolean) && compared.every(Boolean))
+  const whole = run.round!.stages.every(({ updated, compared, waived }) =>
+    updated.every((done, shard) => done && (compared[shard] || waived[shard])),
+  )
   if (whole) commit(state, run, now, commands)
 }
 

@@ -47,6 +47,7 @@ export class Fleet {
   /** Whether the store answers `prepareStep` at once; otherwise `prepared` does. */
   prepares = true
   #asked: Extract<OrchestratorCommand, { type: 'prepareStep' }> | null = null
+  #toPublish: Extract<OrchestratorCommand, { type: 'publishCheckpoint' }> | null = null
   readonly #told = new Map<string, Told>()
 
   constructor(timing: Partial<Timing> = {}) {
@@ -59,6 +60,7 @@ export class Fleet {
     for (const command of commands) if (command.type === 'send') this.#hear(command.nodeId, command.message)
     const asked = commands.find((command) => command.type === 'prepareStep')
     if (asked) this.#asked = asked
+    this.#toPublish = commands.find((command) => command.type === 'publishCheckpoint') ?? this.#toPublish
     if (asked && this.prepares) this.prepared()
     return commands
   }
@@ -268,7 +270,7 @@ export class Fleet {
 
   /** The store answers the last request to publish. */
   published(): void {
-    const { runId, step, stages } = this.of('publishCheckpoint').at(-1)!
+    const { runId, step, stages } = this.#toPublish!
     this.do({ type: 'checkpointPublished', runId, checkpoint: { step, stages } })
   }
 

@@ -1,6 +1,6 @@
-/** Proves that routing gives every microbatch one owner, every element one shard, and every tensor a link to travel on. */
+/** Proves that routing gives every microbatch one owner, in proportion to speed, and every element one shard. */
 import { describe, expect, it } from 'vitest'
-import { microbatchesOf, ownerOf, partnersOf, SHARD_ALIGNMENT, shardsOf } from '../../../src/protocol/routing.ts'
+import { apportion, SHARD_ALIGNMENT, shardCount, shardsOf } from '../../../src/protocol/routing.ts'
 
 /** By trying every way to cut. */
 function smallestLargest(ends: readonly number[], replicas: number, from = 0): number {
@@ -9,9 +9,6 @@ function smallestLargest(ends: readonly number[], replicas: number, from = 0): n
   const further = ends.filter((end) => end > from && end < ends.at(-1)!)
   return Math.min(total, ...further.map((end) => Math.max(end - from, smallestLargest(ends, replicas - 1, end))))
 }
-
-const membersOf = (counts: number[]) => counts.map((n, s) => Array.from({ length: n }, (_, r) => `s${s}r${r}`))
-const SHAPES = [[1], [3], [1, 1], [2, 3], [4, 2], [3, 1, 2], [2, 2, 2], [6, 4, 9], [1, 5, 1], [8, 8]].map(membersOf)
 
 describe('routing', () => {
   it('cuts a vector into aligned shards that cover it exactly', () => {
@@ -49,31 +46,36 @@ describe('routing', () => {
     expect(shardsOf(128, 3, [])).toEqual([128, 0, 0].map((length, r) => ({ offset: r === 0 ? 0 : 128, length })))
   })
 
-  it('gives every microbatch of every stage to exactly one replica', () => {
-    for (const members of SHAPES)
-      members.forEach((ids, stage) => {
-        const owned = ids.map((_, replica) => microbatchesOf(members, stage, replica, 3, 20))
-        expect(owned.flat().sort((a, b) => a - b)).toEqual(Array.from({ length: 20 }, (_, i) => i + 3))
-        owned.forEach((list, replica) => list.forEach((m) => expect(ownerOf(members, m, stage)).toBe(ids[replica])))
-      })
+  it('gives every microbatch to one node, in runs of neighbours, in the order of the nodes', () => {
+    for (const speeds of [[1], [1, 1, 1], [3, 1], [0.2, 5, 0.2], [1e-9, 1, 1e9], [7, 1, 2, 5, 3]])
+      for (const count of [0, 1, 2, 3, 7, 20, 64]) {
+        const owners = apportion(speeds, count)
+        expect(owners).toHaveLength(count)
+        expect(owners).toEqual([...owners].sort((a, b) => a - b))
+        for (const owner of owners) expect(owner).toBeLessThan(speeds.length)
+      }
   })
 
-  it('connects exactly those who exchange something, seen alike from both ends', () => {
-    for (const members of SHAPES) {
-      const expected = new Map(members.flat().map((id) => [id, new Set<string>()]))
-      const connect = (a: string, b: string) => a !== b && (expected.get(a)!.add(b), expected.get(b)!.add(a))
-      for (const ids of members) for (const a of ids) for (const b of ids) connect(a, b)
-      for (let m = 0; m < 1000; m++)
-        for (let s = 0; s + 1 < members.length; s++) connect(ownerOf(members, m, s), ownerOf(members, m, s + 1))
-      members.forEach((ids, stage) =>
-        ids.forEach((id, replica) =>
-          expect(partnersOf(members, stage, replica)).toEqual([...expected.get(id)!].sort()),
-        ),
-      )
+  it('parts microbatches in proportion to speed, never by one or more from what is due', () => {
+    expect(apportion([1, 1], 4)).toEqual([0, 0, 1, 1])
+    expect(apportion([3, 1], 8)).toEqual([0, 0, 0, 0, 0, 0, 1, 1])
+    for (const speeds of [
+      [1, 2, 3],
+      [5, 1, 1, 1, 1],
+      [0.3, 0.3, 0.4],
+    ]) {
+      const total = speeds.reduce((sum, speed) => sum + speed, 0)
+      for (let count = 1; count <= 50; count++) {
+        const owners = apportion(speeds, count)
+        speeds.forEach((speed, i) => {
+          const given = owners.filter((owner) => owner === i).length
+          expect(Math.abs(given - (speed / total) * count)).toBeLessThanOrEqual(1)
+        })
+      }
     }
   })
 
-  it('has no owner for a stage that does not exist', () => {
-    expect(() => ownerOf([['a']], 0, 1)).toThrow(RangeError)
+  it('cuts a stage into as many shards as replicas, and no more than eight', () => {
+    expect([1, 2, 7, 8, 9, 64].map((replicas) => shardCount({ replicas }))).toEqual([1, 2, 7, 8, 8, 8])
   })
 })

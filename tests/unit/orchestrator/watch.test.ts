@@ -1,0 +1,125 @@
+/** Proves what the server makes of slowness, of links that do not open, and of owners that do not follow. */
+import { describe, expect, it } from 'vitest'
+import { training } from './fleet.ts'
+
+const six = (input = {}) => training({ replicas: 3, batch: 6, ...input }, ['a', 'b', 'c', 'd', 'e', 'f'])
+
+describe('a node that is much slower than its stage', () => {
+  it('loses its leases ten seconds after half of the others had finished', () => {
+    const fleet = six()
+    fleet.pass(1000)
+    for (const id of ['a', 'b', 'c', 'd', 'e']) fleet.finish(id)
+    fleet.pass(9500)
+    expect(fleet.sent('revoked')).toEqual([])
+    fleet.pass(2000)
+    expect(fleet.sent('revoked', 'f')).toHaveLength(1)
+    expect(fleet.of('recovered')).toEqual([{ type: 'recovered', runId: 'run', leases: 2, cause: 'slow' }])
+    expect(fleet.told().at(-1)).toBe(
+      'A volunteer of stage 2 is much slower than its stage at step 1. Its 2 microbatches are computed by others.',
+    )
+    fleet.step()
+    expect(fleet.of('commitStep')).toHaveLength(1)
+  })
+
+  it('keeps them while it only waits for others itself', () => {
+    const fleet = six()
+    for (const id of ['a', 'b', 'c', 'd']) fleet.finish(id)
+    for (let i = 0; i < 15; i++) {
+      fleet.report('f', { type: 'waiting', step: 1, on: ['e'] })
+      fleet.pass(1000)
+    }
+    expect(fleet.sent('revoked', 'f')).toEqual([])
+    expect(fleet.sent('revoked', 'e')).toHaveLength(1)
+  })
+
+  it('is not whoever took its leases over: that one has its own time', () => {
+    const fleet = six()
+    fleet.pass(1000)
+    for (const id of ['a', 'b', 'c', 'd', 'e']) fleet.finish(id)
+    fleet.pass(11_000)
+    expect(fleet.sent('revoked').length).toBe(1)
+    fleet.pass(8000)
+    expect(fleet.sent('revoked')).toHaveLength(1)
+  })
+
+  it('is kept where nobody else could do its work', () => {
+    const fleet = training({ replicas: 1 }, ['a', 'b'])
+    fleet.finish('a')
+    fleet.pass(60_000)
+    expect(fleet.sent('revoked')).toEqual([])
+  })
+})
+
+describe('somebody who is waited for', () => {
+  it('is asked for a sign of life when it was silent for a second', () => {
+    const fleet = six()
+    fleet.report('b', { type: 'waiting', step: 1, on: ['a', 'nobody'] })
+    expect(fleet.sent('ping')).toEqual([])
+    fleet.now += 1500
+    fleet.report('b', { type: 'waiting', step: 1, on: ['a'] })
+    fleet.report('b', { type: 'waiting', step: 1, on: ['a'] })
+    fleet.report('d', { type: 'linkLost', node: 'a' })
+    expect(fleet.sent('ping', 'a')).toEqual([{ type: 'ping' }])
+    fleet.report('d', { type: 'linkLost', node: 'c' })
+    expect(fleet.sent('ping', 'c')).toHaveLength(1)
+  })
+})
+
+describe('two nodes that wait for each other', () => {
+  const stuck = (fleet: ReturnType<typeof six>, ms: number, one: string, other: string) => {
+    for (let passed = 0; passed < ms; passed += 1000) {
+      // Somebody else is named first, who is not to blame.
+      fleet.report(one, { type: 'waiting', step: 1, on: ['nobody', other] })
+      fleet.report(other, { type: 'waiting', step: 1, on: [one] })
+      fleet.pass(1000)
+    }
+  }
+
+  it('have no link that works: one of them leaves the step', () => {
+    const fleet = training()
+    stuck(fleet, 14_000, 'a', 'b')
+    expect(fleet.sent('revoked')).toEqual([])
+    stuck(fleet, 3000, 'a', 'b')
+    expect(fleet.sent('revoked')).toHaveLength(1)
+    expect(fleet.told().join(' ')).toContain('cannot reach a volunteer of stage')
+    fleet.step()
+    expect(fleet.of('commitStep')).toHaveLength(1)
+  })
+
+  it('are seated elsewhere where neither stage has anybody else', () => {
+    const fleet = training({ replicas: 1 }, ['a', 'b'])
+    stuck(fleet, 17_000, 'a', 'b')
+    expect(fleet.told()).toContain('Two volunteers of stages 1 and 2 cannot reach each other.')
+    expect(fleet.run()).toMatchObject({ brokenInARow: 1 })
+  })
+})
+
+describe('a second owner that does not follow', () => {
+  it('in summing is not waited for', () => {
+    const fleet = training({ stages: 1 }, ['a', 'b'])
+    fleet.finishAll()
+    fleet.sums(1, ['a'])
+    fleet.pass(4500)
+    expect(fleet.of('prepareStep')).toEqual([])
+    fleet.pass(1000)
+    expect(fleet.of('prepareStep')).toHaveLength(1)
+    expect(fleet.told().join(' ')).toContain('did not follow')
+  })
+
+  it('in comparing is not waited for, and is no copy of the moments', () => {
+    const fleet = training({ stages: 1 }, ['a', 'b'])
+    fleet.finishAll()
+    fleet.sums()
+    for (const shard of [0, 1]) {
+      const first = fleet.view('a').owners[shard]![0]!
+      fleet.report(first, { type: 'updated', step: 1, shard })
+    }
+    expect(fleet.of('commitStep')).toEqual([])
+    fleet.pass(6000)
+    expect(fleet.of('commitStep')).toHaveLength(1)
+    expect(fleet.run().holders[0]!.map((holders) => [...holders.keys()])).toEqual([['a'], ['b']])
+    // It follows after all.
+    fleet.report('b', { type: 'compared', step: 1, shard: 0, agrees: true })
+    expect([...fleet.run().holders[0]![0]!.keys()]).toEqual(['a', 'b'])
+  })
+})
