@@ -1,6 +1,6 @@
 /** Proves who computes which microbatch, and that leases of whoever is lost move to others, each once, with the neighbours told. */
 import { describe, expect, it } from 'vitest'
-import type { Fleet} from './fleet.ts';
+import type { Fleet } from './fleet.ts'
 import { training } from './fleet.ts'
 
 /** Two stages of three: `a`, `c`, `e` and `b`, `d`, `f`, with two of the six microbatches each. */
