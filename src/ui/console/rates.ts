@@ -41,6 +41,8 @@ export class NodeRates {
     const present = new Set(nodes.map((node) => node.nodeId))
     for (const id of this.#meters.keys()) if (!present.has(id)) this.#meters.delete(id)
     for (const node of nodes) {
+      // A server that has just started has not heard a node's total yet; from nought it would look like a burst.
+      if (node.stats.tokens === 0) continue
       let meter = this.#meters.get(node.nodeId)
       if (!meter) this.#meters.set(node.nodeId, (meter = new RateMeter()))
       meter.observe(node.stats.tokens, at)

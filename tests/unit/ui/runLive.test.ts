@@ -131,6 +131,21 @@ describe('a run', () => {
     expect(live.rateOf(node, 101_000)).toBeNull()
   })
 
+  test('does not take a total that a restarted server hears for the first time for a burst', () => {
+    let now = 0
+    const live = new RunLive('r1', unanswered, () => now)
+    for (const [at, tokens] of [
+      [0, 5000],
+      [5000, 6000],
+      [10_000, 0],
+      [15_000, 8000],
+    ] as const) {
+      now = at
+      live.apply({ type: 'detail', detail: detailOf({ nodes: [nodeOf('n1', tokens)] }) })
+    }
+    expect(live.rateOf(nodeOf('n1', 0), now)).toBe(200)
+  })
+
   test('an unknown run is told once and not asked for again', async () => {
     const fake = fakeStreams()
     const body = { code: 'run.unknown', message: 'There is no run r1.', remedy: 'Look it up.' }
