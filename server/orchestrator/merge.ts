@@ -367,7 +367,10 @@ function replaceOwner(
   run.owners[stage] = chosen
   tellOwners(run, stage, commands)
   const added = new Set<string>()
+  const { norms, waived } = run.round!.stages[stage]!
   chosen.forEach((owners, shard) => {
+    // Whoever has summed already goes on without a second: another would need every share again.
+    if (norms[shard]!.has(owners[0]!) && !norms[shard]!.has(owners[1] ?? '')) waived[shard] = true
     for (const id of owners.slice(0, ACTIVE)) if (!old[shard]!.slice(0, ACTIVE).includes(id)) added.add(id)
   })
   for (const id of added) sendReduce(run, stage, id, commands)

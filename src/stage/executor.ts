@@ -22,7 +22,7 @@ import { TokenSource } from './tokenSource.ts'
 import { warmUp } from './warmUp.ts'
 import { loadWeights, readShard, saveShard } from './weights.ts'
 
-const TICK_MS = 1000
+const TICK_MS = 500
 
 type Bytes = Uint8Array<ArrayBufferLike>
 type Action = StageAction<Bytes>

@@ -12,7 +12,7 @@ import { fileRelay, onLost } from './machine/relays.ts'
 import { fileMoments, fileParameters, onMomentsWritten, onParametersWritten, onShardRead, save, seeWhole, settle } from './machine/standing.ts' // prettier-ignore
 import { type Actions, type EarlyFrame, NOWHERE, newShardState, refuse, report, setOwners, type StageState } from './machine/state.ts' // prettier-ignore
 import { compareShard, onApply, onUpdated, updateShard } from './machine/updates.ts'
-import { onLinkLost, onTick, onWant, wantVectors } from './machine/wants.ts'
+import { onLinkLost, onTick, onWant, wantShares, wantVectors } from './machine/wants.ts'
 import type { StageAction, StageEvent } from './machineTypes.ts'
 
 export { holding } from './machine/holding.ts'
@@ -81,7 +81,6 @@ function onServerMessage<T>(state: StageState<T>, message: ServerMessage, action
       return
   }
   if (!current || message.step !== current.step) return
-  state.progressed = true
   switch (message.type) {
     case 'leases':
       takeTable(state, message, actions)
@@ -96,6 +95,7 @@ function onServerMessage<T>(state: StageState<T>, message: ServerMessage, action
       return
     case 'reduce':
       onReduce(state, message, actions)
+      wantShares(state, actions)
       return
     case 'lost':
       onLost(state, message, actions)
@@ -199,14 +199,15 @@ function onOwnProgress<T>(state: StageState<T>, event: OwnProgress<T>, actions: 
       report(actions, event.message)
       return
   }
-  state.progressed = true
   switch (event.type) {
     case 'prepared':
+      state.progressed = true
       onPrepared(state, event, actions)
       replayEarly(state, actions)
       wantVectors(state, actions)
       return
     case 'computed':
+      state.progressed = true
       onComputed(state, event, actions)
       return
     case 'gradientRead':

@@ -64,7 +64,7 @@ export type StageEvent<T> =
   | { type: 'failed'; generation: number; message: Extract<ClientMessage, { type: 'failed' }> }
   /** The link to a node broke or could not be opened: what was sent to it may not have come. */
   | { type: 'linkLost'; node: string }
-  /** Every second or so; milliseconds of the caller's clock. */
+  /** Every half second or so; milliseconds of the caller's clock. */
   | { type: 'tick'; now: number }
 
 export type StageAction<T> =

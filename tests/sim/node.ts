@@ -8,7 +8,7 @@ import type { SimServer, Socket } from './server.ts'
 import { Tenure, type Action, type Tensor, type WorkAction } from './tenure.ts'
 import type { World } from './world.ts'
 
-const TICK_MS = 1000
+const TICK_MS = 500
 const WELCOME_MS = 5000
 const DEAD_LINE_MS = 4000
 

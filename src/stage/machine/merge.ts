@@ -101,7 +101,6 @@ export function fileShare<T>(
   // Guard: idempotence. A share that is repeated, or was superseded, does not take the newer one's place.
   if (full || (known && known.version >= address.attempt)) return refuse(state)
   sum.contributions.set(from, { version: address.attempt, tensor })
-  state.progressed = true
   reduceShard(state, current, address.index, actions)
 }
 

@@ -64,6 +64,5 @@ export function fileRelay<T>(
   if (from !== otherOwner(state, shard) || !current.lost.has(contributor[0])) return refuse(state)
   if (!lacksShare(state, shard, contributor)) return refuse(state)
   sum.contributions.set(contributor[0], { version: contributor[1], tensor })
-  state.progressed = true
   reduceShard(state, current, shard, actions)
 }

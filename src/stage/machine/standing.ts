@@ -88,10 +88,8 @@ export function fileParameters<T>(
   // The parameters of the step before are needed until every microbatch has gone through them.
   if (!current.revoked && !computedOut(current)) return refuse(state)
   sum.takenFrom = from
-  if (own === 1) {
-    sum.awaiting = tensor
-    state.progressed = true
-  } else writeParameters(state, shard, step, from, tensor, false, actions)
+  if (own === 1) sum.awaiting = tensor
+  else writeParameters(state, shard, step, from, tensor, false, actions)
 }
 
 /** Takes a shard's parameters in the place of this node's own. */
@@ -104,7 +102,6 @@ export function writeParameters<T>(
   compare: boolean,
   actions: Actions<T>,
 ): void {
-  state.progressed = true
   state.writes.push({ shard, step, from, compare, void: false })
   actions.push({ type: 'writeParameters', shard, step, tensor, compare })
 }
@@ -139,7 +136,6 @@ export function fileMoments<T>(
   if (boundary !== state.assignment!.stage || shard >= state.moments.length) return refuse(state)
   if (step !== current.committed || !state.owners[shard]?.includes(from)) return refuse(state)
   if (current.shards[shard]?.update === 'asked' || !lacksMoments(state, current, shard)) return refuse(state)
-  state.progressed = true
   state.momentWrites.push({ shard, step })
   actions.push({ type: 'writeMoments', shard, step, tensor })
 }

@@ -139,7 +139,7 @@ export interface StageState<T> {
   activeAt: number
   wantedAt: number
   waitingAt: number
-  /** Something happened since the last tick. */
+  /** A boundary tensor came, or something was computed, since the last tick. */
   progressed: boolean
   /** Wants served since the last tick. */
   served: number

@@ -7,7 +7,9 @@ import { lacksMoments, lacksParameters, serveShard } from './standing.ts'
 import { type Actions, addressOf, refuse, report, type StageState, type StepState } from './state.ts'
 
 /** A tensor that did not come for so long may have been lost. */
-const IDLE_MS = 1000
+const IDLE_MS = 500
+/** And is asked for again no sooner than this. */
+const WANT_AGAIN_MS = 1000
 /** After so long the server hears who holds this node up, and again every two seconds. */
 const WAITING_MS = 1500
 const WAITING_AGAIN_MS = 2000
@@ -59,13 +61,15 @@ export function onTick<T>(state: StageState<T>, now: number, actions: Actions<T>
   if (state.progressed || current?.computing) {
     state.progressed = false
     state.activeAt = now
-    return
   }
+  if (!assignment || !state.prepared || !current) return
   const idle = now - state.activeAt
-  if (!assignment || !state.prepared || !current || idle < IDLE_MS) return
-  const wants = lacking(state, current)
+  // Shares and vectors were on their way before this node knew that it needs them: they are late however busy it is.
+  const wants: Want[] = []
+  lackingVectors(state, current, wants)
+  if (idle >= IDLE_MS && !current.revoked && state.complete) lackingTensors(state, current, wants)
   if (wants.length === 0) return
-  if (now - state.wantedAt >= IDLE_MS) {
+  if (now - state.wantedAt >= WANT_AGAIN_MS) {
     state.wantedAt = now
     state.round++
     for (const want of inTurn(wants, state.round)) actions.push({ type: 'want', to: want.to, address: want.address })
@@ -129,13 +133,25 @@ function wantShard<T>(state: StageState<T>, kind: TensorKind, step: number, shar
 /** Everything that would let this node go on, each with the node that has it. */
 function lacking<T>(state: StageState<T>, current: StepState<T>): Want[] {
   const wants: Want[] = []
+  lackingVectors(state, current, wants)
+  if (!current.revoked && state.complete) lackingTensors(state, current, wants)
+  return wants
+}
+
+function lackingVectors<T>(state: StageState<T>, current: StepState<T>, wants: Want[]): void {
   for (let shard = 0; shard < state.parameters.length; shard++) {
     if (lacksParameters(state, current, shard)) wantShard(state, 'parameterShard', current.committed, shard, wants)
     if (lacksMoments(state, current, shard)) wantShard(state, 'momentShard', current.committed, shard, wants)
   }
-  if (!current.revoked && state.complete) lackingTensors(state, current, wants)
   for (let shard = 0; shard < current.shards.length; shard++) lackingOfShard(state, current, shard, wants)
-  return wants
+}
+
+/** Every contributor sent its share before it said that it had finished: what is not here by the time of the sum is late. */
+export function wantShares<T>(state: StageState<T>, actions: Actions<T>): void {
+  const current = state.current!
+  const wants: Want[] = []
+  for (let shard = 0; shard < current.shards.length; shard++) lackingOfShard(state, current, shard, wants)
+  for (const want of wants) actions.push({ type: 'want', to: want.to, address: want.address })
 }
 
 function lackingTensors<T>(state: StageState<T>, current: StepState<T>, wants: Want[]): void {
