@@ -1,14 +1,13 @@
 /** Proves the demo command: what it writes, what it says, and that it ends whatever it started. */
-import { spawn } from 'node:child_process'
 import { mkdir, mkdtemp, readFile, readdir, rm, writeFile } from 'node:fs/promises'
 import os from 'node:os'
 import path from 'node:path'
 import { test } from '@playwright/test'
 import { demoSummarySchema } from '../../server/cli/demo/summary.ts'
 import { generateCorpus } from '../../src/formats/corpus.ts'
+import { runDemo } from './demoProcess.ts'
 import { expect, tinyConfig } from './skein.ts'
 
-const command = path.resolve(import.meta.dirname, '..', '..', 'server', 'cli', 'demo.ts')
 let folder = ''
 
 test.beforeEach(async () => {
@@ -19,24 +18,7 @@ test.afterEach(async () => {
   await rm(folder, { recursive: true, force: true })
 })
 
-/** @param onOutput told everything printed so far, each time there is more */
-function demo(args: string[], onOutput: (output: string, child: ReturnType<typeof spawn>) => void = () => {}) {
-  const temporary = path.join(folder, 'tmp')
-  const child = spawn(process.execPath, [command, ...args], {
-    cwd: folder,
-    env: { ...process.env, TMPDIR: temporary },
-    stdio: ['ignore', 'pipe', 'pipe'],
-  })
-  let output = ''
-  for (const stream of [child.stdout, child.stderr])
-    stream.setEncoding('utf8').on('data', (text: string) => {
-      output += text
-      onOutput(output, child)
-    })
-  return new Promise<{ code: number | null; output: string }>((resolve) =>
-    child.on('close', (code) => resolve({ code, output })),
-  )
-}
+const demo = (args: string[], onOutput?: Parameters<typeof runDemo>[2]) => runDemo(folder, args, onOutput)
 
 test('it trains on a file of text and leaves a summary and a model', async () => {
   await writeFile(path.join(folder, 'config.json'), JSON.stringify({ ...tinyConfig, optimizer: { warmupSteps: 3 } }))

@@ -1,4 +1,4 @@
-/** Owns the watch over a run: its events as they come, its seats as they change hands, and the patience with it. */
+/** Owns the watch over a run: its events as they come, over a server that goes and comes back, and the patience with it. */
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { LiveEvent, RunDetail, StepMetric } from '../../../src/protocol/api.ts'
 import { fail } from '../../../src/protocol/errors.ts'
@@ -11,16 +11,12 @@ const PATIENCE_MS = 120_000
 export interface FollowedRun {
   readonly detail: RunDetail
   readonly metrics: readonly StepMetric[]
-  /** Seats (a stage's replica) that passed from one node to another while the run went on. */
-  readonly recoveredLeases: number
 }
 
 /** Collects what the events of one run amount to. */
 export class RunRecorder {
   detail: RunDetail | null = null
   metrics: StepMetric[] = []
-  recoveredLeases = 0
-  readonly #holders = new Map<string, string>()
   #movement = ''
 
   /** @returns true when the event shows that the run moves */
@@ -28,14 +24,14 @@ export class RunRecorder {
     switch (event.type) {
       case 'snapshot':
         this.metrics = [...event.metrics]
-        this.#look(event.detail)
+        this.detail = event.detail
         break
       case 'metric':
         // A stream that was opened again may repeat a step.
         this.metrics = [...this.metrics.filter((metric) => metric.step < event.metric.step), event.metric]
         break
       case 'detail':
-        this.#look(event.detail)
+        this.detail = event.detail
         break
       case 'rollback':
         this.metrics = this.metrics.filter((metric) => metric.step <= event.toStep)
@@ -59,24 +55,10 @@ export class RunRecorder {
       state !== 'training' && work,
     ])
   }
-
-  #look(detail: RunDetail): void {
-    this.detail = detail
-    if (detail.state === 'waiting') return
-    detail.grid.forEach((replicas, stage) =>
-      replicas.forEach((node, replica) => {
-        if (node === null) return
-        const seat = `${stage}:${replica}`
-        const holder = this.#holders.get(seat)
-        if (holder !== undefined && holder !== node) this.recoveredLeases++
-        this.#holders.set(seat, node)
-      }),
-    )
-  }
 }
 
 /**
- * Follows a run until it ends, over lost streams too.
+ * Follows a run until it ends, over lost streams and a server that is away for a while.
  * @throws SkeinError `demo.stalled`; whatever `signal` is aborted with
  */
 export async function followRun(
@@ -96,11 +78,11 @@ export async function followRun(
           if (recorder.take(event)) timer.refresh()
           if (event.type === 'metric') progress.step(event.metric)
           else if (event.type === 'rollback') progress.rollback(event.toStep)
-          const { detail, metrics, recoveredLeases } = recorder
+          const { detail, metrics } = recorder
           if (!detail) continue
           if (event.type !== 'metric') progress.detail(detail)
           if (detail.state === 'finished' || detail.state === 'failed' || detail.state === 'cancelled')
-            return { detail, metrics, recoveredLeases }
+            return { detail, metrics }
         }
       } catch (caught) {
         if (stop.aborted) throw caught

@@ -6,6 +6,11 @@ import { fail } from '../../../src/protocol/errors.ts'
 import { codecNameSchema, runConfigSchema, type RunConfigInput } from '../../../src/protocol/runConfig.ts'
 import { presets } from './presets.ts'
 
+/** What suits two cores in a few minutes. */
+const CHAOS_STEPS = 60
+const CHAOS_REPLICAS = 2
+const CHAOS_EVAL_TOKENS = 8192
+
 export const DEMO_USAGE = `npm run demo -- [options]
   --volunteers N   browser profiles that take part (4)
   --stages S       slices of the model; must divide the volunteers (2)
@@ -18,6 +23,8 @@ export const DEMO_USAGE = `npm run demo -- [options]
   --seed N         first weights, order of the data, made-up stories (1)
   --out DIR        where model/ and summary.json go (out)
   --headed         show the browser
+  --chaos SEED     train twice, the second time with browsers killed and replaced every few seconds and the server killed once,
+                   and compare both, step by step (${CHAOS_STEPS} steps, codec f32, one volunteer more than the stages need)
   --help           this text`
 
 export interface DemoOptions {
@@ -28,6 +35,8 @@ export interface DemoOptions {
   readonly data: string | null
   readonly out: string
   readonly headed: boolean
+  /** Seed of what goes wrong; null where nothing does. */
+  readonly chaos: number | null
 }
 
 const REMEDY = 'Run `npm run demo -- --help` for the options.'
@@ -50,19 +59,15 @@ export function demoOptions(
   const file: RunConfigInput = values.config === undefined ? base : readConfig(values.config, read)
   const seed = whole('seed', values.seed, 0) ?? file.seed ?? 1
   const stages = whole('stages', values.stages, 1) ?? file.stages ?? 2
+  const chaos = whole('chaos', values.chaos, 0) ?? null
   const fromFile = file.replicas === undefined ? undefined : stages * file.replicas
-  const volunteers = whole('volunteers', values.volunteers, 1) ?? fromFile ?? Math.max(4, stages)
-  if (volunteers % stages !== 0) {
-    const near = Math.max(1, Math.round(volunteers / stages)) * stages
-    fail(
-      'demo.volunteers',
-      `${volunteers} volunteers cannot fill ${stages} stages evenly.`,
-      `Use a multiple of the stages, such as --volunteers ${near}.`,
-    )
-  }
+  const usualCrew = chaos === null ? (fromFile ?? Math.max(4, stages)) : (fromFile ?? stages * CHAOS_REPLICAS) + 1
+  const volunteers = whole('volunteers', values.volunteers, 1) ?? usualCrew
+  const replicas = chaos === null ? evenReplicas(volunteers, stages) : sparedReplicas(volunteers, stages)
   const codec = oneOf('codec', codecNameSchema.options, values.codec)
   const tokenizer = oneOf('tokenizer', tokenizerKindSchema.options, values.tokenizer) ?? usual
-  const given = { ...file, seed, stages, replicas: volunteers / stages }
+  const calm: RunConfigInput = chaos === null ? {} : { steps: CHAOS_STEPS, codec: 'f32', evalTokens: CHAOS_EVAL_TOKENS }
+  const given = { ...calm, ...file, seed, stages, replicas }
   const steps = whole('steps', values.steps, 1)
   const config = {
     ...given,
@@ -72,7 +77,27 @@ export function demoOptions(
   const checked = runConfigSchema.safeParse(config)
   if (!checked.success) refuseConfig(checked.error)
   const { data = null, out = 'out', headed = false } = values
-  return { volunteers, config, tokenizer, data, out, headed }
+  return { volunteers, config, tokenizer, data, out, headed, chaos }
+}
+
+function evenReplicas(volunteers: number, stages: number): number {
+  if (volunteers % stages === 0) return volunteers / stages
+  const near = Math.max(1, Math.round(volunteers / stages)) * stages
+  return fail(
+    'demo.volunteers',
+    `${volunteers} volunteers cannot fill ${stages} stages evenly.`,
+    `Use a multiple of the stages, such as --volunteers ${near}.`,
+  )
+}
+
+/** One stands by at least, where there are enough of them. */
+function sparedReplicas(volunteers: number, stages: number): number {
+  if (volunteers >= CHAOS_REPLICAS * stages) return Math.max(CHAOS_REPLICAS, Math.floor((volunteers - 1) / stages))
+  return fail(
+    'demo.volunteers',
+    `With ${volunteers} volunteers in ${stages} stages, a stage would be lost with one of them.`,
+    `Use --volunteers ${CHAOS_REPLICAS * stages} or more.`,
+  )
 }
 
 function parse(args: readonly string[]) {
@@ -94,6 +119,7 @@ function parse(args: readonly string[]) {
         preset: text,
         seed: text,
         out: text,
+        chaos: text,
         headed: flag,
         help: { ...flag, short: 'h' },
       },

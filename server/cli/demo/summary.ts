@@ -1,6 +1,7 @@
 /** Owns summary.json: a run's outcome in figures. */
 import { z } from 'zod'
 import { codecNameSchema } from '../../../src/protocol/runConfig.ts'
+import { chaosSummarySchema } from './chaos/report.ts'
 import type { FollowedRun } from './follow.ts'
 import { speed } from './progress.ts'
 
@@ -18,15 +19,18 @@ export const demoSummarySchema = z.object({
   boundaryBytesPerToken: z.number().nullable(),
   /** From the command's start to the exported model. */
   wallSeconds: z.number(),
+  /** Leases that moved from a lost or slow owner to another. */
   recoveredLeases: z.int(),
   codec: codecNameSchema,
   sync: z.string(),
   adapter: z.string(),
+  /** What the disturbed run went through, with `--chaos`; all figures above are that run's. */
+  chaos: chaosSummarySchema.optional(),
 })
 export type DemoSummary = z.infer<typeof demoSummarySchema>
 
 export function demoSummary(
-  { detail, metrics, recoveredLeases }: FollowedRun,
+  { detail, metrics }: FollowedRun,
   more: { volunteers: number; wallSeconds: number; adapter: string },
 ): DemoSummary {
   const { config } = detail
@@ -39,7 +43,7 @@ export function demoSummary(
     tokensPerSecond: speed(metrics)?.tokensPerSecond ?? 0,
     boundaryBytesPerToken: detail.boundaryBytesPerToken,
     wallSeconds: more.wallSeconds,
-    recoveredLeases,
+    recoveredLeases: detail.recovered,
     codec: config.codec,
     sync: config.sync,
     adapter: more.adapter,

@@ -17,7 +17,14 @@ const code = (args: string[], read?: () => string) => {
 describe('demoOptions', () => {
   it('gives the default demo: four volunteers as two stages of two replicas', () => {
     const options = demoOptions([])!
-    expect(options).toMatchObject({ volunteers: 4, tokenizer: 'byte', data: null, out: 'out', headed: false })
+    expect(options).toMatchObject({
+      volunteers: 4,
+      tokenizer: 'byte',
+      data: null,
+      out: 'out',
+      headed: false,
+      chaos: null,
+    })
     expect(options.config).toEqual({ seed: 1, stages: 2, replicas: 2 })
   })
 
@@ -52,12 +59,38 @@ describe('demoOptions', () => {
     },
   )
 
+  it('gives the disturbed demo one volunteer more than its stages need, and boundaries that lose nothing', () => {
+    const options = demoOptions(['--chaos', '7'])!
+    expect(options).toMatchObject({ volunteers: 5, chaos: 7 })
+    expect(options.config).toMatchObject({ stages: 2, replicas: 2, steps: 60, codec: 'f32' })
+    const larger = demoOptions([
+      '--chaos',
+      '0',
+      '--volunteers',
+      '8',
+      '--stages',
+      '3',
+      '--steps',
+      '9',
+      '--codec',
+      'f16',
+    ])!
+    expect(larger).toMatchObject({ volunteers: 8, chaos: 0 })
+    expect(larger.config).toMatchObject({ stages: 3, replicas: 2, steps: 9, codec: 'f16' })
+    expect(demoOptions(['--chaos', '1', '--config', 'c.json'], file({ stages: 1, steps: 12 }))).toMatchObject({
+      volunteers: 3,
+      config: { stages: 1, replicas: 2, steps: 12 },
+    })
+  })
+
   it('asks only for the usage with --help', () => {
     expect(demoOptions(['--help'])).toBeNull()
   })
 
   it.each([
     [['--volunteers', '5'], 'demo.volunteers'],
+    [['--volunteers', '3', '--chaos', '1'], 'demo.volunteers'],
+    [['--chaos', 'much'], 'demo.option'],
     [['--volunteers', '0'], 'demo.option'],
     [['--steps', '2.5'], 'demo.option'],
     [['--steps', '-1'], 'demo.option'],
