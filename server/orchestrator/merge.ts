@@ -342,7 +342,7 @@ export function doWithout(
     progress.lost.add(nodeId)
     const { generation } = run
     const { attempt } = progress
-    for (const owner of isSummed(run, stage) ? [] : activeOwners(run.owners[stage]!)) {
+    for (const owner of activeOwners(run.owners[stage]!)) {
       const message: ServerMessage = { type: 'lost', generation, step: round.step, attempt, node: nodeId }
       commands.push({ type: 'send', nodeId: owner, message })
     }
