@@ -33,7 +33,7 @@ export interface Timing {
 export const DEFAULT_TIMING: Timing = {
   suspectMs: 6000,
   evictMs: 20_000,
-  resumeMs: 1000,
+  resumeMs: 700,
   formationMs: 5000,
   prepareMs: 90_000,
   stallMs: 120_000,
