@@ -91,7 +91,7 @@ export function newRound(
     })
     stages.push(progress)
   }
-  return { ...what, startedAt: now, stages, apply: null, prepared: false }
+  return { ...what, startedAt: now, movedAt: now, stages, apply: null, prepared: false }
 }
 
 function tableOf(round: Round, stage: number, nodeId: string): LeaseTable & { version: number } {

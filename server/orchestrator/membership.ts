@@ -5,7 +5,7 @@ import { saveWithout } from './checkpoints.ts'
 import { isAwaited, mayServe } from './formation.ts'
 import { breakGeneration, failGeneration } from './generations.ts'
 import { moveLeases, sendStep } from './leases.ts'
-import { doWithout } from './merge.ts'
+import { doWithout } from './losses.ts'
 import { synced } from './owners.ts'
 import type { FleetNode, OrchestratorCommand, OrchestratorState, RecoveryCause, Run } from './types.ts'
 
@@ -271,6 +271,5 @@ export function relieve(
   if (moved === 0) return false
   const text = `A volunteer of stage ${node.stage + 1} ${why}. ${microbatches(moved)}.`
   commands.push({ type: 'tell', runId: run.id, step: run.step, text })
-  run.lastProgress = now
   return true
 }

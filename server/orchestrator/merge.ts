@@ -3,17 +3,8 @@ import { learningRate } from '../../src/model/learningRate.ts'
 import type { ServerMessage } from '../../src/protocol/control.ts'
 import { commit } from './commit.ts'
 import { end, failGeneration } from './generations.ts'
-import { moveLeases } from './leases.ts'
-import { ACTIVE, activeOwners, chooseOwners } from './owners.ts'
-import type {
-  FleetNode,
-  OrchestratorCommand,
-  OrchestratorState,
-  RecoveryCause,
-  Round,
-  Run,
-  RunMessage,
-} from './types.ts'
+import { ACTIVE, activeOwners } from './owners.ts'
+import type { FleetNode, OrchestratorCommand, OrchestratorState, Round, Run, RunMessage } from './types.ts'
 
 type Commands = OrchestratorCommand[]
 type Of<K extends RunMessage['type']> = Extract<RunMessage, { type: K }>
@@ -56,7 +47,7 @@ export function onReduced(
   if (!places?.slice(0, ACTIVE).includes(node.id)) return
   progress.norms[shard]!.set(node.id, squaredNorm)
   progress.movedAt = now
-  run.lastProgress = now
+  round.movedAt = now
   if (!settleSums(state, run, node.stage, shard, now, commands)) return
   applyWhenWhole(state, run, now, commands)
 }
@@ -128,14 +119,14 @@ function shutOut(state: OrchestratorState, ids: readonly string[], now: number):
   }
 }
 
-function tellOwners(run: Run, stage: number, commands: Commands): void {
+export function tellOwners(run: Run, stage: number, commands: Commands): void {
   const { generation, round } = run
   if (!round) return
   const message: ServerMessage = { type: 'owners', generation, step: round.step, owners: run.owners[stage]! }
   for (const nodeId of run.members[stage]!) commands.push({ type: 'send', nodeId, message })
 }
 
-function sendReduce(run: Run, stage: number, nodeId: string, commands: Commands): void {
+export function sendReduce(run: Run, stage: number, nodeId: string, commands: Commands): void {
   const { generation, round } = run
   const { attempt, contributors, lost } = round!.stages[stage]!
   if (!contributors) return
@@ -145,7 +136,7 @@ function sendReduce(run: Run, stage: number, nodeId: string, commands: Commands)
     commands.push({ type: 'send', nodeId, message: { type: 'lost', generation, step, attempt, node } })
 }
 
-function isSummed(run: Run, stage: number): boolean {
+export function isSummed(run: Run, stage: number): boolean {
   const progress = run.round!.stages[stage]!
   return (
     progress.contributors !== null &&
@@ -158,7 +149,7 @@ function isSummed(run: Run, stage: number): boolean {
 }
 
 /** Once every stage is summed: the norm over all of them, its clipping, and the word to make the step durable. */
-function applyWhenWhole(state: OrchestratorState, run: Run, now: number, commands: Commands): void {
+export function applyWhenWhole(state: OrchestratorState, run: Run, now: number, commands: Commands): void {
   const { round, config } = run
   if (!round || round.apply) return
   for (let stage = 0; stage < config.stages; stage++) if (!isSummed(run, stage)) return
@@ -207,7 +198,7 @@ export function onStepPrepared(run: Run, step: number, commands: Commands): void
     for (const id of activeOwners(run.owners[stage]!)) sendApply(run, stage, id, commands)
 }
 
-function sendApply(run: Run, stage: number, nodeId: string, commands: Commands): void {
+export function sendApply(run: Run, stage: number, nodeId: string, commands: Commands): void {
   const { generation, round } = run
   const { lr, scale } = round!.apply!
   const owners = run.owners[stage]!
@@ -230,7 +221,7 @@ export function onUpdated(
   progress.updated[message.shard] = true
   progress.movedAt = now
   if (places.length < ACTIVE) progress.compared[message.shard] = true
-  run.lastProgress = now
+  run.round!.movedAt = now
   commitWhenWhole(state, run, now, commands)
 }
 
@@ -256,7 +247,7 @@ export function onCompared(
     return
   }
   progress.compared[message.shard] = true
-  run.lastProgress = now
+  run.round!.movedAt = now
   commitWhenWhole(state, run, now, commands)
 }
 
@@ -265,185 +256,9 @@ function applied(run: Run, node: FleetNode, message: { step: number }) {
   return round?.prepared && round.step === message.step ? round.stages[node.stage] : undefined
 }
 
-function commitWhenWhole(state: OrchestratorState, run: Run, now: number, commands: Commands): void {
+export function commitWhenWhole(state: OrchestratorState, run: Run, now: number, commands: Commands): void {
   const whole = run.round!.stages.every(({ updated, compared, waived }) =>
     updated.every((done, shard) => done && (compared[shard] || waived[shard])),
   )
   if (whole) commit(state, run, now, commands)
-}
-
-export function onMissing(
-  state: OrchestratorState,
-  run: Run,
-  node: FleetNode,
-  message: Of<'missing'>,
-  now: number,
-  commands: Commands,
-): void {
-  const progress = run.round?.stages[node.stage]
-  if (!progress?.contributors || run.round!.step !== message.step || progress.attempt !== message.attempt) return
-  const { node: contributor, shards } = message
-  if (!progress.lost.has(contributor)) return
-  let missing = progress.missing.get(contributor)
-  if (!missing) progress.missing.set(contributor, (missing = new Set()))
-  for (const shard of shards) missing.add(`${node.id} ${shard}`)
-  // As long as one owner of a shard has the share, the other gets it from there.
-  const gone = run.owners[node.stage]!.some((owners, shard) =>
-    owners.slice(0, ACTIVE).every((id) => missing.has(`${id} ${shard}`)),
-  )
-  if (gone) moveLeases(state, run, node.stage, contributor, 'silent', now, commands)
-}
-
-/** Somebody waits for what only a lost node had: its leases move after all, even those it had finished. */
-export function onWaitingForLost(
-  state: OrchestratorState,
-  run: Run,
-  lost: string,
-  now: number,
-  commands: Commands,
-): void {
-  run.round?.stages.forEach((progress, stage) => {
-    if (progress.lost.has(lost) && !run.round!.apply) moveLeases(state, run, stage, lost, 'silent', now, commands)
-  })
-}
-
-/**
- * A node of a stage cannot be counted on any more: its leases move, and so do its shards, as far as the step still needs
- * them. @returns false when the moments of a shard are lost with it
- */
-export function doWithout(
-  state: OrchestratorState,
-  run: Run,
-  stage: number,
-  nodeId: string,
-  cause: RecoveryCause,
-  now: number,
-  commands: Commands,
-): boolean {
-  const { round } = run
-  if (!round) return true
-  const progress = round.stages[stage]!
-  progress.movedAt = now
-  if (round.mode === 'evaluate') {
-    moveLeases(state, run, stage, nodeId, cause, now, commands)
-    return true
-  }
-  if (round.apply) return promote(state, run, stage, nodeId, now, commands)
-  if (!replaceOwner(state, run, stage, nodeId, now, commands)) return false
-  const work = progress.work.get(nodeId)
-  if (!progress.contributors && work && work.finished === work.version) {
-    // What it computed counts as long as its share of the sum is with all who need it: they are asked when they sum.
-    progress.lost.add(nodeId)
-  } else if (!progress.contributors) {
-    moveLeases(state, run, stage, nodeId, cause, now, commands)
-    sumWhenWhole(run, stage, now, commands)
-  } else if (progress.contributors.some(([id]) => id === nodeId)) {
-    // Its share may be with all who need it already; only who lacks it can tell, now or when it becomes an owner.
-    progress.lost.add(nodeId)
-    const { generation } = run
-    const { attempt } = progress
-    for (const owner of activeOwners(run.owners[stage]!)) {
-      const message: ServerMessage = { type: 'lost', generation, step: round.step, attempt, node: nodeId }
-      commands.push({ type: 'send', nodeId: owner, message })
-    }
-  }
-  applyWhenWhole(state, run, now, commands)
-  return true
-}
-
-/** Before the update: others take the lost owner's places, and sum what it was to sum. */
-function replaceOwner(
-  state: OrchestratorState,
-  run: Run,
-  stage: number,
-  nodeId: string,
-  now: number,
-  commands: Commands,
-): boolean {
-  if (!run.owners[stage]!.some((owners) => owners.includes(nodeId))) return true
-  const chosen = chooseOwners(state, run, stage, now)
-  if (!chosen) return false
-  const old = run.owners[stage]!
-  run.owners[stage] = chosen
-  tellOwners(run, stage, commands)
-  const added = new Set<string>()
-  const { norms, waived } = run.round!.stages[stage]!
-  chosen.forEach((owners, shard) => {
-    // Whoever has summed already goes on without a second: another would need every share again.
-    if (norms[shard]!.has(owners[0]!) && !norms[shard]!.has(owners[1] ?? '')) waived[shard] = true
-    for (const id of owners.slice(0, ACTIVE)) if (!old[shard]!.slice(0, ACTIVE).includes(id)) added.add(id)
-  })
-  for (const id of added) sendReduce(run, stage, id, commands)
-  return true
-}
-
-/** During the update: the second owner's result takes the place of the primary's; nobody can take the second's. */
-function promote(
-  state: OrchestratorState,
-  run: Run,
-  stage: number,
-  nodeId: string,
-  now: number,
-  commands: Commands,
-): boolean {
-  const progress = run.round!.stages[stage]!
-  const here = state.nodes.has(nodeId) && run.members[stage]!.includes(nodeId)
-  const told = new Set<string>()
-  let lost = false
-  run.owners[stage]!.forEach((owners, shard) => {
-    const place = owners.indexOf(nodeId)
-    if (place < 0) return
-    const rest = owners.filter((id) => id !== nodeId)
-    if (rest.length === 0) {
-      // Nobody else has this sum or these moments: a node that is only silent is waited for.
-      lost ||= !here
-      return
-    }
-    if (place === 0 && !(progress.updated[shard] && progress.compared[shard])) {
-      progress.updated[shard] = false
-      progress.compared[shard] = true
-      told.add(rest[0]!)
-    } else if (place === 1) progress.compared[shard] = true
-    // A keeper has not summed: it is second to nobody until the next step.
-    run.owners[stage]![shard] = place < ACTIVE ? rest.slice(0, 1) : rest
-  })
-  if (lost) return false
-  tellOwners(run, stage, commands)
-  if (run.round!.prepared) for (const id of told) sendApply(run, stage, id, commands)
-  commitWhenPrepared(state, run, now, commands)
-  return true
-}
-
-/**
- * A second owner that does not follow while the first has summed or updated is done without for this step; a first one that
- * lags behind the second in summing gives way to it.
- */
-export function dropLaggards(state: OrchestratorState, run: Run, stage: number, now: number, commands: Commands): void {
-  const { round } = run
-  const progress = round?.stages[stage]
-  if (!round || !progress || round.mode !== 'train' || now - progress.movedAt < state.timing.laggardMs) return
-  let dropped = 0
-  run.owners[stage]!.forEach((owners, shard) => {
-    const [first, second, ...rest] = owners
-    if (!first || !second || progress.waived[shard] || (!round.prepared && (round.apply || !progress.contributors)))
-      return
-    const norms = progress.norms[shard]!
-    if (round.prepared ? !progress.updated[shard] || progress.compared[shard] : norms.has(first) === norms.has(second))
-      return
-    if (!round.prepared && norms.has(second)) run.owners[stage]![shard] = [second, first, ...rest]
-    progress.waived[shard] = true
-    dropped++
-  })
-  if (dropped === 0) return
-  progress.movedAt = now
-  const who = dropped === 1 ? 'An owner' : `${dropped} owners`
-  const text = `${who} of a shard in stage ${stage + 1} did not follow; the other goes on alone.`
-  commands.push({ type: 'tell', runId: run.id, step: run.step, text })
-  tellOwners(run, stage, commands)
-  if (round.prepared) commitWhenWhole(state, run, now, commands)
-  else applyWhenWhole(state, run, now, commands)
-}
-
-function commitWhenPrepared(state: OrchestratorState, run: Run, now: number, commands: Commands): void {
-  if (run.round?.prepared) commitWhenWhole(state, run, now, commands)
 }

@@ -8,6 +8,7 @@ import type { NodeStats } from '../../src/protocol/control.ts'
 import { onCheckpointPublished, onCheckpointRefused } from './checkpoints.ts'
 import { cancel, form, submit } from './generations.ts'
 import { admit, dismiss, suspect } from './membership.ts'
+import { readmit } from './losses.ts'
 import { onStepPrepared } from './merge.ts'
 import { giveUpRecut, onCheckpointRecut } from './recutting.ts'
 import { onRunMessage } from './reports.ts'
@@ -136,6 +137,8 @@ function enter(
     busyMs: null,
     waitingAt: -Infinity,
     waitingOn: [],
+    blamedSince: null,
+    deadLinks: 0,
     pingedAt: -Infinity,
   }
   state.nodes.set(node.id, entered)
@@ -190,8 +193,7 @@ function hear(state: OrchestratorState, node: FleetNode, now: number, commands: 
   node.suspect = false
   const run = node.runId === null ? undefined : state.runs.get(node.runId)
   if (!run) return
-  // What it had finished can be asked of itself again.
-  run.round?.stages[node.stage]!.lost.delete(node.id)
+  readmit(run, node, now, commands)
   const text = `A volunteer of stage ${node.stage + 1} is heard again; it goes on with the next step.`
   commands.push({ type: 'tell', runId: run.id, step: run.step, text })
   commands.push({ type: 'runChanged', runId: run.id })
@@ -217,7 +219,10 @@ function onMessage(
         if (run && node.ready === null) run.lastProgress = now
       }
       // A long step brings no other news: work that gets done is progress.
-      if (run && message.stats.tokens > node.stats.tokens) run.lastProgress = now
+      if (message.stats.tokens > node.stats.tokens) {
+        node.blamedSince = null
+        if (run?.round) run.round.movedAt = now
+      }
       node.phase = message.phase
       node.progress = message.progress
       node.stats = message.stats

@@ -1,5 +1,6 @@
 /** Owns how a run goes on under a server that was started again: from what its nodes hold, if together they hold it all. */
 import { shardCount } from '../../src/protocol/routing.ts'
+import { giveUpSaving } from './checkpoints.ts'
 import { nextGeneration, rollBackWhenDue } from './generations.ts'
 import { assign } from './membership.ts'
 import { chooseOwners } from './owners.ts'
@@ -104,4 +105,36 @@ function resume(
   const who = back.length === 1 ? '1 volunteer' : `${back.length} volunteers`
   const text = `The server is back, and ${who} with it; nothing after step ${step} was lost.`
   commands.push({ type: 'tell', runId: run.id, step, text })
+}
+
+/**
+ * Begins a step again in a new generation, from what everybody holds: nothing that was committed is lost, and everybody may
+ * take part. @returns false once the step is being applied, when what is held differs
+ */
+export function beginAgain(
+  state: OrchestratorState,
+  run: Run,
+  reason: string,
+  now: number,
+  commands: Commands,
+): boolean {
+  const { members, holders, owners, round } = run
+  if (!round || round.apply || round.mode !== 'train') return false
+  run.brokenInARow += 1
+  if (run.saving && !run.saving.publishing) giveUpSaving(run, 'The checkpoint under way was left off.', now, commands)
+  nextGeneration(state, run, now, commands)
+  run.round = null
+  run.holders = holders
+  run.owners = owners
+  members.forEach((ids, stage) => {
+    for (const id of ids) {
+      const node = state.nodes.get(id)!
+      const { ready, busyMs, loadedFrom } = node
+      assign(run, node, stage, ready === null && loadedFrom !== run.step ? 'peers' : 'held', null, now, commands)
+      node.ready = ready === null ? null : run.step
+      node.busyMs = busyMs
+    }
+  })
+  commands.push({ type: 'tell', runId: run.id, step: run.step, text: `${reason} Step ${run.step + 1} begins again.` })
+  return true
 }

@@ -4,7 +4,8 @@ import { onShardSaved } from './checkpoints.ts'
 import { goOn, scoreWhenWhole } from './commit.ts'
 import { adopt } from './leases.ts'
 import { dismiss } from './membership.ts'
-import { onCompared, onMissing, onReduced, onUpdated, sumWhenWhole } from './merge.ts'
+import { onMissing } from './losses.ts'
+import { onCompared, onReduced, onUpdated, sumWhenWhole } from './merge.ts'
 import { onWaiting, ping } from './watch.ts'
 import type { FleetNode, OrchestratorCommand, OrchestratorState, Run, RunMessage } from './types.ts'
 
@@ -107,7 +108,8 @@ function onFinished(
   work.finished = work.version
   node.ready = Math.max(node.ready ?? 0, run.step)
   work.losses = message.losses
-  run.lastProgress = now
+  round.movedAt = now
+  node.blamedSince = null
   progress.pending.delete(node.id)
   if (message.busyMs !== null && message.busyMs > 0)
     node.busyMs = node.busyMs === null ? message.busyMs : (node.busyMs + message.busyMs) / 2

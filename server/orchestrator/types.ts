@@ -52,6 +52,10 @@ export interface FleetNode {
   /** When it last said that it waits, and on whom. */
   waitingAt: number
   waitingOn: readonly string[]
+  /** Since when others wait on it alone; null while they do not, or it gets on. */
+  blamedSince: number | null
+  /** Links to others that did not work, since it came. */
+  deadLinks: number
   pingedAt: number
 }
 
@@ -118,6 +122,8 @@ export interface Round {
   readonly stages: StageProgress[]
   /** What every owner was told to apply; null until all norms are in. */
   apply: { lr: number; scale: number; metric: StepMetric } | null
+  /** When its work last got on; what `stallMs` is measured from. */
+  movedAt: number
   /** Set once the write-ahead record of the step is durable; only then is `apply` sent. */
   prepared: boolean
 }

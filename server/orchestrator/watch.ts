@@ -1,12 +1,15 @@
 /** Owns what the passing of time means: silence, slowness, links that do not open, work that does not move. */
 import type { ServerMessage } from '../../src/protocol/control.ts'
 import { adopt } from './leases.ts'
+import { synced } from './owners.ts'
+import { beginAgain } from './recovery.ts'
 import { balance, dismiss, lend, relieve, suspect } from './membership.ts'
 import { onCheckpointRefused, giveUpSaving } from './checkpoints.ts'
 import { failGeneration } from './generations.ts'
 import { giveUpRecut } from './recutting.ts'
 import { goOn } from './commit.ts'
-import { dropLaggards, onWaitingForLost, sumWhenWhole } from './merge.ts'
+import { dropLaggards, onWaitingForLost } from './losses.ts'
+import { sumWhenWhole } from './merge.ts'
 import type { FleetNode, OrchestratorCommand, OrchestratorState, Run } from './types.ts'
 
 type Commands = OrchestratorCommand[]
@@ -81,10 +84,13 @@ export function watchRun(state: OrchestratorState, run: Run, now: number, comman
       describeWaiting(state, run, commands)
   } else watchRound(state, run, now, commands)
   const scored = run.evaluation !== null && run.evaluation.done >= run.evaluation.total
-  if (run.members.length > 0 && !scored && now - run.lastProgress >= stallMs) {
+  // Who comes and goes meanwhile moves nothing: only the step's own work counts.
+  const movedAt = run.round ? run.round.movedAt : run.lastProgress
+  if (run.members.length > 0 && !scored && now - movedAt >= stallMs) {
     const what = run.round ? `Step ${run.round.step}` : 'The run'
     const text = `${what} made no progress for ${Math.round(stallMs / 1000)} s.`
-    failGeneration(state, run, text, now, commands)
+    if (run.brokenInARow > 0 || !beginAgain(state, run, text, now, commands))
+      failGeneration(state, run, text, now, commands)
   }
 }
 
@@ -105,7 +111,12 @@ function dismissIdlePreparers(state: OrchestratorState, run: Run, now: number, c
 
 function watchRound(state: OrchestratorState, run: Run, now: number, commands: Commands): void {
   const round = run.round!
+  noteBlame(state, run, now)
   for (const [stage, progress] of round.stages.entries()) {
+    if (progress.orphans.length > 0 && isDeadlocked(state, run, stage)) {
+      const text = `Everybody left in stage ${stage + 1} lost its part in step ${round.step}.`
+      if (beginAgain(state, run, text, now, commands)) return
+    }
     if (adopt(state, run, stage, now, commands)) continue
     if (progress.pending.size === 0) continue
     for (const id of [...progress.pending]) {
@@ -114,8 +125,10 @@ function watchRound(state: OrchestratorState, run: Run, now: number, commands: C
       // Nobody could take its leases when it fell silent; perhaps somebody can now.
       if (node.suspect) relieve(state, run, node, 'is still silent', now, commands)
       else if (isStraggler(state, run, stage, node, now)) {
-        if (relieve(state, run, node, `is much slower than its stage at step ${round.step}`, now, commands))
+        if (relieve(state, run, node, `is much slower than its stage at step ${round.step}`, now, commands)) {
           progress.slow += 1
+          round.movedAt = now
+        }
       }
       if (run.round !== round) return
     }
@@ -146,20 +159,48 @@ function dismissTheLate(state: OrchestratorState, run: Run, now: number, command
   }
 }
 
+/** Whom others wait for that does not wait itself: slow, or hung. */
+function noteBlame(state: OrchestratorState, run: Run, now: number): void {
+  const blamed = new Set<string>()
+  for (const id of run.members.flat()) {
+    const node = state.nodes.get(id)
+    if (node && now - node.waitingAt < WAITING_HOLDS_MS) for (const other of node.waitingOn) blamed.add(other)
+  }
+  for (const id of run.members.flat()) {
+    const node = state.nodes.get(id)
+    if (!node) continue
+    const waits = now - node.waitingAt < WAITING_HOLDS_MS
+    if (!blamed.has(id) || waits) node.blamedSince = null
+    else node.blamedSince ??= now
+  }
+}
+
+/** Nobody can take what is left over: who is there was revoked in this step. A step that is begun again has room for all. */
+function isDeadlocked(state: OrchestratorState, run: Run, stage: number): boolean {
+  const nodes = synced(state, run, stage)
+  return nodes.length > 0 && nodes.every(({ id }) => run.round!.stages[stage]!.revoked.has(id))
+}
+
 /**
- * Half of its stage finished long ago, and it does not itself wait for anybody. Who took leases over has its own time for
- * them, and no more than a quarter of a stage is called slow in one step: then it is something else that is slow.
+ * Half of its stage finished long ago, and it does not itself wait for anybody; or others have waited for it alone for
+ * longer than several of its microbatches take. Who took leases over has its own time for them. No more than a quarter of a
+ * stage is called slow while the step gets on: then it is something else that is slow.
  */
 function isStraggler(state: OrchestratorState, run: Run, stage: number, node: FleetNode, now: number): boolean {
-  const { startedAt, stages, microbatches } = run.round!
+  const { startedAt, stages, microbatches, movedAt } = run.round!
+  const { stragglerMs } = state.timing
   const { halfAt, work, slow } = stages[stage]!
   const own = work.get(node.id)
-  if (halfAt === null || !own || now - node.waitingAt < WAITING_HOLDS_MS) return false
-  if (slow >= Math.max(1, Math.floor(work.size / 4))) return false
+  if (!own || now - node.waitingAt < WAITING_HOLDS_MS) return false
+  const stuck = now - movedAt >= 2 * stragglerMs
+  if (slow >= Math.max(1, Math.floor(work.size / 4)) && !stuck) return false
+  const { blamedSince, busyMs } = node
+  if (stuck && blamedSince !== null && now - blamedSince >= Math.max(stragglerMs, 4 * (busyMs ?? 0))) return true
+  if (halfAt === null) return false
   const half = halfAt - startedAt
   const fair = (half * own.added * work.size) / microbatches
   const due = Math.max(halfAt, own.since + fair)
-  return now >= due + Math.max(state.timing.stragglerMs, 0.5 * half)
+  return now >= due + Math.max(stragglerMs, 0.5 * half)
 }
 
 /**
@@ -169,7 +210,7 @@ function isStraggler(state: OrchestratorState, run: Run, stage: number, node: Fl
 function relieveDeadLinks(state: OrchestratorState, run: Run, now: number, commands: Commands): void {
   const { linkMs } = state.timing
   const round = run.round!
-  if (now - Math.max(run.lastProgress, round.startedAt) < linkMs) return
+  if (now - round.movedAt < linkMs) return
   for (const [stage, { pending }] of round.stages.entries()) {
     for (const id of pending) {
       const node = state.nodes.get(id)
@@ -182,9 +223,16 @@ function relieveDeadLinks(state: OrchestratorState, run: Run, now: number, comma
         })
       if (!other) continue
       const why = `cannot reach a volunteer of stage ${stage + 1}`
-      if (relieve(state, run, other, why, now, commands) || relieve(state, run, node, why, now, commands)) return
+      // The end that had such links before is more likely at fault.
+      const [worse, better] = node.deadLinks > other.deadLinks ? [node, other] : [other, node]
+      node.deadLinks += 1
+      other.deadLinks += 1
+      if (relieve(state, run, worse, why, now, commands) || relieve(state, run, better, why, now, commands)) {
+        round.movedAt = now
+        return
+      }
       // Neither stage has anybody else: one of the two has to sit elsewhere.
-      node.penaltyUntil = now + state.timing.failurePenaltyMs
+      worse.penaltyUntil = now + state.timing.failurePenaltyMs * Math.max(1, worse.deadLinks - better.deadLinks)
       run.reservations.delete(node.deviceId)
       run.reservations.delete(other.deviceId)
       const text = `Two volunteers of stages ${stage + 1} and ${other.stage + 1} cannot reach each other.`

@@ -227,15 +227,22 @@ describe('deadlines', () => {
     expect(fleet.run()).toMatchObject({ state: 'preparing', generation: 1 })
   })
 
-  it('end a generation whose step gets no further, and no fleet', () => {
+  it('begin a step again that gets no further, and end its generation the second time', () => {
     const fleet = pair()
     fleet.pass(100_000)
     fleet.finish('a')
     fleet.pass(119_500)
     expect(fleet.run().generation).toBe(1)
     fleet.pass(1000)
-    expect(fleet.told()).toContain('Step 1 made no progress for 120 s.')
+    expect(fleet.told()).toContain('Step 1 made no progress for 120 s. Step 1 begins again.')
     expect(fleet.run()).toMatchObject({ generation: 2, state: 'preparing' })
+    expect(fleet.sent('assign', 'a').at(-1)!.assignment).toMatchObject({ generation: 2, source: 'held' })
+    fleet.take()
+    fleet.ready()
+    fleet.pass(121_000)
+    expect(fleet.told()).toContain('Step 1 made no progress for 120 s.')
+    expect(fleet.run().generation).toBe(3)
+    expect(fleet.sent('release', 'a')).toHaveLength(1)
   })
 
   it('are put off by work that gets done, as heartbeats tell', () => {
