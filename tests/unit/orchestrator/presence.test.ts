@@ -235,7 +235,7 @@ describe('deadlines', () => {
     expect(fleet.run().generation).toBe(1)
     fleet.pass(1000)
     expect(fleet.told()).toContain('Step 1 made no progress for 120 s. Step 1 begins again.')
-    expect(fleet.run()).toMatchObject({ generation: 2, state: 'preparing' })
+    expect(fleet.run()).toMatchObject({ generation: 2, step: 0 })
     expect(fleet.sent('assign', 'a').at(-1)!.assignment).toMatchObject({ generation: 2, source: 'held' })
     fleet.take()
     fleet.ready()
