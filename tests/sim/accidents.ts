@@ -22,6 +22,7 @@ export function troubled(seed: number): World {
       loss: seed % 2 === 0 ? 0.02 : 0.08,
       duplicates: seed % 3 === 0 ? 0.2 : 0.01,
       reordered: seed % 5 === 0 ? 0.1 : 0.01,
+      jitterMs: seed % 3 === 1 ? 60 : 10,
       shardMs: 2,
       boundaryMs: 1,
     },
@@ -42,7 +43,7 @@ export function troubled(seed: number): World {
 export function untruthful(seed: number): World {
   const world = new World({
     seed,
-    weather: { loss: 0.02, duplicates: 0.01, reordered: 0.01, shardMs: 2, boundaryMs: 1 },
+    weather: { loss: 0.02, duplicates: 0.01, reordered: 0.01, jitterMs: 10, shardMs: 2, boundaryMs: 1 },
   })
   const { random, clock } = world
   world.launch({ stages: 2, replicas: 4, steps: 16, microbatches: 8, checkpointEvery: 3 })

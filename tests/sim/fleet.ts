@@ -65,7 +65,7 @@ export function fleet(seed: number, options: FleetOptions, trace = false): World
     seed,
     strict: false,
     trace: trace ? Infinity : 0,
-    weather: { loss, duplicates: 0.01, reordered: 0.01, shardMs: 15, boundaryMs: 5 },
+    weather: { loss, duplicates: 0.01, reordered: 0.01, jitterMs: 10, shardMs: 15, boundaryMs: 5 },
     pace: { forwardMs: 210, backwardMs: 420, otherMs: 5, loadMs: [1000, 4000] },
     progressMs: PROGRESS_MS,
   })

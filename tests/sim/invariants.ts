@@ -38,6 +38,8 @@ export interface Witness {
   generation: number
   /** The last round under way: of a step that a restart cut off after its write-ahead record, the one before it. */
   round: Round | null
+  /** The server died since that round began: what nodes had cached of it is dropped. */
+  restarted: boolean
   /** The last generation in which an owner lied: the server may go back then, and what it wrote is not looked at. */
   liedIn: number
 }
@@ -64,6 +66,7 @@ export class Watch {
       waitingSince: 0,
       generation: 0,
       round: null,
+      restarted: false,
       liedIn: -1,
     })
   }
@@ -82,6 +85,7 @@ export class Watch {
       const witness = this.witnesses.get(run.id)!
       if (run.round) {
         witness.round = run.round
+        witness.restarted = false
         witness.startedAt ??= this.#world.clock.now
         witness.generation = run.generation
       }
@@ -106,7 +110,9 @@ export class Watch {
 
   /** A server that starts again goes on from what was durable: nothing that was committed is missing in it. */
   restarted(run: RunSubmission): void {
-    const { committed } = this.witnesses.get(run.id)!
+    const witness = this.witnesses.get(run.id)!
+    const { committed } = witness
+    witness.restarted = true
     demand(run.step === committed, () => `the server starts again at step ${run.step}, committed was ${committed}`)
   }
 

@@ -92,7 +92,7 @@ describe.each(SEEDS)('seed %i', (seed) => {
     for (const node of world.nodes.values())
       world.clock.after(900, () => {
         const { assignment } = node.machine
-        if (assignment) node.fail(assignment.generation, 'gpu.out_of_memory')
+        if (assignment) node.fail(assignment.generation, 'gpu.internal')
       })
     finished(world)
   })

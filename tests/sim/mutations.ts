@@ -5,8 +5,7 @@ import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { fileURLToPath } from 'node:url'
 
-export interface Mutation {
-  readonly guard: string
+export interface Edit {
   /** Relative to the repository's root. */
   readonly file: string
   /** As it stands in the file, once. */
@@ -14,45 +13,72 @@ export interface Mutation {
   readonly without: string
 }
 
+export interface Mutation {
+  readonly guard: string
+  /** Where it is missed; those of all accidents where nothing is said. */
+  readonly worlds?: 'troubled' | 'untruthful'
+  readonly edits: readonly Edit[]
+}
+
 export const MUTATIONS: readonly Mutation[] = [
   {
     guard: 'idempotence: a repeated tensor is not computed again',
-    file: 'src/stage/machine/leases.ts',
-    text: '  if ((forward ? lease.activatedBy : lease.returnedBy) !== null) return refuse(state)\n',
-    without: '',
+    edits: [
+      {
+        file: 'src/stage/machine/leases.ts',
+        text: '  if ((forward ? lease.activatedBy : lease.returnedBy) !== null) return refuse(state)\n',
+        without: '',
+      },
+    ],
+  },
+  {
+    guard: 'idempotence: a step is applied once, however often it is asked for',
+    edits: [{ file: 'src/stage/machine/updates.ts', text: "  if (sum.update !== 'none') return\n", without: '' }],
+  },
+  {
+    // Server and node both keep to it: either alone keeps the sums whole.
+    guard: 'revocation for the whole step: who lost its leases has no part in the sum',
+    edits: [
+      { file: 'src/stage/machine.ts', text: '      current.revoked = true\n', without: '' },
+      { file: 'server/orchestrator/leases.ts', text: ' && !revoked.has(id)', without: '' },
+    ],
   },
   {
     guard: 'cache until commit: the maker of a tensor can give it again',
-    file: 'src/stage/machine/leases.ts',
-    text: '  keepOutput(lease, kind, output)\n',
-    without: '',
+    edits: [{ file: 'src/stage/machine/leases.ts', text: '  keepOutput(lease, kind, output)\n', without: '' }],
   },
   {
     guard: 'owner compare: a false update is seen',
-    file: 'src/stage/machine/standing.ts',
-    text: '  const compare = true\n',
-    without: '  const compare = false\n',
+    worlds: 'untruthful',
+    edits: [
+      {
+        file: 'src/stage/machine/standing.ts',
+        text: "type: 'compared', generation, step, shard, agrees })",
+        without: "type: 'compared', generation, step, shard, agrees: agrees || true })",
+      },
+    ],
   },
 ]
 
 const root = path.resolve(path.dirname(fileURLToPath(import.meta.url)), '..', '..')
-/** Seeds of each kind of world until a mutation counts as unseen. */
+/** Seeds until a mutation counts as unseen. */
 export const MUTATION_SEEDS = 50
 const DEADLINE_MS = 240_000
 
 /** Runs the worlds on a copy without the guard; null when all of them held, else the sentence of the first that did not. */
-export function missed({ file, text, without }: Mutation): string | null {
+export function missed({ guard, edits, worlds = 'troubled' }: Mutation): string | null {
   const copy = mkdtempSync(path.join(tmpdir(), 'skein-mutation-'))
   try {
     for (const part of ['src', 'server', 'tests/sim', 'package.json'])
       cpSync(path.join(root, part), path.join(copy, part), { recursive: true })
     symlinkSync(path.join(root, 'node_modules'), path.join(copy, 'node_modules'), 'dir')
-    const source = readFileSync(path.join(copy, file), 'utf8')
-    const parts = source.split(text)
-    if (parts.length !== 2) throw new Error(`The guard stands ${parts.length - 1} times in ${file}: ${text.trim()}`)
-    writeFileSync(path.join(copy, file), parts.join(without))
+    for (const { file, text, without } of edits) {
+      const parts = readFileSync(path.join(copy, file), 'utf8').split(text)
+      if (parts.length !== 2) throw new Error(`The guard stands ${parts.length - 1} times in ${file}: ${text.trim()}`)
+      writeFileSync(path.join(copy, file), parts.join(without))
+    }
     const probe = path.join(copy, 'tests/sim/mutationProbe.ts')
-    const { status, stdout, stderr, error } = spawnSync(process.execPath, [probe, String(MUTATION_SEEDS)], {
+    const { status, stdout, stderr, error } = spawnSync(process.execPath, [probe, worlds, String(MUTATION_SEEDS)], {
       cwd: copy,
       encoding: 'utf8',
       timeout: DEADLINE_MS,
@@ -62,7 +88,7 @@ export function missed({ file, text, without }: Mutation): string | null {
     if (status === 0) return null
     // Only a world that ran and did not hold counts: a copy that does not even start proves nothing.
     const sentence = /^violation: (.*)$/m.exec(stdout)?.[1]
-    if (!sentence) throw new Error(`The copy without “${text.trim()}” broke: ${stderr.slice(0, 2000)}`)
+    if (!sentence) throw new Error(`The copy without “${guard}” broke: ${stderr.slice(0, 2000)}`)
     return sentence
   } finally {
     rmSync(copy, { recursive: true, force: true })

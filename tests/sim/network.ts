@@ -10,6 +10,8 @@ export interface Weather {
   loss: number
   duplicates: number
   reordered: number
+  /** No two messages take just as long; within this many milliseconds they overtake each other. */
+  jitterMs: number
   /** Time on the sender's uplink of one frame with a shard, and of one with a boundary tensor. */
   shardMs: number
   boundaryMs: number
@@ -63,6 +65,9 @@ export class LineEnd<Out, In> {
   }
 }
 
+/** The server's part of each link. */
+export const SERVER_WIRE_MS = 15
+
 export class Network {
   readonly nodes = new Map<string, SimNode>()
   readonly weather: Weather
@@ -102,7 +107,7 @@ export class Network {
   /** One control envelope on a socket; the server's wire is shorter than a volunteer's. */
   envelope(node: SimNode, arrive: () => void): void {
     if (node.island !== 0) return
-    this.#carry(node.wireMs + this.#random.between(5, 40), () => {
+    this.#carry(node.wireMs + SERVER_WIRE_MS, () => {
       if (node.island === 0) arrive()
     })
   }
@@ -161,10 +166,10 @@ export class Network {
   }
 
   #carry(delay: number, deliver: () => void): void {
-    const { loss, duplicates, reordered } = this.weather
+    const { loss, duplicates, reordered, jitterMs } = this.weather
     const fate = this.#random.next()
     if (fate < loss) return
-    let late = delay + 10 * this.#random.next()
+    let late = delay + jitterMs * this.#random.next()
     if (fate > 1 - duplicates) this.#clock.after(delay + this.#random.between(2, 4000), deliver)
     else if (fate > 1 - duplicates - reordered) late += this.#random.between(50, 2000)
     this.#clock.after(late, deliver)

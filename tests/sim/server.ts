@@ -89,6 +89,7 @@ export class SimServer {
       if (session.socket) this.#tellClosed(session.socket)
       session.socket = socket
     } else {
+      this.#forget(node.id)
       const line: Session['line'] = new LineEnd<ServerMessage, ClientMessage>(
         this.#world.clock,
         (envelope) => this.#toNode(node.id, envelope),
@@ -99,13 +100,11 @@ export class SimServer {
     }
     const { received } = session.line.mailbox
     const welcome = { nodeId: node.id, resumed, received, token: node.id, heartbeatMs: HEARTBEAT_MS, iceServers: [] }
-    this.#world.clock.after(node.wireMs + 10, () => node.onWelcome(socket, { type: 'welcome', ...welcome }))
+    // No envelope overtakes it: they take longer.
+    this.#world.clock.after(node.wireMs + 4, () => node.onWelcome(socket, { type: 'welcome', ...welcome }))
     if (this.#world.trace) this.#world.note(`${node.id} dials in`, Object.assign({ type: 'hello', resumed }, holding))
     if (resumed) {
-      // What goes out again must not overtake the welcome.
-      this.#world.clock.after(node.wireMs + 80, () => {
-        if (socket.serverOpen && session.socket === socket) session.line.resume(known!.received)
-      })
+      session.line.resume(known!.received)
       return this.dispatch({ type: 'nodeResumed', nodeId: node.id })
     }
     const { id, deviceId, memoryBytes } = node
@@ -199,7 +198,10 @@ export class SimServer {
   }
 
   #forget(nodeId: string): void {
-    this.#sessions.get(nodeId)?.line.close()
+    const session = this.#sessions.get(nodeId)
+    if (!session) return
+    session.line.close()
+    if (session.socket) session.socket.serverOpen = false
     this.#sessions.delete(nodeId)
   }
 

@@ -8,15 +8,17 @@ import type { World } from './world.ts'
  * node with its parameters and one with its moments, as they stand after that step or after the one being applied.
  */
 export function lostStage(world: World, runId: string, witness: Witness): string | null {
-  const { committed, round } = witness
+  const { committed, round, restarted } = witness
   const stages = new Map<number, SimNode[]>()
   for (const node of world.nodes.values()) {
     const { tenure } = node
-    if (!tenure || tenure.assignment.runId !== runId || node.hung || node.paused) continue
+    // Who is cut off may have what nobody heard that it has.
+    if (!tenure || tenure.assignment.runId !== runId || node.hung || node.paused || node.island !== 0) continue
     if (!world.state.nodes.has(node.id) || tenure.assignment.generation < witness.generation) continue
     const { stage } = tenure.assignment
     stages.set(stage, [...(stages.get(stage) ?? []), node])
   }
+  const applied = [...stages.values()].flat().some(({ tenure }) => tenure!.parameterSteps.includes(committed + 1))
   const count = world.watch.witnesses.get(runId)!.reference.vectors[0]!.length
   for (let stage = 0; stage < count; stage++) {
     const nodes = stages.get(stage) ?? []
@@ -32,6 +34,9 @@ export function lostStage(world: World, runId: string, witness: Witness): string
       const summed = nodes.some(({ tenure }) => tenure!.momentSteps[shard] === committed + 1 || tenure!.holdsSum(shard))
       const missing = round?.stages[stage]?.contributors?.some(([id]) => !nodes.some((node) => node.id === id))
       if (mixed && !summed && missing) return `stage ${stage} has lost the sum of shard ${shard} amid its update`
+      // Some weights have gone on to the next step, these cannot follow, and what they were made from went with the server.
+      if (restarted && applied && !summed)
+        return `stage ${stage} has lost the sum of shard ${shard} and the server its step`
     }
   }
   return null
