@@ -25,7 +25,7 @@ export async function trainUnderChaos(
 ): Promise<boolean> {
   const { volunteers: count, chaos: seed, headed } = options
   const corpus = await demoText(options)
-  const folder = await mkdtemp(path.join(os.tmpdir(), 'skein-chaos-'))
+  const folder = await mkdtemp(path.join(os.tmpdir(), 'skein-'))
   let server: ServerProcess | null = null
   let crew: Crew | null = null
   try {

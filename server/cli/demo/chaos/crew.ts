@@ -42,6 +42,7 @@ export class Crew {
     const volunteer = await openVolunteerBrowser({
       origin,
       profile: profile ?? (await mkdtemp(path.join(folder, 'p'))),
+      temporary: folder,
       headed,
       changed: () => this.changed(),
     })

@@ -23,7 +23,8 @@ export class Presence {
   readonly owned = new Map<number, number>()
   /** Shards of its stage in all. */
   shards = 0
-  /** When it first stood ready, first had a lease, and had first computed one. */
+  /** When it first had a stage, stood ready, had a lease, and had computed one. */
+  assignedAt: number | null = null
   readyAt: number | null = null
   leasedAt: number | null = null
   computedAt: number | null = null
@@ -83,6 +84,7 @@ export class Presence {
         this.nodeId = message.nodeId
         break
       case 'assign':
+        this.assignedAt ??= at
         this.stage = message.assignment.stage
         this.generation = message.assignment.generation
         if (message.assignment.source !== 'held') this.owned.clear()

@@ -91,16 +91,18 @@ function replacement({ what, sameProfile }: Blow): string {
 /** A line for each page that came during the run. */
 export function newcomerLines(newcomers: readonly Presence[]): string[] {
   const rows = newcomers.map((one, i) => {
-    const { openedAt, readyAt, stage } = one
+    const { openedAt, assignedAt, readyAt, stage } = one
+    const after = (at: number | null) => (at === null ? 'not yet' : `${((at - openedAt) / 1000).toFixed(2)} s`)
     const first = one.firstMicrobatchSeconds()
     return [
       String(i + 1),
       stage === null ? '' : String(stage + 1),
-      readyAt === null ? 'not yet' : `${((readyAt - openedAt) / 1000).toFixed(2)} s`,
+      after(assignedAt),
+      after(readyAt),
       first === null ? 'stood by' : `${first.toFixed(2)} s`,
     ]
   })
-  return table([['newcomer', 'stage', 'ready after', 'first microbatch after'], ...rows])
+  return table([['newcomer', 'stage', 'joins after', 'ready after', 'first microbatch after'], ...rows])
 }
 
 function table(rows: readonly string[][]): string[] {

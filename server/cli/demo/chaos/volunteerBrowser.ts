@@ -1,6 +1,4 @@
 /** Owns one volunteer as a browser of its own, whose processes can be killed or made to stand still as a whole. */
-import { mkdir } from 'node:fs/promises'
-import path from 'node:path'
 import { chromium, type BrowserContext, type Page, type WebSocket } from '@playwright/test'
 import { browserArgs, findBrowser } from '../../browser.mjs'
 import { volunteerAddress, watchPage } from '../pageReport.ts'
@@ -28,6 +26,8 @@ export interface VolunteerBrowser {
 export interface VolunteerBrowserOptions {
   origin: string
   profile: string
+  /** Folder for what the browser does not clear away when it is killed. */
+  temporary: string
   headed: boolean
   /** Called after each message on the page's control line. */
   changed: () => void
@@ -36,18 +36,19 @@ export interface VolunteerBrowserOptions {
 /** Longest wait for a page to load or a button to come. */
 const PAGE_MS = 30_000
 
+/** Chromium puts a socket into a folder of its own there, and the path of a socket has room for about a hundred bytes. */
+const fitsSockets = (folder: string) => folder.length <= 100 - '/org.chromium.Chromium.XXXXXX/SingletonSocket'.length
+
 /** @throws when the browser does not start or the page does not load */
 export async function openVolunteerBrowser(options: VolunteerBrowserOptions): Promise<VolunteerBrowser> {
-  const { origin, profile, headed, changed } = options
+  const { origin, profile, temporary, headed, changed } = options
   const executablePath = findBrowser()
-  // A killed browser leaves its temporary files behind, where the demo removes them in the end.
-  const temporary = path.join(profile, 'tmp')
-  await mkdir(temporary, { recursive: true })
   const context = await chromium.launchPersistentContext(profile, {
     headless: !headed,
     ...(executablePath && { executablePath }),
     args: browserArgs(),
-    env: { ...process.env, TMPDIR: temporary },
+    // A killed browser leaves its temporary files behind, where the demo removes them in the end.
+    env: { ...process.env, ...(fitsSockets(temporary) && { TMPDIR: temporary }) },
     permissions: ['camera', 'microphone'],
     viewport: null,
     handleSIGINT: false,
