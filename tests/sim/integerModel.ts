@@ -147,6 +147,12 @@ export function sameFrom(whole: readonly number[], offset: number, values: reado
   return true
 }
 
+/** Whether two whole vectors agree in a range. */
+export function sameIn({ offset, length }: Range, a: readonly number[], b: readonly number[]): boolean {
+  for (let i = offset; i < offset + length; i++) if (a[i] !== b[i]) return false
+  return true
+}
+
 /** The content's address in the simulated store: 64 hexadecimal digits, a few of which say something. */
 export function addressOf(values: readonly number[]): string {
   let [a, b] = [0x811c9dc5, values.length]

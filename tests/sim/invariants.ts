@@ -8,7 +8,7 @@ import type {
 } from '../../server/orchestrator/types.ts'
 import type { ClientMessage, StageCheckpoint } from '../../src/protocol/control.ts'
 import { checkNode, checkServer } from './bounds.ts'
-import { sameFrom, VECTORS } from './integerModel.ts'
+import { sameFrom, sameIn, VECTORS } from './integerModel.ts'
 import type { SimNode } from './node.ts'
 import type { Reference } from './reference.ts'
 import { lostStage } from './survivors.ts'
@@ -126,11 +126,11 @@ export class Watch {
     const { stage, runId } = tenure.assignment
     const vectors = () => this.witnesses.get(runId)!.reference.vectors[(message as { step: number }).step]?.[stage]
     if (message.type === 'ready')
-      for (const [shard, { offset, length }] of tenure.ranges.entries()) {
+      for (const [shard, range] of tenure.ranges.entries()) {
         // Who finished a step after a restart is ready for the next one while other shards are still to come.
         if (tenure.assignment.finish?.step === message.step && node.machine.parameters[shard] !== message.step) continue
         demand(
-          sameFrom(vectors()!.parameters, offset, tenure.vectors.parameters.slice(offset, offset + length)),
+          sameIn(range, vectors()!.parameters, tenure.vectors.parameters),
           () => `${node.id} is ready after step ${message.step} with a false shard ${shard} of stage ${stage}`,
         )
       }
@@ -220,10 +220,10 @@ export class Watch {
     const { stage, runId } = tenure.assignment
     const alone = this.witnesses.get(runId)!.reference.vectors[step]?.[stage]
     demand(alone !== undefined, () => `${node.id} has a shard of step ${step}, which nobody trains`)
-    const { offset, length } = tenure.ranges[shard]!
+    const range = tenure.ranges[shard]!
     for (const kind of kinds)
       demand(
-        sameFrom(alone[kind], offset, tenure.vectors[kind].slice(offset, offset + length)),
+        sameIn(range, alone[kind], tenure.vectors[kind]),
         () => `${node.id}: ${kind} of stage ${stage}, shard ${shard}, are not those of step ${step}`,
       )
   }
@@ -244,23 +244,20 @@ export class Watch {
         const last = tenure.updates[shard]
         if (last?.step !== step) continue
         const summedBy = new Array<string | null>(owner.length).fill(null)
+        const where = () => `step ${step}, stage ${stage}, shard ${shard} at ${node.id}`
         for (const { node: id, microbatches } of last.shares)
           for (const m of microbatches) {
-            const place = m - round.first
-            const twice = summedBy[place]
-            demand(
-              twice === null,
-              () => `step ${step}, stage ${stage}: microbatch ${m} of ${id} is summed twice (${twice})`,
-            )
-            summedBy[place] = id
+            const twice = summedBy[m - round.first]
+            if (twice !== null)
+              throw new Violation(`${where()}: microbatch ${m} is summed twice, by ${twice} and ${id}`)
+            summedBy[m - round.first] = id
           }
         for (let place = 0; place < owner.length; place++)
-          demand(
-            summedBy[place] === owner[place],
-            () =>
-              `step ${step}, stage ${stage}, shard ${shard} at ${node.id}: microbatch ${round.first + place} counts for ` +
-              `${owner[place]} and was summed by ${summedBy[place] ?? 'nobody'}`,
-          )
+          if (summedBy[place] !== owner[place]) {
+            const by = summedBy[place] ?? 'nobody'
+            const m = round.first + place
+            throw new Violation(`${where()}: microbatch ${m} counts for ${owner[place]} and was summed by ${by}`)
+          }
       }
     }
   }

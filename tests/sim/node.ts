@@ -9,6 +9,7 @@ import { Tenure, type Action, type Tensor, type WorkAction } from './tenure.ts'
 import type { World } from './world.ts'
 
 const TICK_MS = 500
+const TICKS_A_HEARTBEAT = 4
 const WELCOME_MS = 5000
 const DEAD_LINE_MS = 4000
 
@@ -48,6 +49,7 @@ export class SimNode {
   #line: LineEnd<ClientMessage, ServerMessage> | null = null
   #token: string | null = null
   #pulses = 0
+  readonly #beat = () => this.#pulse()
 
   constructor(world: World, id: string, options: NodeOptions) {
     const { deviceId = `d-${id}`, memoryBytes = 100, slowness = 1 } = options
@@ -57,7 +59,7 @@ export class SimNode {
     this.memoryBytes = memoryBytes
     this.slowness = slowness
     this.wireMs = world.random.between(10, 55)
-    world.clock.after(world.random.between(0, TICK_MS), () => this.#pulse())
+    world.clock.after(world.random.between(0, TICK_MS), this.#beat)
   }
 
   get server(): SimServer {
@@ -165,9 +167,9 @@ export class SimNode {
   #pulse(): void {
     if (!this.alive) return
     const { clock } = this.#world
-    clock.after(TICK_MS, () => this.#pulse())
+    clock.after(TICK_MS, this.#beat)
     this.handle({ type: 'tick', now: clock.now })
-    if (this.#pulses++ % 2 > 0) return
+    if (this.#pulses++ % TICKS_A_HEARTBEAT > 0) return
     this.#world.watch.node(this)
     const { socket, phase, progress } = this
     // A line on which nothing is acknowledged is dead, whatever the system says.
