@@ -99,10 +99,7 @@ function onFinished(
   if (work.finished === work.version) return
   if (node.stage === run.config.stages - 1 && !covers(message.losses, work.microbatches, round.first)) {
     const error = { code: 'report.losses', message: 'its losses are not those of its microbatches.', remedy: '' }
-    const { generation } = run
-    const reason = 'its losses are not those of its microbatches'
-    commands.push({ type: 'send', nodeId: node.id, message: { type: 'release', generation, reason } })
-    onFailed(state, run, node, { type: 'failed', generation, error }, now, commands)
+    onFailed(state, run, node, { type: 'failed', generation: run.generation, error }, now, commands)
     return
   }
   work.finished = work.version
@@ -135,6 +132,9 @@ function onFailed(
   commands: Commands,
 ): void {
   const { code } = error
+  // Where it has given its stage up already the word is for the page, which waits for another.
+  const message = { type: 'release', generation: run.generation, reason: error.message.slice(0, 300) } as const
+  commands.push({ type: 'send', nodeId: node.id, message })
   node.penaltyUntil = now + state.timing.failurePenaltyMs
   node.troubles += 1
   if (code.startsWith('gpu.')) node.gpuFailures.set(run.id, (node.gpuFailures.get(run.id) ?? 0) + 1)

@@ -58,7 +58,7 @@ test('an agent and a browser train together, and compute what one machine comput
     expect(together.rollbacks).toBe(0)
     expectAlike(together.losses, alone.losses, `${stages} × ${replicas}`)
   }
-  expect(agent.output()).toMatch(/^\S+Z {2}training stage [12] of 2 \(replica 1\) of “2 × 1”$/m)
+  expect(agent.output()).toMatch(/^\S+Z {2}training stage [12] of 2 of “2 × 1”$/m)
 })
 
 test('an agent whose GPU is lost takes a fresh one, reloads its stage and finishes the same run', async ({ skein }) => {
