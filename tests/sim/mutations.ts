@@ -32,10 +32,6 @@ export const MUTATIONS: readonly Mutation[] = [
     ],
   },
   {
-    guard: 'idempotence: a step is applied once, however often it is asked for',
-    edits: [{ file: 'src/stage/machine/updates.ts', text: "  if (sum.update !== 'none') return\n", without: '' }],
-  },
-  {
     // Server and node both keep to it: either alone keeps the sums whole.
     guard: 'revocation for the whole step: who lost its leases has no part in the sum',
     edits: [

@@ -30,13 +30,11 @@ export function lostStage(world: World, runId: string, witness: Witness): string
         return `stage ${stage} has lost the parameters of shard ${shard}`
       if (!nodes.some(({ tenure }) => stands(tenure!.momentSteps)))
         return `stage ${stage} has lost the moments of shard ${shard}`
-      const mixed = nodes.some(({ tenure }) => tenure!.parameterSteps.some((step) => step === committed + 1))
+      // Some weights have gone on to the next step, these cannot follow, and what their sum was made from is gone too.
       const summed = nodes.some(({ tenure }) => tenure!.momentSteps[shard] === committed + 1 || tenure!.holdsSum(shard))
       const missing = round?.stages[stage]?.contributors?.some(([id]) => !nodes.some((node) => node.id === id))
-      if (mixed && !summed && missing) return `stage ${stage} has lost the sum of shard ${shard} amid its update`
-      // Some weights have gone on to the next step, these cannot follow, and what they were made from went with the server.
-      if (restarted && applied && !summed)
-        return `stage ${stage} has lost the sum of shard ${shard} and the server its step`
+      if (applied && !summed && (missing || restarted))
+        return `stage ${stage} has lost the sum of shard ${shard} after others were updated`
     }
   }
   return null
