@@ -14,6 +14,11 @@ const USUAL_RESTART_MS = 20_000
 export function recutWhenPays(state: OrchestratorState, run: Run, stepMs: number, commands: Commands): void {
   const { config, saving } = run
   if (!saving || saving.step !== run.step || run.recut || config.stages < 2) return
+  // While a stage lacks somebody its times say nothing of what they will be.
+  const whole = run.members.every(
+    (ids) => ids.length >= config.replicas && ids.every((id) => state.nodes.get(id)?.suspect === false),
+  )
+  if (!whole) return
   const leasing = run.members.map((ids) => ids.flatMap((id) => state.nodes.get(id) ?? []).filter(isLeasing))
   if (leasing.some((nodes) => nodes.length === 0)) return
   const found = rebalance({

@@ -18,6 +18,9 @@ type Commands = OrchestratorCommand[]
 const PING_AFTER_MS = 1000
 /** Steps by which a standby may be behind. */
 const STEPS_BEHIND = 4
+/** A step is stuck after so many times what one takes, and no sooner than this. */
+const STEPS_OF_PATIENCE = 6
+const SHORTEST_STALL_MS = 30_000
 /** A report of waiting counts as long as this: it is repeated every two seconds while it lasts. */
 const WAITING_HOLDS_MS = 3000
 
@@ -86,12 +89,46 @@ export function watchRun(state: OrchestratorState, run: Run, now: number, comman
   const scored = run.evaluation !== null && run.evaluation.done >= run.evaluation.total
   // Who comes and goes meanwhile moves nothing: only the step's own work counts.
   const movedAt = run.round ? run.round.movedAt : run.lastProgress
-  if (run.members.length > 0 && !scored && now - movedAt >= stallMs) {
-    const what = run.round ? `Step ${run.round.step}` : 'The run'
-    const text = `${what} made no progress for ${Math.round(stallMs / 1000)} s.`
-    if (run.brokenInARow > 0 || !beginAgain(state, run, text, now, commands))
-      failGeneration(state, run, text, now, commands)
+  if (run.members.length > 0 && !scored && now - movedAt >= patience(run, stallMs)) unstick(state, run, now, commands)
+}
+
+/** A run whose steps are short is stuck sooner than one whose steps take minutes. */
+function patience({ round, usualMs }: Run, stallMs: number): number {
+  if (!round || usualMs === null) return stallMs
+  return Math.min(stallMs, Math.max(SHORTEST_STALL_MS, STEPS_OF_PATIENCE * usualMs))
+}
+
+/** Does without those who hold the step up, if anybody can be told to; begins it again; and in the end gives it up. */
+function unstick(state: OrchestratorState, run: Run, now: number, commands: Commands): void {
+  const { round, generation } = run
+  const text = `${round ? `Step ${round.step}` : 'The run'} made no progress for ${Math.round((now - (round?.movedAt ?? run.lastProgress)) / 1000)} s.`
+  const stuck = new Set(hung(state, run, now))
+  for (const node of stuck) {
+    node.penaltyUntil = now + 6 * state.timing.failurePenaltyMs
+    // The only one of its stage gets another chance: without it everything since the checkpoint would be lost.
+    if (!synced(state, run, node.stage).some((other) => !stuck.has(other))) continue
+    commands.push({ type: 'send', nodeId: node.id, message: { type: 'release', generation, reason: 'no headway' } })
+    if (!dismiss(state, run, node, 'slow', 'nothing comes from it any more', now, commands)) return
   }
+  if (run.brokenInARow > 0 || !beginAgain(state, run, text, now, commands))
+    failGeneration(state, run, text, now, commands)
+}
+
+/** Nodes that are heard and owe the step something, without waiting for others themselves. */
+function hung(state: OrchestratorState, run: Run, now: number): FleetNode[] {
+  const owing = new Set<string>()
+  run.round?.stages.forEach((progress, stage) => {
+    for (const id of progress.pending) owing.add(id)
+    if (progress.contributors)
+      run.owners[stage]!.forEach(([first], shard) => {
+        const done = run.round!.prepared ? progress.updated[shard] : first && progress.norms[shard]!.has(first)
+        if (first && !done) owing.add(first)
+      })
+  })
+  return [...owing].flatMap((id) => {
+    const node = state.nodes.get(id)
+    return node && node.runId === run.id && now - node.waitingAt >= WAITING_HOLDS_MS ? [node] : []
+  })
 }
 
 /** Whoever makes no headway in loading and compiling gives its place to another. */

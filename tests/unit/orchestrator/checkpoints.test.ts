@@ -164,8 +164,8 @@ describe('a checkpoint', () => {
   ])('is given up when %s take too long, and a late answer is not taken for the next one', (_, uploaded) => {
     const fleet = saving({}, ['a', 'b'])
     if (uploaded) fleet.saved('a')
-    for (let i = 0; i < 11; i++) {
-      fleet.pass(60_000)
+    for (let i = 0; i < 25; i++) {
+      fleet.pass(25_000)
       fleet.step()
     }
     expect(fleet.told().join(' ')).toContain('The checkpoint of step 2 took over 10 minutes.')
