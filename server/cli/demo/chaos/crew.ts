@@ -54,13 +54,14 @@ export class Crew {
   /** Those who compute, and without whom each shard of their stage still has an owner who has been one for some steps. */
   spareable(): VolunteerBrowser[] {
     const here = this.#volunteers.filter(({ presence }) => !presence.away && presence.stage !== null)
+    const newest = Math.max(0, ...here.map(({ presence }) => presence.step))
     const keeps = ({ owned }: Presence, shard: number) =>
       this.committed >= (owned.get(shard) ?? Infinity) + SETTLED_STEPS
     return here.filter((one) => {
-      const { stage, leases, shards } = one.presence
+      const { stage, step, leases, shards } = one.presence
       const others = here.filter((other) => other !== one && other.presence.stage === stage)
       const isKept = (_: unknown, shard: number) => others.some((other) => keeps(other.presence, shard))
-      return leases.size > 0 && Array.from({ length: shards }).every(isKept)
+      return step === newest && leases.size > 0 && Array.from({ length: shards }).every(isKept)
     })
   }
 

@@ -27,6 +27,7 @@ export class Disturbance {
   #committed = 0
   /** No blow falls before this step is committed. */
   #restUntil = 0
+  #serverAway = false
 
   constructor(options: DisturbanceOptions) {
     this.#options = options
@@ -36,7 +37,8 @@ export class Disturbance {
 
   /** A step is committed, or the run went back to one. */
   committed(step: number): void {
-    if (step > this.#committed) this.takeovers.committed(Date.now())
+    // What the server said with its last breath is no sign that it is back.
+    if (step > this.#committed && !this.#serverAway) this.takeovers.committed(Date.now())
     this.#committed = step
     this.#options.crew.committed = step
     this.#changed()
@@ -80,9 +82,12 @@ export class Disturbance {
     if (blow.what === 'server') {
       say(`after step ${step}: kill -9 of the server, started again ${blow.awayMs} ms later`)
       this.takeovers.add({ blow, at: Date.now(), step, stage: null, leases: 0, seconds: null })
+      this.#serverAway = true
       await server.kill()
       await sleep(blow.awayMs)
-      return server.restart()
+      await server.restart()
+      this.#serverAway = false
+      return
     }
     const spareable = crew.spareable()
     const victim = spareable[Math.min(spareable.length - 1, Math.floor(blow.victim * spareable.length))]!
