@@ -328,6 +328,6 @@ describe('chaosSummary', () => {
     expect(lines).toHaveLength(6)
     expect(lines[1]).toMatch(/^ {2}kill +4 +1 +2 +1\.25 s +a stranger$/)
     expect(lines[5]).toMatch(/^ {2}server +4 +3\.00 s/)
-    expect(newcomerLines([page(1).presence])[1]).toMatch(/^ {2}1 +2 +0\.50 s +not yet +stood by$/)
+    expect(newcomerLines([page(1).presence])[1]).toMatch(/^ {2}1 +2 +0\.50 s +not yet +was not needed$/)
   })
 })

@@ -99,7 +99,7 @@ export function newcomerLines(newcomers: readonly Presence[]): string[] {
       stage === null ? '' : String(stage + 1),
       after(assignedAt),
       after(readyAt),
-      first === null ? 'stood by' : `${first.toFixed(2)} s`,
+      first === null ? (one.leasedAt === null ? 'was not needed' : 'was hit before') : `${first.toFixed(2)} s`,
     ]
   })
   return table([['newcomer', 'stage', 'joins after', 'ready after', 'first microbatch after'], ...rows])
