@@ -136,15 +136,16 @@ export function sendStep(run: Run, nodeId: string, stage: number, commands: Comm
 }
 
 function sendLeases(run: Run, nodeId: string, stage: number, commands: Commands): void {
+  // Whoever was lost there may be back at another stage by now.
+  if (!run.members[stage]!.includes(nodeId)) return
   const { generation } = run
   const { step } = run.round!
   const message: ServerMessage = { type: 'leases', generation, step, ...tableOf(run.round!, stage, nodeId) }
   commands.push({ type: 'send', nodeId, message })
 }
 
-function isThere(state: OrchestratorState, run: Run, id: string): boolean {
-  const node = state.nodes.get(id)
-  return node !== undefined && node.runId === run.id && !node.suspect
+function isThere(state: OrchestratorState, run: Run, stage: number, id: string): boolean {
+  return run.members[stage]!.includes(id) && state.nodes.get(id)?.suspect === false
 }
 
 /** Who of the stage could take leases over in this round: those without any first. */
@@ -241,7 +242,7 @@ export function adopt(state: OrchestratorState, run: Run, stage: number, now: nu
     // Whoever computes a microbatch again needs its neighbours' tensors; those of a node that is gone went with it.
     for (const place of moved) {
       const id = owner[place]!
-      if (id && !isThere(state, run, id)) moveLeases(state, run, other, id, 'silent', now, commands)
+      if (id && !isThere(state, run, other, id)) moveLeases(state, run, other, id, 'silent', now, commands)
     }
     const neighbours = new Set(moved.map((place) => owner[place]!).filter(Boolean))
     for (const id of neighbours) sendLeases(run, id, other, commands)
