@@ -49,9 +49,16 @@ export function onRunMessage(
     case 'shardSaved':
       onShardSaved(run, node, message, now, commands)
       return
-    case 'linkLost':
+    case 'linkLost': {
+      const other = state.nodes.get(message.node)
+      // A link to somebody who is gone says nothing of this end.
+      if (other && !other.suspect) {
+        node.deadLinks += 1
+        other.deadLinks += 1
+      }
       ping(state, message.node, now, commands)
       return
+    }
     case 'failed':
       onFailed(state, run, node, message, now, commands)
   }

@@ -277,6 +277,29 @@ function relieveDeadLinks(state: OrchestratorState, run: Run, now: number, comma
       return
     }
   }
+  relieveTheUnreachable(state, run, now, commands)
+}
+
+/** Of the nodes that the step waits for, the one that most links failed with: others of its stage do without it. */
+function relieveTheUnreachable(state: OrchestratorState, run: Run, now: number, commands: Commands): void {
+  const round = run.round!
+  const involved = new Set<FleetNode>()
+  for (const { pending } of round.stages) {
+    for (const id of pending) {
+      const node = state.nodes.get(id)
+      if (!node || now - node.waitingAt >= WAITING_HOLDS_MS) continue
+      for (const other of [id, ...node.waitingOn]) {
+        const end = state.nodes.get(other)
+        if (end?.runId === run.id && !end.suspect && end.deadLinks > 0) involved.add(end)
+      }
+    }
+  }
+  for (const node of [...involved].sort((a, b) => b.deadLinks - a.deadLinks)) {
+    if (!relieve(state, run, node, 'cannot be reached by those who need it', now, commands)) continue
+    node.penaltyUntil = now + state.timing.failurePenaltyMs * Math.min(30, node.deadLinks)
+    round.movedAt = now
+    return
+  }
 }
 
 function describeWaiting(state: OrchestratorState, run: Run, commands: Commands): void {
