@@ -29,8 +29,12 @@ export default defineConfig({
           name: 'unit',
           environment: 'node',
           pool: 'forks',
-          include: ['tests/{unit,protocol,sim,golden}/**/*.test.ts'],
+          include: ['tests/{unit,protocol,golden}/**/*.test.ts'],
         },
+      },
+      {
+        extends: true,
+        test: { name: 'sim', environment: 'node', pool: 'forks', include: ['tests/sim/**/*.test.ts'] },
       },
       {
         extends: true,

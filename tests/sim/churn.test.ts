@@ -1,7 +1,7 @@
 /** Proves that volunteers who come and go, links that break and a server that restarts change nothing about what is trained. */
 import { describe, expect, it } from 'vitest'
 import { troubled, untruthful } from './accidents.ts'
-import { runFleet } from './fleet.ts'
+import { FLEET, runFleet } from './fleet.ts'
 
 const MINUTE = 60_000
 const replayed = process.env.SKEIN_SIM_SEED
@@ -57,5 +57,14 @@ describe('one seed', () => {
     const [once, again] = [runFleet(9, options), runFleet(9, options)]
     expect(once.violation).toBeNull()
     expect(once).toEqual(again)
+  })
+})
+
+describe('a fleet of hundreds', () => {
+  it.each([1, 2])('seed %i takes its steps while a fifth is replaced each minute', (seed) => {
+    const outcome = runFleet(seed, { ...FLEET, nodes: 300, stages: 8 })
+    expect(outcome.violation).toBeNull()
+    expect(outcome).toMatchObject({ commits: FLEET.steps, rollbacks: 0 })
+    expect(outcome.recovered).toBeGreaterThan(100)
   })
 })
