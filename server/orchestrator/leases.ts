@@ -172,7 +172,8 @@ export function moveLeases(
   const { round } = run
   const progress = round?.stages[stage]
   const work = progress?.work.get(nodeId)
-  if (!round || !progress || !work) return 0
+  // What is being applied is summed already: whose work it was does not change any more.
+  if (!round || !progress || !work || round.apply) return 0
   const others = takers(state, run, stage, nodeId)
   const here = run.members[stage]!.includes(nodeId)
   // Somebody who is only silent or slow keeps what nobody else can take.

@@ -23,9 +23,9 @@ export function onMissing(
   let missing = progress.missing.get(contributor)
   if (!missing) progress.missing.set(contributor, (missing = new Set()))
   for (const shard of shards) missing.add(`${node.id} ${shard}`)
-  // As long as one owner of a shard has the share, the other gets it from there.
+  // As long as one owner of a shard has the share, or has summed with it, the other needs nothing made again.
   const gone = run.owners[node.stage]!.some((owners, shard) =>
-    owners.slice(0, ACTIVE).every((id) => missing.has(`${id} ${shard}`)),
+    owners.slice(0, ACTIVE).every((id) => missing.has(`${id} ${shard}`) && !progress.norms[shard]!.has(id)),
   )
   if (gone) moveLeases(state, run, node.stage, contributor, 'silent', now, commands)
 }
