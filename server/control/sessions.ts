@@ -7,7 +7,7 @@ import { envelopeText, Mailbox, type Envelope } from '../../src/protocol/mailbox
 import type { IssuingTokens } from './tokens.ts'
 
 /** How long a message may stay unacknowledged on an open socket before the node counts as unresponsive. */
-export const UNRESPONSIVE_MS = 2000
+export const UNRESPONSIVE_MS = 1500
 
 export interface Session {
   readonly nodeId: string

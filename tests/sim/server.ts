@@ -29,7 +29,7 @@ type DistributedEvent = OrchestratorEvent extends infer E ? (E extends unknown ?
 const TICK_MS = 500
 const HEARTBEAT_MS = 2000
 /** A control message that waits this long for its acknowledgement makes the node suspect. */
-const UNACKED_MS = 2000
+const UNACKED_MS = 1500
 
 const HARDWARE = {
   vendor: 'sim',
