@@ -151,7 +151,8 @@ export function wantShares<T>(state: StageState<T>, actions: Actions<T>): void {
   const current = state.current!
   const wants: Want[] = []
   for (let shard = 0; shard < current.shards.length; shard++) lackingOfShard(state, current, shard, wants)
-  for (const want of wants) actions.push({ type: 'want', to: want.to, address: want.address })
+  for (const { to, address } of wants)
+    if (address.kind !== 'parameterShard') actions.push({ type: 'want', to, address })
 }
 
 function lackingTensors<T>(state: StageState<T>, current: StepState<T>, wants: Want[]): void {

@@ -14,6 +14,7 @@ import {
   MAX_FRAME_PAYLOAD_BYTES,
 } from '../../../src/protocol/frame.ts'
 import { Random } from '../../sim/clock.ts'
+import { PROTOCOL_VERSION } from '../../../src/protocol/version.ts'
 
 const header: FrameHeader = {
   kind: 'gradient',
@@ -74,7 +75,7 @@ describe('a frame', () => {
     ['frame.short', encodeFrame(header, payload).subarray(0, FRAME_HEADER_BYTES - 1)],
     ['frame.short', new Uint8Array(0)],
     ['frame.magic', changed((view) => view.setUint8(0, 0))],
-    ['frame.version', changed((view) => view.setUint16(4, 2, true))],
+    ['frame.version', changed((view) => view.setUint16(4, PROTOCOL_VERSION + 1, true))],
     ['frame.header_checksum', changed((view) => view.setUint32(12, 9, true), false)],
     ['frame.header_checksum', changed((view) => view.setUint32(44, 9, true), false)],
     ['frame.kind', changed((view) => view.setUint8(6, 0))],

@@ -94,16 +94,24 @@ describe('parameters that are late', () => {
     expect(stage.reports()).toEqual(['ready', 'ready', 'ready'])
   })
 
-  it('are asked for after a second of quiet, of another owner each time', () => {
+  it('are asked for once a second however busy the node is, of another owner each time', () => {
     const stage = standing()
     stage.step(2, { owners: [['you', 'third'], ['third', 'you']] }) // prettier-ignore
-    expect(stage.wants(stage.idle(1))).toEqual([])
     expect(stage.wants(stage.idle(1))).toEqual(['parameterShard 0 of you', 'parameterShard 1 of third'])
     expect(stage.wants(stage.idle(1))).toEqual(['parameterShard 0 of third', 'parameterShard 1 of you'])
   })
 })
 
 describe('what is lost on the way', () => {
+  it('is asked for at once when the next one has overtaken it', () => {
+    const stage = Stage.ready({ stage: 1, stages: 3 })
+    stage.step(1, { leases: [[4, 'up', 'down'], [5, 'up', 'down'], [6, 'other', 'down']] }) // prettier-ignore
+    expect(stage.wants(stage.frame('up', 'activation', 5))).toEqual(['activation 4 of up'])
+    // The one before comes from another node, which says nothing of it.
+    expect(stage.wants(stage.frame('other', 'activation', 6))).toEqual([])
+    expect(stage.wants(stage.frame('up', 'activation', 4))).toEqual([])
+  })
+
   const LEASES: LeaseOf[] = [[0, 'up', 'down'], [1, 'up2', 'down']] // prettier-ignore
   const middle = () => {
     const stage = Stage.ready({ stage: 1, stages: 3 })
@@ -170,13 +178,15 @@ describe('what is lost on the way', () => {
     const stage = Stage.ready()
     const owners = [['you', 'me']]
     stage.settle(stage.step(1, { leases: [[0, null, null]], owners }))
-    stage.reduce(1, [['me', 1], ['you', 3]]) // prettier-ignore
-    const share = stage.idle(2)
+    const sum = stage.reduce(1, [['me', 1], ['you', 3]]) // prettier-ignore
+    // It was sent before the sum was asked for: what is not here by then is asked for at once, and again.
+    expect(stage.wants(sum)).toEqual(['gradientShard 0 of you'])
+    const share = stage.idle(1)
     expect(stage.wants(share)).toEqual(['gradientShard 0 of you'])
     expect(stage.of('want', share)[0]!.address.attempt).toBe(3)
     stage.settle(stage.frame('you', 'gradientShard', 0, { attempt: 3 }))
     stage.settle(stage.apply(owners))
-    const compare = stage.idle(2)
+    const compare = stage.idle(1)
     expect(stage.wants(compare)).toEqual(['parameterShard 0 of you'])
     expect(stage.of('want', compare)[0]!.address.step).toBe(1)
     stage.settle(stage.frame('you', 'parameterShard', 0))
@@ -300,7 +310,7 @@ describe('a model that is held', () => {
     expect(stage.last('ready')).toMatchObject({ step: 1 })
     expect(holding(stage.state)).toMatchObject({ step: null })
     stage.step(2, { leases: [[0, null, null]], owners })
-    expect(stage.wants(stage.idle(2))).toEqual(['parameterShard 1 of you'])
+    expect(stage.wants(stage.idle(1))).toEqual(['parameterShard 1 of you'])
     const came = stage.settle(stage.frame('you', 'parameterShard', 1, { step: 1 }))
     expect(stage.reports(came)).toEqual(['finished'])
   })

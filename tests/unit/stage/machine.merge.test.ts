@@ -106,7 +106,7 @@ describe('a contributor that is lost', () => {
       { type: 'want', to: 'you', address },
     ])
     // The other owner is asked again, and not who is gone.
-    expect(stage.wants(stage.idle(2))).toEqual(['relayedShard 1 of you'])
+    expect(stage.wants(stage.idle(1))).toEqual(['relayedShard 1 of you'])
     const came = stage.settle(stage.frame('you', 'relayedShard', 1, { boundary: 1, attempt: 1 }))
     expect(stage.of('reduce', came)[0]!.contributions).toEqual(['own 1 v1', 'relayedShard 1 of you', 'gradientShard 1 of you']) // prettier-ignore
     expect(lost(stage, 1, 'gone')).toEqual([])
