@@ -38,6 +38,8 @@ export interface Witness {
   generation: number
   /** The last round under way: of a step that a restart cut off after its write-ahead record, the one before it. */
   round: Round | null
+  /** What the server knew of who holds which moments in that round. */
+  holders: readonly (readonly ReadonlyMap<string, number>[])[]
   /** The server died since that round began: what nodes had cached of it is dropped. */
   restarted: boolean
   /** The last generation in which an owner lied: the server may go back then, and what it wrote is not looked at. */
@@ -66,6 +68,7 @@ export class Watch {
       waitingSince: 0,
       generation: 0,
       round: null,
+      holders: [],
       restarted: false,
       liedIn: -1,
     })
@@ -85,6 +88,7 @@ export class Watch {
       const witness = this.witnesses.get(run.id)!
       if (run.round) {
         witness.round = run.round
+        witness.holders = run.holders
         witness.restarted = false
         witness.startedAt ??= this.#world.clock.now
         witness.generation = run.generation

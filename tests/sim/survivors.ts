@@ -8,7 +8,7 @@ import type { World } from './world.ts'
  * node with its parameters and one with its moments, as they stand after that step or after the one being applied.
  */
 export function lostStage(world: World, runId: string, witness: Witness): string | null {
-  const { committed, round, restarted } = witness
+  const { committed, round, restarted, holders } = witness
   const stages = new Map<number, SimNode[]>()
   for (const node of world.nodes.values()) {
     const { tenure } = node
@@ -28,7 +28,9 @@ export function lostStage(world: World, runId: string, witness: Witness): string
       const stands = (steps: (number | null)[]) => steps[shard] === committed || steps[shard] === committed + 1
       if (!nodes.some(({ tenure }) => stands(tenure!.parameterSteps)))
         return `stage ${stage} has lost the parameters of shard ${shard}`
-      if (!nodes.some(({ tenure }) => stands(tenure!.momentSteps)))
+      // A copy that came a moment ago, and of which the server has not heard yet, could not be counted on.
+      const known = holders[stage]?.[shard]
+      if (!nodes.some(({ id, tenure }) => stands(tenure!.momentSteps) && (!known || known.has(id))))
         return `stage ${stage} has lost the moments of shard ${shard}`
       // Some weights have gone on to the next step, these cannot follow, and what their sum was made from is gone too.
       const summed = nodes.some(({ tenure }) => tenure!.momentSteps[shard] === committed + 1 || tenure!.holdsSum(shard))
