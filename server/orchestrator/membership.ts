@@ -88,8 +88,9 @@ function neediest(state: OrchestratorState, run: Run, node: FleetNode): number |
   let best: number | null = null
   let need: readonly number[] = []
   for (let stage = 0; stage < run.config.stages; stage++) {
-    const count = run.members[stage]!.length
-    if (count >= room || node.memoryBytes < run.stageBytes[stage]!) continue
+    // Who fell silent keeps its place in case it comes back, and keeps nobody else out meanwhile.
+    const count = run.members[stage]!.filter((id) => !state.nodes.get(id)?.suspect).length
+    if (count >= room || run.members[stage]!.length >= 2 * room || node.memoryBytes < run.stageBytes[stage]!) continue
     const alone = Math.min(count, 2)
     const seats = Math.min(count, run.config.replicas)
     const home = stage === reserved ? 0 : 1

@@ -67,15 +67,12 @@ const winners = new WeakMap<GPUDevice, Map<string, Winner>>()
 
 const work = ({ m, n, k }: MatmulShape) => m * n * k
 
-/** Below this many multiply-adds a large kernel takes longer to compile on a software adapter than it ever saves. */
-const LARGE_WORK = 2 ** 22
-
 /** Variants worth trying, the best guess first: with its time up the tuner takes the first. */
-function namesFor({ adapter, subgroupSize }: GpuContext, shape: MatmulShape): readonly string[] | undefined {
+function namesFor({ adapter, subgroupSize }: GpuContext): readonly string[] | undefined {
   if (!adapter.software) return undefined
-  // Workgroup memory and its barriers are emulated there.
-  if (subgroupSize !== 4) return ['registers 8x8', 'registers 4x4']
-  return work(shape) >= LARGE_WORK ? ['quads 8x16', 'quads 8x8'] : ['quads 8x8']
+  // Workgroup memory and its barriers are emulated there. Larger quads were slower at every size and took three times as
+  // long to compile, which is what a newcomer there waits for.
+  return subgroupSize === 4 ? ['quads 4x8'] : ['registers 8x8', 'registers 4x4']
 }
 
 function ladderOf({ ladder, halves }: TuneOptions): readonly MatmulVariantSpec[] {
@@ -83,7 +80,7 @@ function ladderOf({ ladder, halves }: TuneOptions): readonly MatmulVariantSpec[]
 }
 
 function candidatesFor(gpu: GpuContext, shape: MatmulShape, options: TuneOptions): readonly MatmulVariantSpec[] {
-  const names = options.variants ?? namesFor(gpu, shape)
+  const names = options.variants ?? namesFor(gpu)
   const fitting = ladderOf(options).filter((spec) => spec.suits(gpu) && spec.accepts(shape))
   const wanted = names
     ? names.flatMap((name) => fitting.filter((spec) => spec.name === name))
@@ -118,6 +115,13 @@ export async function tuneMatmul(
   const classes = new Map(shapes.toSorted((a, b) => work(a) - work(b)).map((shape) => [classOf(shape), shape]))
   const open = [...classes].toReversed()
   const session: Session = { deadline, measurements, verified: new Map() }
+  // What needs no measuring may compile all at once: pipelines are found again by their text.
+  const decided = open.map(async ([name, shape]) => {
+    const candidates = candidatesFor(gpu, shape, options)
+    const spec = candidates.length === 1 ? candidates[0] : candidates.find((one) => one.name === stored[name]?.variant)
+    if (spec && !cache.has(name)) await tryCreate(gpu, spec, shape)
+  })
+  await Promise.all(decided)
   let done = 0
   for (const [name, shape] of open) {
     const candidates = candidatesFor(gpu, shape, options)

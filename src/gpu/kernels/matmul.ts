@@ -11,8 +11,7 @@ export * from './matmulVariant.ts'
 export const MATMUL_VARIANTS: readonly MatmulVariantSpec[] = [
   registers({ quads: 2, vectors: 2, wx: 8, wy: 2 }),
   registers({ quads: 1, vectors: 1, wx: 8, wy: 8 }),
-  quads(2, 4),
-  quads(2, 2),
+  quads(1, 2),
   strided,
   tiled({ depth: 8, quads: 1, vectors: 1, wx: 8, wy: 8 }),
   tiled({ depth: 16, quads: 1, vectors: 1, wx: 16, wy: 16 }),

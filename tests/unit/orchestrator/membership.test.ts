@@ -108,6 +108,26 @@ describe('a newcomer', () => {
     fleet.pass(500)
     expect(fleet.run().members).toEqual([['b', 'c', 'd']])
   })
+
+  it('need not wait until those who fell silent give up their places', () => {
+    const fleet = training({ stages: 1 }, ['a', 'b', 'c'])
+    fleet.pass(7000, ['a', 'b'])
+    expect(fleet.state.nodes.get('c')!.suspect).toBe(true)
+    fleet.join('d')
+    expect(fleet.run().members).toEqual([['a', 'b', 'c', 'd']])
+    expect(fleet.sent('assign', 'd')).toHaveLength(1)
+  })
+
+  it('stays out all the same where as many again as there are places fell silent', () => {
+    const fleet = training({ stages: 1, replicas: 1 }, ['a', 'b'])
+    fleet.pass(7000, ['a'])
+    fleet.join('c')
+    fleet.pass(7000, ['a'])
+    fleet.join('d')
+    expect(fleet.run().members[0]).toHaveLength(4)
+    fleet.join('e')
+    expect(fleet.run().members[0]).not.toContain('e')
+  })
 })
 
 describe('a standby', () => {
