@@ -8,6 +8,7 @@ import { PROTOCOL_VERSION } from '../src/protocol/version.ts'
 import type { ApiApp, AppDeps } from './appDeps.ts'
 import { blobRoutes } from './checkpoints/routes.ts'
 import { datasetRoutes } from './datasets/routes.ts'
+import { leaveRoute } from './control/routes.ts'
 import { installErrors } from './httpErrors.ts'
 import { installPage } from './page.ts'
 import { runRoutes } from './runs/routes.ts'
@@ -70,6 +71,7 @@ export async function buildApp(deps: AppDeps): Promise<ApiApp> {
       datasetRoutes(api, deps)
       runRoutes(api, deps)
       blobRoutes(api, deps)
+      leaveRoute(api, deps)
       api.get('/openapi.json', { schema: { hide: true } }, async () => app.swagger())
     },
     { prefix: '/api/v1' },

@@ -12,7 +12,7 @@ import { estimateStageMemory } from '../../src/model/memory.ts'
 import type { FleetView, LaunchRequest, LiveEvent, NodeView, RunDetail, RunSummary } from '../../src/protocol/api.ts'
 import { launchRequestSchema } from '../../src/protocol/api.ts'
 import type { ClientMessage } from '../../src/protocol/control.ts'
-import { fail, toErrorBody } from '../../src/protocol/errors.ts'
+import { fail, toErrorBody, type ErrorBody } from '../../src/protocol/errors.ts'
 import type { RunConfig } from '../../src/protocol/runConfig.ts'
 import { writeInitialCheckpoint } from '../checkpoints/initial.ts'
 import { readBack } from '../checkpoints/readBack.ts'
@@ -33,6 +33,13 @@ import { detailView, fleetView, nodeView, summaryView } from './views.ts'
 const EVENTS_SHOWN = 200
 /** Devices whose place in a run is remembered over a restart, the newest ones. */
 const RESERVATIONS_KEPT = 10_000
+
+/** For a Worker that outlives its page by a moment. */
+const LEFT: ErrorBody = {
+  code: 'control.left',
+  message: 'The page of this device said that it goes away.',
+  remedy: 'Open the page again.',
+}
 
 export interface CoordinatorOptions extends BooksOptions {
   blobs: BlobStore
@@ -113,6 +120,11 @@ export class Coordinator implements RunControl {
 
   nodeUnresponsive(nodeId: string): void {
     this.#dispatch({ type: 'nodeUnresponsive', nodeId })
+  }
+
+  nodeLeft(nodeId: string): void {
+    this.nodeSaid(nodeId, { type: 'leaving' })
+    this.#gateway?.disconnect(nodeId, LEFT)
   }
 
   async launch(request: LaunchRequest): Promise<RunSummary> {

@@ -12,6 +12,8 @@ export interface RunControl {
   /** @throws SkeinError `run.unknown` */
   detail(runId: string): Promise<RunDetail>
   nodes(): NodeView[]
+  /** The page of this node goes away: its session ends, and others get its leases at once. */
+  nodeLeft(nodeId: string): void
   fleet(): FleetView
   /** Calls `listener` with a snapshot and then with every change until the returned function is called. */
   subscribe(runId: string, listener: (event: LiveEvent) => void): Promise<() => void>

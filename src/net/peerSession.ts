@@ -1,6 +1,6 @@
 /** Owns the page's side of the network: PeerJS, which only the main thread can run, at the command of the Worker. */
 import { Peer } from 'peerjs'
-import { BROKER_BASE, BROKER_KEY } from '../protocol/signalling.ts'
+import { BROKER_BASE, BROKER_KEY, LEAVE_PATH } from '../protocol/signalling.ts'
 import type { ErrorBody } from '../protocol/errors.ts'
 import { backoffMs } from './backoff.ts'
 import { forwardChannel, type ForwardedEnd } from './forwarding.ts'
@@ -38,6 +38,14 @@ export class PeerSession {
     this.#origin = new URL(options.origin)
     this.#forward = options.forward ?? false
     this.#port.onmessage = (event: MessageEvent<LinksMessage>) => this.#command(event.data)
+  }
+
+  /**
+   * Says in the Worker's place that this node leaves: a page that goes away may end the Worker before its own word is out,
+   * and a beacon outlives the page.
+   */
+  sayGoodbye(): void {
+    if (this.#identity) navigator.sendBeacon(new URL(LEAVE_PATH, this.#origin), this.#identity.token)
   }
 
   /** Leaves the broker and closes every connection. */

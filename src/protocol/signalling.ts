@@ -1,6 +1,9 @@
 /** Owns what PeerJS 1.5 clients and our broker say to each other, and where they meet. */
 import { z } from 'zod'
 
+/** Where a page posts its node's token, as text, when it goes away. */
+export const LEAVE_PATH = '/api/v1/leave'
+
 /** What a PeerJS client is given as its path; it appends `peerjs` for the socket. */
 export const BROKER_BASE = '/peer/'
 export const BROKER_PATH = `${BROKER_BASE}peerjs`

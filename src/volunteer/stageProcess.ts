@@ -1,5 +1,6 @@
 /** Owns one life of the stage Worker, together with the peer session that runs for it in the page. */
 import * as Comlink from 'comlink'
+import type { PeerSession } from '../net/peerSession.ts'
 import { toErrorBody, type ErrorBody } from '../protocol/errors.ts'
 import type { StageEvent, StageStart, StageWorkerApi } from '../stage/workerContract.ts'
 
@@ -28,11 +29,12 @@ export function startStageProcess(options: StageProcessOptions): StageProcess {
   const worker = new Worker(new URL('../stage/worker.ts', import.meta.url), { type: 'module', name: 'skein-stage' })
   const api = Comlink.wrap<StageWorkerApi>(worker)
   let ended = false
-  let closeSession = () => {}
+  let session: PeerSession | null = null
 
   function end() {
     if (ended) return
     ended = true
+    session?.sayGoodbye()
     const goodbye = setTimeout(() => worker.terminate(), GOODBYE_MS)
     api
       .stop()
@@ -41,7 +43,7 @@ export function startStageProcess(options: StageProcessOptions): StageProcess {
         clearTimeout(goodbye)
         worker.terminate()
       })
-    closeSession()
+    session?.close()
   }
 
   function crash(error: ErrorBody) {
@@ -64,8 +66,7 @@ export function startStageProcess(options: StageProcessOptions): StageProcess {
     const { PeerSession } = await import('../net/peerSession.ts')
     if (ended) return
     const { port1, port2 } = new MessageChannel()
-    const session = new PeerSession({ port: port1, origin: options.origin, forward: options.forwardChannels })
-    closeSession = () => session.close()
+    session = new PeerSession({ port: port1, origin: options.origin, forward: options.forwardChannels })
     const page = { event: (event: StageEvent) => (ended ? undefined : options.event(event)) }
     await api.start(options.start, Comlink.proxy(page), Comlink.transfer(port2, [port2]))
   }

@@ -149,6 +149,21 @@ describe('errors', () => {
   })
 })
 
+describe('a page that goes away', () => {
+  const leave = (payload: string) =>
+    fixture.app.inject({ method: 'POST', url: '/api/v1/leave', headers: { 'content-type': 'text/plain' }, payload })
+
+  it('takes its node out by its token, and nobody else', async () => {
+    expect((await leave('node-token')).statusCode).toBe(204)
+    expect(fixture.runs.left).toEqual(['n1'])
+    const forged = await leave('node-tokem')
+    expect([forged.statusCode, forged.json().code]).toEqual([403, 'access.node_token'])
+    expect((await leave('')).statusCode).toBe(400)
+    expect((await leave('x'.repeat(2000))).statusCode).toBe(413)
+    expect(fixture.runs.left).toEqual(['n1'])
+  })
+})
+
 describe('runs', () => {
   it('are launched with the defaults filled in', async () => {
     await fixture.store.insertDataset(dataset())

@@ -43,11 +43,16 @@ export const detail = (): RunDetail => ({
 export class FakeRuns implements RunControl {
   readonly launched: Parameters<RunControl['launch']>[0][] = []
   readonly saved: string[] = []
+  readonly left: string[] = []
   readonly listeners = new Set<(event: LiveEvent) => void>()
   readonly store: Store
 
   constructor(store: Store) {
     this.store = store
+  }
+
+  nodeLeft(nodeId: string): void {
+    this.left.push(nodeId)
   }
 
   async launch(request: Parameters<RunControl['launch']>[0]): Promise<RunSummary> {
