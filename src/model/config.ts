@@ -138,10 +138,10 @@ function checkMemory(config: RunConfig): void {
   }
 }
 
-/** Bytes of the largest shard of a stage, which one frame has to carry. */
+/** Bytes of the moments of a stage's largest shard, two f32 an element, which one frame has to carry. */
 export function shardBytes(config: RunConfig, layout: StageLayout): number {
   const shards = stageShards(layout, shardCount(config), config.optimizer)
-  return 4 * Math.max(...shards.map(({ length }) => length))
+  return 8 * Math.max(...shards.map(({ length }) => length))
 }
 
 function checkDataset({ model }: RunConfig, dataset: DatasetFacts): void {

@@ -1,12 +1,28 @@
 /** Owns who computes what within a step: pure functions of the membership and the measured speeds. */
 import type { RunConfig } from './runConfig.ts'
 
-/** More shards make each owner's part smaller and the messages of a merge more. */
-const MOST_SHARDS = 8
+/** More shards make each owner's part smaller and the messages of a merge more: so many are enough where parts are small. */
+const USUAL_SHARDS = 8
+/** The most that the protocol names. */
+const MOST_SHARDS = 64
+/** Elements of a shard beyond which a stage is cut further: moments, two f32 an element, travel in one frame of 256 MiB. */
+const SHARD_ELEMENTS = 2 ** 24
 
-/** Into how many shards a stage's vectors are cut: fixed for a run, however many replicas come and go. */
-export function shardCount({ replicas }: Pick<RunConfig, 'replicas'>): number {
-  return Math.min(replicas, MOST_SHARDS)
+/**
+ * Into how many shards a stage's vectors are cut: the same for all stages and however many replicas come and go. One a replica,
+ * but never more than eight unless a stage is so large that they would not fit their frames.
+ */
+export function shardCount(config: Pick<RunConfig, 'replicas' | 'stages' | 'partition' | 'model'>): number {
+  const large = Math.ceil(largestStage(config) / SHARD_ELEMENTS)
+  return Math.min(MOST_SHARDS, Math.max(large, Math.min(config.replicas, USUAL_SHARDS)))
+}
+
+/** Elements of the largest stage, give or take paddings and norms. */
+function largestStage({ stages, partition, model }: Pick<RunConfig, 'stages' | 'partition' | 'model'>): number {
+  const { dModel: d, heads, kvHeads, ffn, vocabSize, layers } = model
+  const layer = d * (2 * d + 2 * (d / heads) * kvHeads + 3 * ffn)
+  const most = partition ? Math.max(...partition) : Math.ceil(layers / stages)
+  return most * layer + vocabSize * d * (stages === 1 ? 2 : 1)
 }
 
 /**

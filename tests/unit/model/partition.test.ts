@@ -125,18 +125,18 @@ describe('what a run puts in', () => {
     }
   })
 
-  it('more than a stage may take, or a shard, fits nowhere', () => {
+  it('more than a stage may take fits nowhere, and shards are cut small enough for their frames', () => {
     const wide = { dModel: 1024, heads: 8, kvHeads: 8, ffn: 4096, layers: 64 }
     const bytes = stageBytes(config({ stages: 2, replicas: 1, model: wide }))
     const most = Array.from({ length: 64 }, (_, i) => i + 1).filter((layers) => bytes(0, layers) < Infinity)
     expect(most).toEqual(Array.from({ length: most.length }, (_, i) => i + 1))
     expect(most.length).toBeLessThan(63)
     expect(bytes(0, most.length)).toBeLessThanOrEqual(MAX_STAGE_BYTES)
-    // Ten such layers are 640 MiB of weights: halves of that are more than a frame carries, eighths are not.
+    // Ten such layers are 640 MiB of weights: moments of half of that would be more than a frame carries.
     const shared = (replicas: number) => {
       const run = config({ stages: 2, replicas, model: { ...wide, vocabSize: 256 }, optimizer: { moments: 'bf16' } })
       return stageBytes(run)(0, 10)
     }
-    expect([1, 2, 8].map((replicas) => shared(replicas) < Infinity)).toEqual([true, false, true])
+    expect([1, 2, 8].map((replicas) => shared(replicas) < Infinity)).toEqual([true, true, true])
   })
 })

@@ -1,6 +1,9 @@
 /** Proves that routing gives every microbatch one owner, in proportion to speed, and every element one shard. */
 import { describe, expect, it } from 'vitest'
+import { runLayouts } from '../../../src/model/layout.ts'
+import { MAX_FRAME_PAYLOAD_BYTES } from '../../../src/protocol/frame.ts'
 import { apportion, SHARD_ALIGNMENT, shardCount, shardsOf } from '../../../src/protocol/routing.ts'
+import { runConfigSchema, type RunConfigInput } from '../../../src/protocol/runConfig.ts'
 
 /** By trying every way to cut. */
 function smallestLargest(ends: readonly number[], replicas: number, from = 0): number {
@@ -76,6 +79,18 @@ describe('routing', () => {
   })
 
   it('cuts a stage into as many shards as replicas, and no more than eight', () => {
-    expect([1, 2, 7, 8, 9, 64].map((replicas) => shardCount({ replicas }))).toEqual([1, 2, 7, 8, 8, 8])
+    const count = (config: RunConfigInput) => shardCount(runConfigSchema.parse(config))
+    expect([1, 2, 7, 8, 9, 64].map((replicas) => count({ replicas }))).toEqual([1, 2, 7, 8, 8, 8])
+  })
+
+  it('cuts a stage further where the moments of a shard would not fit a frame', () => {
+    // About Llama 2's 70 billion, whose layers have 856 million parameters each: one a stage.
+    const model = { dModel: 8192, layers: 64, heads: 64, kvHeads: 8, ffn: 28_672, vocabSize: 32_000 }
+    const config = runConfigSchema.parse({ model, stages: 64, replicas: 2 })
+    expect(shardCount(config)).toBe(64)
+    for (const layout of runLayouts(config))
+      expect(8 * Math.max(...shardsOf(layout.length, 64).map(({ length }) => length))).toBeLessThan(
+        MAX_FRAME_PAYLOAD_BYTES,
+      )
   })
 })
