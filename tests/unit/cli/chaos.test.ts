@@ -214,7 +214,9 @@ const struck = (what: Blow['what'], at: number, stage: number | null = 0) => ({
   step: 4,
   stage,
   leases: 2,
+  underway: 5,
   seconds: null,
+  stood: false,
 })
 
 describe('Takeovers', () => {
@@ -236,7 +238,7 @@ describe('Takeovers', () => {
     expect(takeovers.longest(announced)).toBeNull()
   })
 
-  it('do not count what was leased for a step that is over', () => {
+  it('do not count what was leased for a step that is over, nor who had finished when it was hit', () => {
     const [mate, other] = [page(0), page(1)]
     mate.step(5, 2000, 0, 1, 2, 3)
     other.step(6, 2500, 0, 1, 2, 3)
@@ -246,7 +248,8 @@ describe('Takeovers', () => {
     expect(takeovers.pending).toBe(1)
     mate.step(6, 2700, 0, 1, 2, 3)
     takeovers.look([mate.presence, other.presence], 2700)
-    expect(takeovers.longest(announced)).toBe(0.3)
+    expect([takeovers.pending, takeovers.longest(announced), takeovers.stood]).toEqual([0, null, 1])
+    expect(blowLines(takeovers)[1]).toMatch(/had finished/)
   })
 
   it('of the server are over with the next commit', () => {
@@ -312,6 +315,7 @@ describe('chaosSummary', () => {
       largestDifference: 2e-6,
       undisturbedLoss: [5, 4],
       takeoverSeconds: { silence: 6.5, pagehide: 0.25 },
+      finishedBefore: 0,
       serverSeconds: 3,
       firstMicrobatchSeconds: { max: 2.7, median: 2.7 },
     })

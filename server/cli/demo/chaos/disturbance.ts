@@ -81,7 +81,16 @@ export class Disturbance {
     this.#restUntil = step + COMMITS_BETWEEN
     if (blow.what === 'server') {
       say(`after step ${step}: kill -9 of the server, started again ${blow.awayMs} ms later`)
-      this.takeovers.add({ blow, at: Date.now(), step, stage: null, leases: 0, seconds: null })
+      this.takeovers.add({
+        blow,
+        at: Date.now(),
+        step,
+        stage: null,
+        leases: 0,
+        underway: step,
+        seconds: null,
+        stood: false,
+      })
       this.#serverAway = true
       await server.kill()
       await sleep(blow.awayMs)
@@ -91,9 +100,18 @@ export class Disturbance {
     }
     const spareable = crew.spareable()
     const victim = spareable[Math.min(spareable.length - 1, Math.floor(blow.victim * spareable.length))]!
-    const { stage, leases } = victim.presence
+    const { stage, leases, step: underway } = victim.presence
     say(`after step ${step}: ${blow.what} of a volunteer of stage ${stage! + 1} with ${leases.size} microbatches`)
-    this.takeovers.add({ blow, at: Date.now(), step, stage, leases: leases.size, seconds: null })
+    this.takeovers.add({
+      blow,
+      at: Date.now(),
+      step,
+      stage,
+      leases: leases.size,
+      underway,
+      seconds: null,
+      stood: false,
+    })
     await crew.strike(victim, blow)
   }
 

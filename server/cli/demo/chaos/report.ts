@@ -26,6 +26,8 @@ export const chaosSummarySchema = z.object({
   undisturbedLoss: z.array(z.number()),
   /** The longest time until the leases of the one that was lost were with others, by how the server learned of it. */
   takeoverSeconds: z.object({ silence: seconds, pagehide: seconds }),
+  /** Volunteers that were lost with all their leases finished and their share of the sum handed on: nothing had to move. */
+  finishedBefore: z.int(),
   /** From the server's death to the next commit. */
   serverSeconds: seconds,
   /** From opening a page to its first computed microbatch, over those who came during the run and were needed. */
@@ -57,6 +59,7 @@ export function chaosSummary(
     largestDifference: whole ? difference.largest : null,
     undisturbedLoss: undisturbed.map(({ loss }) => loss),
     takeoverSeconds: { silence: takeovers.longest(silent), pagehide: takeovers.longest(announced) },
+    finishedBefore: takeovers.stood,
     serverSeconds: takeovers.longest(new Set(['server'])),
     firstMicrobatchSeconds: { max: first.at(-1) ?? null, median: first[first.length >> 1] ?? null },
   }
@@ -71,12 +74,12 @@ const firsts = (newcomers: readonly Presence[]) =>
 
 /** A line for each blow: what it was, where, and how long it took until the run was over it. */
 export function blowLines({ struck }: Takeovers): string[] {
-  const rows = struck.map(({ blow, step, stage, leases, seconds }) => [
+  const rows = struck.map(({ blow, step, stage, leases, seconds, stood }) => [
     blow.what,
     String(step),
     stage === null ? '' : String(stage + 1),
     stage === null ? '' : String(leases),
-    seconds === null ? 'not yet' : `${seconds.toFixed(2)} s`,
+    seconds === null ? 'not yet' : stood ? 'had finished' : `${seconds.toFixed(2)} s`,
     replacement(blow),
   ])
   return table([['blow', 'after step', 'stage', 'leases', 'taken over after', 'then comes'], ...rows])

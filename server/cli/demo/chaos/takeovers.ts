@@ -10,13 +10,16 @@ export interface Struck {
   readonly step: number
   /** Null for the server. */
   readonly stage: number | null
-  /** Leases that the victim held in the step under way. */
+  /** Leases that the victim held in the step under way, and that step. */
   readonly leases: number
+  readonly underway: number
   /**
    * Seconds until every microbatch of the victim's stage was leased to somebody who lives; of the server's death: until the next
    * commit. Null while that is still to come.
    */
   seconds: number | null
+  /** The step ended without its leases having moved: it had finished them, and others had its share of the sum. */
+  stood: boolean
 }
 
 /** Blows of which the server is told by the page itself, as it goes. */
@@ -45,7 +48,10 @@ export class Takeovers {
   look(present: readonly Presence[], now: number): void {
     for (const struck of this.struck) {
       if (struck.seconds !== null || struck.stage === null) continue
-      if (isWhole(present, struck.stage, this.#microbatches)) struck.seconds = (now - struck.at) / 1000
+      const step = wholeAt(present, struck.stage, this.#microbatches)
+      if (step === null) continue
+      struck.seconds = (now - struck.at) / 1000
+      struck.stood = step > struck.underway
     }
   }
 
@@ -55,22 +61,27 @@ export class Takeovers {
     }
   }
 
-  /** The longest of some kinds; null when there was none. */
+  /** How many had finished their leases, so that nothing had to move. */
+  get stood(): number {
+    return this.struck.filter(({ stood }) => stood).length
+  }
+
+  /** The longest of some kinds where leases had to move; null when there was none. */
   longest(kinds: ReadonlySet<VolunteerBlow | 'server'>): number | null {
-    const seconds = this.struck.flatMap(({ blow, seconds }) =>
-      kinds.has(blow.what) && seconds !== null ? [seconds] : [],
+    const seconds = this.struck.flatMap(({ blow, seconds, stood }) =>
+      kinds.has(blow.what) && seconds !== null && !stood ? [seconds] : [],
     )
     return seconds.length > 0 ? Math.max(...seconds) : null
   }
 }
 
-/** Whether every microbatch of the newest step is leased, at this stage, to one of those present. */
-function isWhole(present: readonly Presence[], stage: number, microbatches: number): boolean {
+/** The newest step, if every microbatch of it is leased, at this stage, to one of those present; else null. */
+function wholeAt(present: readonly Presence[], stage: number, microbatches: number): number | null {
   const here = present.filter((one) => !one.away)
   const generation = Math.max(0, ...here.map((one) => one.generation))
   const newest = here.filter((one) => one.generation === generation)
   const step = Math.max(0, ...newest.map((one) => one.step))
   const owned = new Set<number>()
   for (const one of newest) if (one.stage === stage && one.step === step) for (const m of one.leases) owned.add(m)
-  return owned.size === microbatches
+  return owned.size === microbatches ? step : null
 }
