@@ -18,6 +18,7 @@ import { writeInitialCheckpoint } from '../checkpoints/initial.ts'
 import { readBack } from '../checkpoints/readBack.ts'
 import { recutCheckpoint } from '../checkpoints/recut.ts'
 import type { Gateway } from '../control/gateway.ts'
+import type { Hello } from '../control/parse.ts'
 import type { BlobStore, CheckpointRecord, RunRecord } from '../db/store.ts'
 import { decide, initialState } from '../orchestrator/orchestrator.ts'
 import type { Timing } from '../orchestrator/timing.ts'
@@ -92,7 +93,7 @@ export class Coordinator implements RunControl {
     await this.#outbox.settled()
   }
 
-  nodeJoined(nodeId: string, hello: Extract<ClientMessage, { type: 'hello' }>): void {
+  nodeJoined(nodeId: string, hello: Pick<Hello, 'deviceId' | 'kind' | 'adapter' | 'memoryBytes' | 'holding'>): void {
     const { deviceId, kind, adapter, memoryBytes, holding } = hello
     this.#dispatch({ type: 'nodeJoined', node: { id: nodeId, deviceId, kind, adapter, memoryBytes, holding } })
   }

@@ -8,6 +8,7 @@ import type { NodePhase, NodeStats, ServerMessage } from '../protocol/control.ts
 import { SkeinError, toErrorBody, type ErrorBody } from '../protocol/errors.ts'
 import { PROTOCOL_VERSION } from '../protocol/version.ts'
 import type { ChunkCache } from '../store/chunks.ts'
+import { deviceKey } from '../store/deviceKey.ts'
 import { ControlSocket, type Hello } from './controlSocket.ts'
 import { proveDevice, type ProvenDevice, type ProvenMemory } from './deviceMemory.ts'
 import { StageExecutor } from './executor.ts'
@@ -81,14 +82,15 @@ export class StageNode {
     this.#links.onFrame((from, bytes) => this.#executor.receive(from, bytes))
     this.#links.onLost((nodeId) => this.#executor.linkLost(nodeId))
     this.#memoryBytes = memory.memoryBytes
-    const self = { type: 'hello', protocol: PROTOCOL_VERSION, deviceId: options.deviceId, kind } as const
     const hello = () => ({
-      ...self,
+      type: 'hello' as const,
+      protocol: PROTOCOL_VERSION,
+      kind,
       adapter: gpu.adapter,
       memoryBytes: this.#memoryBytes,
       holding: this.#executor.holding,
     })
-    this.#control = new ControlSocket(options.controlUrl, hello, {
+    this.#control = new ControlSocket(options.controlUrl, deviceKey(options.device), hello, {
       message: (message) => this.#onServer(message),
       lost: () => this.#onLost(),
       refused: (error) => page.event({ type: 'blocked', error }),
