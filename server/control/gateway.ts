@@ -14,7 +14,7 @@ import { audienceOf, type AudienceOptions } from '../identity/audience.ts'
 import { checkSessionProof, OTHER_DEVICE, type Challenged } from '../identity/session.ts'
 import { parseEnvelope, parseHello, type Hello } from './parse.ts'
 import { Sessions, type Session } from './sessions.ts'
-import type { IssuingTokens } from './tokens.ts'
+import { TOKEN_LIFETIME_MS, type IssuingTokens } from './tokens.ts'
 
 export const CONTROL_PATH = '/control'
 
@@ -29,11 +29,15 @@ export const GATEWAY_LIMITS = {
 }
 
 const WATCH_MS = 500
+/** A token is renewed early enough that a node whose line is down meanwhile can still come back by it. */
+const RENEW_MS = TOKEN_LIFETIME_MS / 4
 
 export interface GatewayOptions {
   tokens: IssuingTokens
   heartbeatMs: number
   iceServers: IceServers
+  /** Milliseconds after which nodes get a fresh token. */
+  renewMs?: number
   /** Names of this server that a device may have dialled. */
   audience: AudienceOptions
   /** Why a device that has proved its key may not come in all the same; null: it may. */
@@ -80,6 +84,21 @@ export function attachControl(server: Server, options: GatewayOptions): Gateway 
     watchedAt = now
     if (!late) for (const nodeId of sessions.unresponsive(now)) options.unresponsive(nodeId)
   }, WATCH_MS)
+
+  const renewing = setInterval(() => {
+    for (const session of sessions.all()) {
+      const token = tokens.issue(session.nodeId, session.deviceId)
+      post(session, { type: 'token', token })
+    }
+  }, options.renewMs ?? RENEW_MS)
+
+  function post(session: Session, message: ServerMessage): void {
+    try {
+      sessions.post(session, message, performance.now())
+    } catch (caught) {
+      abandon(session, toErrorBody(caught))
+    }
+  }
 
   function reject(socket: WebSocket, error: ErrorBody): void {
     if (socket.readyState === socket.OPEN)
@@ -214,12 +233,7 @@ export function attachControl(server: Server, options: GatewayOptions): Gateway 
   return {
     send(nodeId, message) {
       const session = sessions.of(nodeId)
-      if (!session) return
-      try {
-        sessions.post(session, message, performance.now())
-      } catch (caught) {
-        abandon(session, toErrorBody(caught))
-      }
+      if (session) post(session, message)
     },
     disconnect(nodeId, error) {
       const session = sessions.of(nodeId)
@@ -233,6 +247,7 @@ export function attachControl(server: Server, options: GatewayOptions): Gateway 
     close() {
       clearInterval(acknowledging)
       clearInterval(watching)
+      clearInterval(renewing)
       server.off('upgrade', onUpgrade)
       sessions.clear()
       for (const socket of sockets.clients) socket.close(1001, 'server.closing')

@@ -41,6 +41,10 @@ export class Sessions {
     return this.#sessions.get(nodeId)
   }
 
+  all(): Session[] {
+    return [...this.#sessions.values()]
+  }
+
   /** Whether this session is still the one of its node, on this socket. */
   carries(session: Session, socket: WebSocket): boolean {
     return this.#sessions.get(session.nodeId) === session && session.socket === socket
@@ -81,7 +85,7 @@ export class Sessions {
   }
 
   ofDevice(deviceId: string): Session[] {
-    return [...this.#sessions.values()].filter((session) => session.deviceId === deviceId)
+    return this.all().filter((session) => session.deviceId === deviceId)
   }
 
   drop(session: Session): void {

@@ -299,6 +299,8 @@ export const serverMessageSchema = z.discriminatedUnion('type', [
   }),
   /** Upload these shards as they stand after `step`; training goes on meanwhile. */
   z.object({ type: z.literal('save'), generation: uint, step: uint, shards: z.array(shard).max(64) }),
+  /** Takes the place of the token of `welcome`, which would expire while the socket lives on. */
+  z.object({ type: z.literal('token'), token: z.string().max(300) }),
   /** Answered by the mailbox alone. */
   z.object({ type: z.literal('ping') }),
 ])

@@ -196,7 +196,10 @@ export class ControlSocket {
       return this.#abandonSession()
     }
     this.#scheduleAcknowledgement(mailbox)
-    for (const message of messages) if (message.type !== 'ping') this.#handlers.message(message)
+    for (const message of messages) {
+      if (message.type === 'token') this.#session!.token = message.token
+      if (message.type !== 'ping') this.#handlers.message(message)
+    }
   }
 
   #put(envelope: Envelope<string>): void {

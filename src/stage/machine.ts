@@ -61,6 +61,7 @@ function onServerMessage<T>(state: StageState<T>, message: ServerMessage, action
     case 'challenge':
     case 'rejected':
     case 'ping':
+    case 'token':
       return
     case 'assign':
       assign(state, message.assignment, actions)

@@ -3,6 +3,7 @@ import type { GpuContext } from '../gpu/device.ts'
 import { createStage } from '../model/createStage.ts'
 import { estimateStageMemory, memoryAfterFailure } from '../model/memory.ts'
 import type { Tuning } from '../model/stageKernels.ts'
+import type { PeerIdentity } from '../net/linkMessages.ts'
 import { PeerLinks } from '../net/peerLinks.ts'
 import type { NodePhase, NodeStats, ServerMessage } from '../protocol/control.ts'
 import { SkeinError, toErrorBody, type ErrorBody } from '../protocol/errors.ts'
@@ -46,7 +47,8 @@ export class StageNode {
   #stageBytes = 0
   readonly #statsTimer: ReturnType<typeof setInterval>
   #heartbeat: ReturnType<typeof setInterval> | undefined
-  #token = ''
+  /** What the server calls this node, and the token by which others know it; null before the first `welcome`. */
+  #peer: PeerIdentity | null = null
   #phase: { phase: NodePhase; progress: number | null } = { phase: 'standby', progress: null }
   #paused = false
 
@@ -63,7 +65,7 @@ export class StageNode {
     this.#links = new PeerLinks(port)
     this.#executor = new StageExecutor({
       apiUrl: options.apiUrl,
-      token: () => this.#token,
+      token: () => this.#peer?.token ?? '',
       chunks,
       createModel: ({ config, stage }, progress) => {
         this.#stageBytes = estimateStageMemory(config, stage).total
@@ -128,9 +130,8 @@ export class StageNode {
     switch (message.type) {
       case 'welcome': {
         const { nodeId, token, iceServers, heartbeatMs, resumed } = message
-        this.#token = token
         this.#executor.handle({ type: 'server', message })
-        this.#links.openPeer({ nodeId, token, iceServers })
+        this.#identify({ nodeId, token, iceServers })
         clearInterval(this.#heartbeat)
         this.#heartbeat = setInterval(() => this.#beat(), heartbeatMs)
         this.#page.event({ type: 'control', connected: true })
@@ -139,6 +140,9 @@ export class StageNode {
         if (this.#paused && !resumed) this.#control.send({ type: 'pause' })
         return
       }
+      case 'token':
+        if (this.#peer) this.#identify({ ...this.#peer, token: message.token })
+        return
       case 'standby':
         this.#executor.handle({ type: 'server', message })
         if (!this.#paused) this.#setPhase('standby', null)
@@ -156,6 +160,11 @@ export class StageNode {
       default:
         this.#executor.handle({ type: 'server', message })
     }
+  }
+
+  #identify(peer: PeerIdentity): void {
+    this.#peer = peer
+    this.#links.openPeer(peer)
   }
 
   #onFailed(error: SkeinError): void {

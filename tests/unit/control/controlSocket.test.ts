@@ -3,7 +3,7 @@ import { createServer, type Server } from 'node:http'
 import { connect, createServer as createProxy, type AddressInfo, type Server as Proxy, type Socket } from 'node:net'
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import { attachControl, CONTROL_PATH, type Gateway } from '../../../server/control/gateway.ts'
-import { createTokens } from '../../../server/control/tokens.ts'
+import { createTokens, TOKEN_LIFETIME_MS } from '../../../server/control/tokens.ts'
 import type { ClientMessage, ServerMessage } from '../../../src/protocol/control.ts'
 import type { ErrorBody } from '../../../src/protocol/errors.ts'
 import { PROTOCOL_VERSION } from '../../../src/protocol/version.ts'
@@ -41,7 +41,9 @@ function listener() {
 }
 
 describe('against a server', () => {
-  const tokens = createTokens(new Uint8Array(32).fill(7))
+  let now = Date.now()
+  let renewMs: number | undefined
+  const tokens = createTokens(new Uint8Array(32).fill(7), () => now)
   let server: Server
   let gateway: Gateway
   /** Between node and server, so that lines can be cut under both. */
@@ -57,6 +59,7 @@ describe('against a server', () => {
       tokens,
       heartbeatMs: 2000,
       iceServers: [],
+      ...(renewMs && { renewMs }),
       audience: { hosts: [], trustProxy: false },
       joined: (_, hello) => events.push(`joined ${hello.holding?.step ?? 'empty'}`),
       resumed: () => events.push('resumed'),
@@ -101,6 +104,24 @@ describe('against a server', () => {
   const waiting = (step: number): ClientMessage => ({ type: 'waiting', generation: 1, step, on: [] })
   const steps = (messages: readonly object[]) => messages.map((message) => (message as { step: number }).step)
   const first = (count: number) => Array.from({ length: count }, (_, i) => i)
+
+  test('a socket that lives longer than a token brings a fresh one, by which the session goes on', async () => {
+    renewMs = 50
+    await closeServer()
+    await openServer()
+    renewMs = undefined
+    const { messages, welcomes, handlers } = listener()
+    node = new ControlSocket(url(), device, () => self, handlers)
+    await expect.poll(() => welcomes).toHaveLength(1)
+    now += 0.8 * TOKEN_LIFETIME_MS
+    const before = messages.length
+    await expect.poll(() => messages.slice(before + 1)).toContainEqual({ type: 'token', token: expect.any(String) })
+    now += 0.8 * TOKEN_LIFETIME_MS
+    expect(tokens.nodeOf(welcomes[0]!.token)).toBeNull()
+    cut()
+    await expect.poll(() => welcomes).toHaveLength(2)
+    expect(welcomes[1]).toMatchObject({ nodeId: welcomes[0]!.nodeId, resumed: true })
+  })
 
   test('everything comes once and in order, both ways, however often the line is cut', async () => {
     const { messages, welcomes, handlers } = listener()
