@@ -19,10 +19,11 @@ export interface Fixture {
   store: Store
   blobs: BlobStore
   runs: FakeRuns
+  ledger: Ledger
   close(): Promise<void>
 }
 
-export async function openFixture(change: Partial<ServerConfig> = {}): Promise<Fixture> {
+export async function openFixture(change: Partial<ServerConfig> = {}, { now = Date.now } = {}): Promise<Fixture> {
   const folder = await mkdtemp(join(tmpdir(), 'skein-app-'))
   const staticFolder = join(folder, 'dist')
   await mkdir(join(staticFolder, 'assets'), { recursive: true })
@@ -35,13 +36,14 @@ export async function openFixture(change: Partial<ServerConfig> = {}): Promise<F
   const runs = new FakeRuns(store)
   const tokens = { nodeOf: (token: string) => (token === 'node-token' ? 'n1' : null) }
   const log = { info: () => {}, error: () => {} }
-  const ledger = new Ledger({ store: store.ledger, clock: serverClock(), epochLength: config.epochMs, log })
+  const ledger = new Ledger({ store: store.ledger, clock: serverClock(now), epochLength: config.epochMs, log, now })
   const app = await buildApp({ config, store, blobs, runs, ledger, tokens, metrics: createMetrics({ process: false }) })
   return {
     app,
     store,
     blobs,
     runs,
+    ledger,
     async close() {
       await app.close()
       await store.close()
