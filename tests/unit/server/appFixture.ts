@@ -10,6 +10,8 @@ import type { ServerConfig } from '../../../server/config.ts'
 import { openSqliteStore } from '../../../server/db/sqlite.ts'
 import type { BlobStore, Store } from '../../../server/db/store.ts'
 import { Registry, type RegistryOptions } from '../../../server/identity/registry.ts'
+import { Ledger } from '../../../server/ledger/ledger.ts'
+import { serverClock } from '../../../server/ledger/sealing.ts'
 import { createMetrics } from '../../../server/metrics.ts'
 import { FakeRuns } from './fakeRuns.ts'
 
@@ -18,12 +20,13 @@ export interface Fixture {
   store: Store
   blobs: BlobStore
   runs: FakeRuns
+  ledger: Ledger
   close(): Promise<void>
 }
 
 export async function openFixture(
   change: Partial<ServerConfig> = {},
-  identity: Partial<RegistryOptions> = {},
+  { now = Date.now, ...identity }: Partial<RegistryOptions> = {},
 ): Promise<Fixture> {
   const folder = await mkdtemp(join(tmpdir(), 'skein-app-'))
   const staticFolder = join(folder, 'dist')
@@ -44,22 +47,19 @@ export async function openFixture(
     failed: (error) => {
       throw error
     },
+    now,
     ...identity,
   })
-  const app = await buildApp({
-    config,
-    store,
-    blobs,
-    runs,
-    tokens,
-    registry,
-    metrics: createMetrics({ process: false }),
-  })
+  const log = { info: () => {}, error: () => {} }
+  const ledger = new Ledger({ store: store.ledger, clock: serverClock(now), epochLength: config.epochMs, log, now })
+  const metrics = createMetrics({ process: false })
+  const app = await buildApp({ config, store, blobs, runs, ledger, tokens, registry, metrics })
   return {
     app,
     store,
     blobs,
     runs,
+    ledger,
     async close() {
       await app.close()
       await store.close()
