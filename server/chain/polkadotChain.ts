@@ -171,7 +171,11 @@ class PolkadotChain implements Chain {
       if (this.api.isConnected) return { outcome: 'unknown' }
       throw unreachable(caught)
     }
-    if (result.isErr) return { outcome: 'fails', reason: result.asErr.toString().slice(0, 300) }
+    if (result.isErr) {
+      const invalid = result.asErr.isInvalid ? result.asErr.asInvalid : null
+      // Whether the pool takes it, such as a nonce that follows on one in the pool, is for submitting to find out.
+      return invalid?.isPayment ? { outcome: 'fails', reason: 'the fee cannot be paid' } : { outcome: 'unknown' }
+    }
     const dispatched = result.asOk
     if (dispatched.isOk) return { outcome: 'ok' }
     const error = dispatched.asErr

@@ -2,6 +2,7 @@
 import { sql } from 'kysely'
 import type { Generated, Kysely } from 'kysely'
 import type { Migration, MigrationProvider } from 'kysely/migration'
+import { payoutMigration } from './payoutMigration.ts'
 
 export interface Tables {
   datasets: {
@@ -168,5 +169,11 @@ const elastic: Migration = {
 
 /** Migrations by name, applied in the names' order; a published one is never edited. */
 export const migrations: MigrationProvider = {
-  getMigrations: () => Promise.resolve({ '0001_runs': first, '0002_tokenizers': tokenizers, '0003_elastic': elastic }),
+  getMigrations: () =>
+    Promise.resolve({
+      '0001_runs': first,
+      '0002_tokenizers': tokenizers,
+      '0003_elastic': elastic,
+      '0006_payouts': payoutMigration,
+    }),
 }

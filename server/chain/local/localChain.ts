@@ -32,6 +32,14 @@ export interface LocalChain {
   close(): Promise<void>
 }
 
+/** A node's pool drops what can never be included any more; the executor's would try it again with every block. */
+async function dropInvalid(chain: Blockchain): Promise<void> {
+  const pending = [...chain.txPool.pendingExtrinsics]
+  if (pending.length === 0) return
+  chain.txPool.clear()
+  for (const extrinsic of pending) await chain.submitExtrinsic(extrinsic).catch(() => {})
+}
+
 /** @throws SkeinError `chain.local_start` when the runtime did not build its first block */
 export async function startLocalChain(options: LocalChainOptions): Promise<LocalChain> {
   process.env.LOG_LEVEL ??= 'error'
@@ -69,6 +77,7 @@ export async function startLocalChain(options: LocalChainOptions): Promise<Local
         await chain.newBlock()
         // The executor writes failures to its log and goes on.
         if (chain.head.number === number) throw new Error(`The local chain did not build block ${number + 1}.`)
+        await dropInvalid(chain)
       })
       building = next.catch(() => {})
       await next
