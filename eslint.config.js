@@ -21,6 +21,10 @@ const to = {
     regex: '(^|/)(gpu|net|volunteer|db|control|signalling|datasets|checkpoints|store)/',
     message: 'A pure core is handed what it needs; it does no I/O.',
   },
+  localChain: {
+    regex: '(^|/)local/localChain|^@acala-network/|^@substrate/',
+    message: 'The local chain is for npm run chain and for tests; the server knows chains by URL.',
+  },
   ours: { regex: '^\\.\\./', message: 'src/protocol imports nothing of ours.' },
   package: { regex: '^(?!zod$)[^.]', message: 'This room depends on zod and nothing else.' },
 }
@@ -138,11 +142,17 @@ export default ts.config(
     rules: pureRules,
   }),
   border(['server/orchestrator/**/*.ts'], [to.node, to.ui, to.io], { rules: pureRules }),
+  border(['server/payouts/{payout,plan,verdict,types}.ts'], [to.node, to.ui, to.io], { rules: pureRules }),
   border(
     ['server/**/*.ts'],
-    [to.ui, to.gpu, { regex: '/src/(net|volunteer|store)/', message: 'That runs in pages.' }],
+    [to.ui, to.gpu, to.localChain, { regex: '/src/(net|volunteer|store)/', message: 'That runs in pages.' }],
     {
-      ignores: ['server/orchestrator/**'],
+      ignores: [
+        'server/orchestrator/**',
+        'server/payouts/{payout,plan,verdict,types}.ts',
+        'server/chain/local/**',
+        'server/cli/chain.ts',
+      ],
     },
   ),
 )

@@ -38,6 +38,10 @@ export default defineConfig({
       },
       {
         extends: true,
+        test: { name: 'chain', environment: 'node', pool: 'forks', include: ['tests/chain/**/*.test.ts'] },
+      },
+      {
+        extends: true,
         test: { name: 'kernels-dawn', environment: 'node', pool: 'forks', include: ['tests/kernels/**/*.test.ts'] },
       },
       {

@@ -1,5 +1,5 @@
 /**
- * Owns the way from a bare clone to a running command: `node server/cli/bootstrap.mjs demo|test|start|agent|bench|sim [arguments]`.
+ * Owns the way from a bare clone to a running command: `node server/cli/bootstrap.mjs demo|test|start|agent|bench|sim|chain [arguments]`.
  * Plain JavaScript without dependencies, for the system's Node from 20 on.
  */
 import { spawn } from 'node:child_process'
@@ -51,9 +51,10 @@ async function main() {
     agent: 'server/cli/agent.mjs',
     bench: 'tests/bench/bench.ts',
     sim: 'tests/sim/sim.ts',
+    chain: 'server/cli/chain.ts',
   })
   if (command !== 'test' && !scripts[command]) {
-    throw new SetupError(`There is no command “${command}”.`, 'Commands: demo, test, start, agent, bench, sim.')
+    throw new SetupError(`There is no command “${command}”.`, 'Commands: demo, test, start, agent, bench, sim, chain.')
   }
   if (Number(process.versions.node.split('.')[0]) < 20) {
     throw new SetupError(
@@ -70,7 +71,7 @@ async function main() {
   if (command === 'demo' || command === 'test' || (command === 'bench' && !onDawnAlone))
     env.SKEIN_BROWSER = ensureBrowser(say)
   if (command !== 'start') Object.assign(env, dawnEnvironment(env))
-  if (!['agent', 'bench', 'sim'].includes(command)) ensurePage(root, node, say)
+  if (!['agent', 'bench', 'sim', 'chain'].includes(command)) ensurePage(root, node, say)
   forwardSignals()
   if (command !== 'test')
     return run(node, [path.join(root, .../** @type {string} */ (scripts[command]).split('/')), ...args], env)

@@ -28,6 +28,7 @@ export const suites = [
   { name: 'unit', commands: [['vitest/vitest.mjs', 'run', '--project', 'unit']] },
   { name: 'kernels-dawn', commands: [['vitest/vitest.mjs', 'run', '--project', 'kernels-dawn']] },
   { name: 'kernels-chromium', commands: [['vitest/vitest.mjs', 'run', '--project', 'kernels-chromium']] },
+  { name: 'chain', commands: [['vitest/vitest.mjs', 'run', '--project', 'chain']] },
   { name: 'sim', commands: [['vitest/vitest.mjs', 'run', '--project', 'sim']] },
   { name: 'e2e', commands: [['@playwright/test/cli.js', 'test']] },
 ]

@@ -6,6 +6,7 @@ import { identity } from './identityMigration.ts'
 import type { IdentityTables } from './identityMigration.ts'
 import { ledger } from './ledgerMigration.ts'
 import type { LedgerTables } from './ledgerMigration.ts'
+import { payoutMigration } from './payoutMigration.ts'
 
 export interface Tables extends IdentityTables, LedgerTables {
   datasets: {
@@ -179,5 +180,6 @@ export const migrations: MigrationProvider = {
       '0003_elastic': elastic,
       '0004_identity': identity,
       '0005_ledger': ledger,
+      '0006_payouts': payoutMigration,
     }),
 }

@@ -65,6 +65,18 @@ async function verified() {
   return verifier.end()
 }
 
+describe('bindings and revocations', () => {
+  it('are taken once, however often they are offered', async () => {
+    const ledger = open()
+    const revoke = { kind: 'revoke', device } as const
+    if (bind.kind !== 'bind') throw new Error('It is a binding.')
+    for (const entry of [revoke, bind, bind, revoke, revoke, bind]) await ledger.record(entry)
+    expect(await kinds()).toBe('bind revoke bind')
+    await open().record(bind)
+    expect(await kinds()).toBe('bind revoke bind')
+  })
+})
+
 describe('an epoch', () => {
   it('is over when its clock passes a multiple of its length, and never when a clock is set back', () => {
     expect(epochOver(10_500, 10_999, 1000)).toBe(false)
