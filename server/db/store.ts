@@ -1,6 +1,7 @@
 /** Owns the store port: what the server must never forget, whichever database keeps it. */
 import type { DatasetView, RunEvent, RunState, StepMetric } from '../../src/protocol/api.ts'
 import type { StageCheckpoint } from '../../src/protocol/control.ts'
+import type { WorkCredit } from '../../src/protocol/receipt.ts'
 import type { RunConfig } from '../../src/protocol/runConfig.ts'
 
 export interface RunRecord {
@@ -26,12 +27,13 @@ export interface RunRecord {
   recovered: number
 }
 
-/** What owners are told to apply, and the metric of the step that this makes. */
+/** What owners are told to apply, the metric of the step that this makes, and what its work earns. */
 export interface PreparedStep {
   generation: number
   lr: number
   scale: number
   metric: StepMetric
+  work: readonly WorkCredit[]
 }
 
 /** A device's place in a run, kept across reloads of either side. */

@@ -39,8 +39,8 @@ export class Books {
     const { runId } = command
     switch (command.type) {
       case 'prepareStep': {
-        const { generation, lr, scale, metric } = command
-        await store.prepareStep(runId, { generation, lr, scale, metric })
+        const { generation, lr, scale, metric, work } = command
+        await store.prepareStep(runId, { generation, lr, scale, metric, work })
         return
       }
       case 'commitStep':

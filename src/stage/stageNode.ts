@@ -11,6 +11,7 @@ import type { ChunkCache } from '../store/chunks.ts'
 import { ControlSocket, type Hello } from './controlSocket.ts'
 import { proveDevice, type ProvenDevice, type ProvenMemory } from './deviceMemory.ts'
 import { StageExecutor } from './executor.ts'
+import type { DeviceSigner } from './receiptWork.ts'
 import type { StagePage, StageStart } from './workerContract.ts'
 
 const STATS_INTERVAL_MS = 1000
@@ -63,6 +64,7 @@ export class StageNode {
     this.#executor = new StageExecutor({
       apiUrl: options.apiUrl,
       token: () => this.#token,
+      signer: temporarySigner(),
       chunks,
       createModel: ({ config, stage }, progress) => {
         this.#stageBytes = estimateStageMemory(config, stage).total
@@ -185,6 +187,15 @@ export class StageNode {
 
   #stats(): NodeStats {
     return { ...this.#executor.stats, ...this.#links.totals() }
+  }
+}
+
+/** A key for as long as the node lives. */
+function temporarySigner(): DeviceSigner {
+  const pair = crypto.subtle.generateKey('Ed25519', false, ['sign']) as Promise<CryptoKeyPair>
+  return {
+    id: '0'.repeat(64),
+    sign: async (bytes) => new Uint8Array(await crypto.subtle.sign('Ed25519', (await pair).privateKey, bytes)),
   }
 }
 
