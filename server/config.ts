@@ -6,6 +6,7 @@ import { fileURLToPath } from 'node:url'
 import { z } from 'zod'
 import type { iceServerSchema } from '../src/protocol/control.ts'
 import { fail } from '../src/protocol/errors.ts'
+import { normalHost } from './identity/audience.ts'
 
 const list = z
   .string()
@@ -39,6 +40,13 @@ const environmentSchema = z.object({
   SKEIN_RATE_PER_MINUTE: z.coerce.number().int().min(1).max(10_000_000).default(3000),
   /** Believe X-Forwarded-For: only behind a proxy that sets it. */
   SKEIN_TRUST_PROXY: flag.default(false),
+  /** Hosts that the server is reached by, with their ports unless default: what is signed for another name is refused. */
+  SKEIN_HOSTS: list
+    .pipe(
+      z.array(z.string().refine((host) => normalHost(host) !== null, 'must be hosts, such as skein.example')).max(32),
+    )
+    .transform((hosts) => hosts.map((host) => normalHost(host)!))
+    .default([]),
   SKEIN_LOG: z.enum(['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent']).default('info'),
 })
 
@@ -59,6 +67,8 @@ export interface ServerConfig {
   /** API requests a minute from one address; blobs and dataset ranges count apart. */
   ratePerMinute: number
   trustProxy: boolean
+  /** Hosts that the server is reached by, as URLs have them; empty: any. */
+  hosts: string[]
   logLevel: z.infer<typeof environmentSchema>['SKEIN_LOG']
 }
 
@@ -93,6 +103,7 @@ export function configFromEnvironment(environment: Record<string, string | undef
     maxDatasetBytes: env.SKEIN_MAX_DATASET_BYTES,
     ratePerMinute: env.SKEIN_RATE_PER_MINUTE,
     trustProxy: env.SKEIN_TRUST_PROXY,
+    hosts: env.SKEIN_HOSTS,
     logLevel: env.SKEIN_LOG,
   }
 }

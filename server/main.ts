@@ -156,6 +156,7 @@ export async function startServer(options: Partial<ServerConfig> = {}): Promise<
       tokens,
       heartbeatMs,
       iceServers: config.iceServers,
+      audience: config,
       joined: (nodeId, hello) => coordinator.nodeJoined(nodeId, hello),
       message: (nodeId, message) => coordinator.nodeSaid(nodeId, message),
       detached: (nodeId) => coordinator.nodeDetached(nodeId),

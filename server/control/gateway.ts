@@ -1,5 +1,6 @@
 /** Owns the control WebSocket: admits nodes, checks what they say against the schema, and carries the server's word to them. */
-import type { Server } from 'node:http'
+import { randomBytes } from 'node:crypto'
+import type { IncomingMessage, Server } from 'node:http'
 import { WebSocketServer, type WebSocket } from 'ws'
 import {
   MAX_CONTROL_BYTES,
@@ -9,6 +10,8 @@ import {
 } from '../../src/protocol/control.ts'
 import { toErrorBody, type ErrorBody } from '../../src/protocol/errors.ts'
 import { ACK_DELAY_MS } from '../../src/protocol/mailbox.ts'
+import { audienceOf, type AudienceOptions } from '../identity/audience.ts'
+import { checkSessionProof, OTHER_DEVICE, type Challenged } from '../identity/session.ts'
 import { parseEnvelope, parseHello, type Hello } from './parse.ts'
 import { Sessions, type Session } from './sessions.ts'
 import type { IssuingTokens } from './tokens.ts'
@@ -31,6 +34,10 @@ export interface GatewayOptions {
   tokens: IssuingTokens
   heartbeatMs: number
   iceServers: IceServers
+  /** Names of this server that a device may have dialled. */
+  audience: AudienceOptions
+  /** Why a device that has proved its key may not come in all the same; null: it may. */
+  barred?(deviceId: string): Promise<ErrorBody | null>
   /** A new session; the node may be known from an earlier one, which is void then. */
   joined(nodeId: string, hello: Hello): void
   /** Its socket is gone; what is sent to it waits for it, until `disconnect`. */
@@ -47,17 +54,20 @@ export interface Gateway {
   send(nodeId: string, message: ServerMessage): void
   /** Ends the session. */
   disconnect(nodeId: string, error: ErrorBody): void
+  /** Ends every session of a device, which the orchestrator learns as it learns of any lost node. */
+  expel(deviceId: string, error: ErrorBody): void
   close(): void
 }
 
 /** Serves {@link CONTROL_PATH} of `server`; upgrades for other paths are left to other listeners. */
 export function attachControl(server: Server, options: GatewayOptions): Gateway {
-  const sessions = new Sessions(options.tokens, GATEWAY_LIMITS.bufferedBytes)
+  const { tokens } = options
+  const sessions = new Sessions(tokens, GATEWAY_LIMITS.bufferedBytes)
   const sockets = new WebSocketServer({ noServer: true, perMessageDeflate: false, maxPayload: MAX_CONTROL_BYTES })
 
   const onUpgrade: Parameters<Server['on']>[1] = (request, stream, head) => {
     if (URL.parse(request.url ?? '/', 'http://localhost')?.pathname !== CONTROL_PATH) return
-    sockets.handleUpgrade(request, stream, head, (socket) => admit(socket))
+    sockets.handleUpgrade(request, stream, head, (socket) => admit(socket, request))
   }
   server.on('upgrade', onUpgrade)
 
@@ -85,13 +95,13 @@ export function attachControl(server: Server, options: GatewayOptions): Gateway 
   }
 
   function greet(socket: WebSocket, hello: Hello): Session {
-    const { session, resumed, rest, replaced } = sessions.open(hello.session, performance.now())
+    const { session, resumed, rest, replaced } = sessions.open(hello.session, hello.deviceId, performance.now())
     if (replaced) reject(replaced, REPLACED)
     const { nodeId, mailbox } = session
     session.socket = socket
-    const { heartbeatMs, iceServers, tokens } = options
+    const { heartbeatMs, iceServers } = options
     const { received } = mailbox
-    const token = tokens.issue(nodeId)
+    const token = tokens.issue(nodeId, hello.deviceId)
     const welcome: ServerMessage = { type: 'welcome', nodeId, resumed, received, token, heartbeatMs, iceServers }
     socket.send(JSON.stringify(welcome))
     for (const envelope of rest) sessions.put(session, envelope)
@@ -101,15 +111,29 @@ export function attachControl(server: Server, options: GatewayOptions): Gateway 
   }
 
   /** Nothing can be sent to it or believed of it any more; it may come back under its name and start anew. */
-  function abandon(session: Session, caught: unknown): void {
+  function abandon(session: Session, error: ErrorBody): void {
     const { socket } = session
     session.socket = null
     sessions.drop(session)
-    if (socket) reject(socket, toErrorBody(caught))
+    if (socket) reject(socket, error)
     options.detached(session.nodeId)
   }
 
-  function admit(socket: WebSocket): void {
+  /** Null when the device is who it says, in a session of its own, and may come in. */
+  async function obstacle(hello: Hello, asked: Challenged): Promise<ErrorBody | null> {
+    const unproven = checkSessionProof(hello.deviceId, hello.proof, asked)
+    if (unproven) return unproven
+    const holder = hello.session && tokens.holderOf(hello.session.token)
+    if (holder && holder.deviceId !== hello.deviceId) return OTHER_DEVICE
+    return (await options.barred?.(hello.deviceId)) ?? null
+  }
+
+  function admit(socket: WebSocket, request: IncomingMessage): void {
+    const asked = {
+      nonce: randomBytes(32).toString('hex'),
+      audience: audienceOf(request.headers, options.audience),
+    }
+    let heard = false
     let session: Session | null = null
     let allowance = GATEWAY_LIMITS.messagesPerSecond
     let refilledAt = performance.now()
@@ -147,7 +171,16 @@ export function attachControl(server: Server, options: GatewayOptions): Gateway 
       if (session) return hear(session, text, now)
       const parsed = parseHello(text)
       if ('error' in parsed) return refuse(parsed.error)
-      const { hello } = parsed
+      if (heard) return refuse(TWICE)
+      heard = true
+      void welcome(parsed.hello)
+    })
+    socket.send(JSON.stringify({ type: 'challenge', nonce: asked.nonce } satisfies ServerMessage))
+
+    async function welcome(hello: Hello): Promise<void> {
+      const error = await obstacle(hello, asked).catch(toErrorBody)
+      if (socket.readyState !== socket.OPEN) return
+      if (error) return refuse(error)
       if (sessions.isNew(hello.session) && sessions.size >= GATEWAY_LIMITS.connections)
         return refuse({
           code: 'control.full',
@@ -156,7 +189,7 @@ export function attachControl(server: Server, options: GatewayOptions): Gateway 
         })
       clearTimeout(late)
       session = greet(socket, hello)
-    })
+    }
 
     function hear(session: Session, text: string, now: number): void {
       const parsed = parseEnvelope(text)
@@ -166,7 +199,7 @@ export function attachControl(server: Server, options: GatewayOptions): Gateway 
       try {
         messages = sessions.receive(session, parsed.envelope, now)
       } catch (caught) {
-        return abandon(session, caught)
+        return abandon(session, toErrorBody(caught))
       }
       for (const message of messages) {
         // What was said before may have ended the session.
@@ -185,7 +218,7 @@ export function attachControl(server: Server, options: GatewayOptions): Gateway 
       try {
         sessions.post(session, message, performance.now())
       } catch (caught) {
-        abandon(session, caught)
+        abandon(session, toErrorBody(caught))
       }
     },
     disconnect(nodeId, error) {
@@ -193,6 +226,9 @@ export function attachControl(server: Server, options: GatewayOptions): Gateway 
       if (!session) return
       sessions.drop(session)
       if (session.socket) reject(session.socket, error)
+    },
+    expel(deviceId, error) {
+      for (const session of sessions.ofDevice(deviceId)) abandon(session, error)
     },
     close() {
       clearInterval(acknowledging)
@@ -210,4 +246,10 @@ const REPLACED: ErrorBody = {
   code: 'control.replaced',
   message: 'This volunteer dialled in again; only the newer connection is kept.',
   remedy: 'Nothing to do, unless no other connection of this page is open: then reload it.',
+}
+
+const TWICE: ErrorBody = {
+  code: 'control.invalid',
+  message: 'A hello came before the one before it was answered.',
+  remedy: 'The page is out of order: reload it.',
 }

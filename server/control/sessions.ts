@@ -11,6 +11,7 @@ export const UNRESPONSIVE_MS = 1500
 
 export interface Session {
   readonly nodeId: string
+  readonly deviceId: string
   readonly mailbox: Mailbox<string, ClientMessage>
   /** Null while the node is away. */
   socket: WebSocket | null
@@ -52,11 +53,12 @@ export class Sessions {
   }
 
   /**
-   * The session that a hello claims, or a new one: of the same node where the token holds, since a server that was started
+   * The session that the hello of a device claims, or a new one: of the same node where the token holds, since a server that was started
    * again knows its nodes by their tokens alone. `replaced` is the socket that carried it until now.
    */
   open(
     claim: Claim,
+    deviceId: string,
     now: number,
   ): { session: Session; resumed: boolean; rest: Envelope<string>[]; replaced: WebSocket | null } {
     const proven = claim && this.#tokens.nodeOf(claim.token)
@@ -73,9 +75,13 @@ export class Sessions {
     }
     const nodeId = proven ?? `n${randomBytes(12).toString('hex')}`
     const mailbox = new Mailbox<string, ClientMessage>({ wire: 'ordered', size: (text) => text.length })
-    const session: Session = { nodeId, mailbox, socket: null, unresponsive: false }
+    const session: Session = { nodeId, deviceId, mailbox, socket: null, unresponsive: false }
     this.#sessions.set(nodeId, session)
     return { session, resumed: false, rest: [], replaced }
+  }
+
+  ofDevice(deviceId: string): Session[] {
+    return [...this.#sessions.values()].filter((session) => session.deviceId === deviceId)
   }
 
   drop(session: Session): void {

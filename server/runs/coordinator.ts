@@ -18,12 +18,14 @@ import { writeInitialCheckpoint } from '../checkpoints/initial.ts'
 import { readBack } from '../checkpoints/readBack.ts'
 import { recutCheckpoint } from '../checkpoints/recut.ts'
 import type { Gateway } from '../control/gateway.ts'
+import type { Hello } from '../control/parse.ts'
 import type { BlobStore, CheckpointRecord, RunRecord } from '../db/store.ts'
 import { decide, initialState } from '../orchestrator/orchestrator.ts'
 import type { Timing } from '../orchestrator/timing.ts'
 import type { DatasetRef, OrchestratorCommand, OrchestratorEvent, RunSubmission } from '../orchestrator/types.ts'
 import { Books, type BooksOptions } from './books.ts'
 import type { RunControl } from './port.ts'
+import { checkReceipt } from './receiptCheck.ts'
 import { LiveFeed } from './liveFeed.ts'
 import { Outbox, type Task } from './outbox.ts'
 import { RunStats } from './runStats.ts'
@@ -85,12 +87,18 @@ export class Coordinator implements RunControl {
     await this.#outbox.settled()
   }
 
-  nodeJoined(nodeId: string, hello: Extract<ClientMessage, { type: 'hello' }>): void {
+  nodeJoined(nodeId: string, hello: Pick<Hello, 'deviceId' | 'kind' | 'adapter' | 'memoryBytes' | 'holding'>): void {
     const { deviceId, kind, adapter, memoryBytes, holding } = hello
     this.#dispatch({ type: 'nodeJoined', node: { id: nodeId, deviceId, kind, adapter, memoryBytes, holding } })
   }
 
   nodeSaid(nodeId: string, message: ClientMessage): void {
+    if (message.type === 'receipt') {
+      const deviceId = this.#state.nodes.get(nodeId)?.deviceId
+      if (deviceId === undefined) return
+      this.#dispatch({ type: 'receiptHeard', nodeId, message, ...checkReceipt(message, deviceId) })
+      return
+    }
     if (message.type === 'heartbeat') {
       const node = this.#state.nodes.get(nodeId)
       if (node?.runId) {

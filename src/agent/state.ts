@@ -1,4 +1,4 @@
-/** Owns what the agent keeps over restarts: its device id, what it contributed, and that one agent at a time uses them. */
+/** Owns what the agent keeps over restarts: its device's key, what it contributed, and that one agent at a time uses them. */
 import { mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
 import os from 'node:os'
 import path from 'node:path'
@@ -6,10 +6,11 @@ import Database from 'better-sqlite3'
 import { z } from 'zod'
 import { fail, SkeinError } from '../protocol/errors.ts'
 import { addContribution, NO_CONTRIBUTION, type DeviceStore } from '../store/device.ts'
+import type { DeviceIdentity } from '../store/deviceKey.ts'
+import { openKeyFile } from './keyFile.ts'
 
 const total = z.number().min(0)
 const deviceSchema = z.object({
-  deviceId: z.uuid(),
   contribution: z.object({ tokens: total, steps: total, upBytes: total, downBytes: total }),
 })
 type Device = z.infer<typeof deviceSchema>
@@ -36,16 +37,19 @@ export interface AgentState extends DeviceStore {
 
 /**
  * Opens the folder, making it where there is none.
- * @throws SkeinError `agent.state` (cannot be made, read or written), `agent.state_in_use`
+ * @throws SkeinError `agent.state` (cannot be made, read or written), `agent.state_in_use`, `agent.key`,
+ * `agent.key_exposed`
  */
 export function openState(folder: string): AgentState {
   const file = path.join(folder, 'device.json')
   let release = () => {}
   let device: Device
+  let identity: DeviceIdentity
   try {
     mkdirSync(folder, { recursive: true, mode: 0o700 })
     release = lock(folder)
     device = readDevice(file)
+    identity = openKeyFile(path.join(folder, 'device.key'))
     write(file, device)
   } catch (caught) {
     release()
@@ -53,7 +57,7 @@ export function openState(folder: string): AgentState {
     return fail('agent.state', `The state folder ${folder} cannot be used: ${(caught as Error).message}`, REMEDY)
   }
   return {
-    deviceId: device.deviceId,
+    identity,
     contribution: () => Promise.resolve(device.contribution),
     add(more) {
       device.contribution = addContribution(device.contribution, more)
@@ -86,14 +90,14 @@ function readDevice(file: string): Device {
     text = readFileSync(file, 'utf8')
   } catch (caught) {
     if ((caught as NodeJS.ErrnoException).code !== 'ENOENT') throw caught
-    return { deviceId: crypto.randomUUID(), contribution: { ...NO_CONTRIBUTION } }
+    return { contribution: { ...NO_CONTRIBUTION } }
   }
   const parsed = deviceSchema.safeParse(json(text))
   if (parsed.success) return parsed.data
   return fail(
     'agent.state',
     `${file} does not hold what an agent writes there.`,
-    'Move that file away; a new id is made.',
+    'Move that file away; the totals then start from nothing.',
   )
 }
 

@@ -1,6 +1,7 @@
 /** Owns every message on the control WebSocket between a node and the server, as JSON, named by its sender. */
 import { z } from 'zod'
 import { errorSchema } from './errors.ts'
+import { deviceIdSchema, nonceSchema, sessionProofSchema } from './identity.ts'
 import { signedReceiptSchema, workCreditSchema } from './receipt.ts'
 import { runConfigSchema } from './runConfig.ts'
 
@@ -120,8 +121,9 @@ export const clientMessageSchema = z.discriminatedUnion('type', [
   z.object({
     type: z.literal('hello'),
     protocol: uint,
-    /** Lasts as long as the browser profile; two sockets with one id are one device. */
-    deviceId: id,
+    /** The device's public key, which lasts as long as the browser profile; two sockets with one id are one device. */
+    deviceId: deviceIdSchema,
+    proof: sessionProofSchema,
     kind: z.enum(['browser', 'agent']),
     adapter: adapterSchema,
     /** Bytes the node offers for weights, gradients, moments and activations. */
@@ -231,6 +233,8 @@ export type Assignment = z.infer<typeof assignmentSchema>
 
 /** server → node */
 export const serverMessageSchema = z.discriminatedUnion('type', [
+  /** The first word on every socket; `hello` answers it. */
+  z.object({ type: z.literal('challenge'), nonce: nonceSchema }),
   z.object({
     type: z.literal('welcome'),
     nodeId: id,

@@ -1,8 +1,11 @@
 /** Owns the node's control line: one session with the server over as many sockets as it takes. */
+import { bytesToHex } from '@noble/hashes/utils.js'
 import { backoffMs } from '../net/backoff.ts'
 import { serverMessageSchema, type ClientMessage, type ServerMessage } from '../protocol/control.ts'
-import type { ErrorBody } from '../protocol/errors.ts'
+import { toErrorBody, type ErrorBody } from '../protocol/errors.ts'
+import { sessionText } from '../protocol/identity.ts'
 import { envelopeSchema, envelopeText, Mailbox, type Envelope } from '../protocol/mailbox.ts'
+import type { DeviceKey } from '../store/deviceKey.ts'
 
 const REDIAL_FIRST_MS = 200
 const REDIAL_LONGEST_MS = 15_000
@@ -16,9 +19,20 @@ const DEAD_LINE_MS = 4000
 const WATCH_MS = 1000
 
 /** Rejections that a later attempt of the same code cannot mend. */
-const FINAL = new Set(['control.protocol', 'control.invalid', 'control.replaced'])
+const FINAL = new Set([
+  'control.protocol',
+  'control.invalid',
+  'control.replaced',
+  'identity.audience',
+  'identity.device_key',
+  'identity.device_revoked',
+  'identity.session_device',
+  'identity.signature',
+])
 
 export type Hello = Extract<ClientMessage, { type: 'hello' }>
+/** What the node says of itself at each dial; who it is, and in which session, the socket says. */
+export type Presentation = Omit<Hello, 'deviceId' | 'proof' | 'session'>
 export type Welcome = Extract<ServerMessage, { type: 'welcome' }>
 
 export interface ControlHandlers {
@@ -42,7 +56,8 @@ const answerSchema = envelopeSchema(serverMessageSchema)
 
 export class ControlSocket {
   readonly #url: string
-  readonly #hello: () => Omit<Hello, 'session'>
+  readonly #key: DeviceKey
+  readonly #hello: () => Presentation
   readonly #handlers: ControlHandlers
   #socket: WebSocket | null = null
   #session: Session | null = null
@@ -56,8 +71,9 @@ export class ControlSocket {
   #closed = false
 
   /** @param hello is asked before each dial: what the node holds changes from one to the next */
-  constructor(url: string, hello: () => Omit<Hello, 'session'>, handlers: ControlHandlers) {
+  constructor(url: string, key: DeviceKey, hello: () => Presentation, handlers: ControlHandlers) {
     this.#url = url
+    this.#key = key
     this.#hello = hello
     this.#handlers = handlers
     this.#watch = setInterval(() => this.#giveUpDeadLine(), WATCH_MS)
@@ -98,20 +114,37 @@ export class ControlSocket {
     this.#socket = socket
     this.#welcomed = false
     const deadline = setTimeout(() => this.#drop(socket), OPEN_DEADLINE_MS)
-    socket.onopen = () => {
-      const session = this.#session && { token: this.#session.token, received: this.#session.mailbox.received }
-      socket.send(JSON.stringify({ ...this.#hello(), session } satisfies Hello))
-    }
+    let challenged = false
     socket.onmessage = ({ data }) => {
       if (this.#socket !== socket) return
       if (this.#welcomed) return this.#receive(data)
+      const answer = serverMessageSchema.safeParse(json(data)).data
+      if (answer?.type === 'challenge' && !challenged) {
+        challenged = true
+        return void this.#prove(socket, answer.nonce)
+      }
       clearTimeout(deadline)
-      this.#greet(socket, data)
+      this.#greet(socket, answer)
     }
     socket.onclose = () => {
       clearTimeout(deadline)
       this.#drop(socket)
     }
+  }
+
+  /** Says who this is. */
+  async #prove(socket: WebSocket, nonce: string): Promise<void> {
+    const { id: deviceId } = this.#key
+    const said = { audience: new URL(this.#url).host, nonce }
+    let signature: string
+    try {
+      signature = bytesToHex(await this.#key.sign(sessionText(said, deviceId)))
+    } catch (caught) {
+      return this.#refuse(toErrorBody(caught))
+    }
+    if (this.#socket !== socket || socket.readyState !== WebSocket.OPEN) return
+    const session = this.#session && { token: this.#session.token, received: this.#session.mailbox.received }
+    socket.send(JSON.stringify({ ...this.#hello(), deviceId, proof: { ...said, signature }, session } satisfies Hello))
   }
 
   /** This socket carries nothing any more, even if it has not noticed; another one is dialled. */
@@ -128,9 +161,8 @@ export class ControlSocket {
     this.#handlers.lost()
   }
 
-  /** Takes the first message of a socket, which is no part of the session. */
-  #greet(socket: WebSocket, data: unknown): void {
-    const answer = serverMessageSchema.safeParse(json(data)).data
+  /** Takes the answer to `hello`, which is no part of the session. */
+  #greet(socket: WebSocket, answer: ServerMessage | undefined): void {
     if (answer?.type === 'rejected') return this.#rejected(socket, answer.error)
     if (answer?.type !== 'welcome') return this.#refuse(NOT_UNDERSTOOD)
     this.#failures = 0

@@ -9,6 +9,7 @@ import type { Assignment, Holding, NodePhase, NodeStats, ServerMessage } from '.
 import { SkeinError, toErrorBody } from '../protocol/errors.ts'
 import { shardCount } from '../protocol/routing.ts'
 import type { ChunkCache } from '../store/chunks.ts'
+import type { DeviceKey } from '../store/deviceKey.ts'
 import { boundaryRows, readFrame, tensorFrame, wantFrame } from './frames.ts'
 import { changesVectors, performOnGpu } from './gpuWork.ts'
 import { advance, holding, initialStageState } from './machine.ts'
@@ -17,7 +18,7 @@ import type { StageModel } from './model.ts'
 import { Neighbours } from './neighbours.ts'
 import { Outbox } from './outbox.ts'
 import { patiently } from './patience.ts'
-import { digestOf, isClaimed, signReceipts, type DeviceSigner } from './receiptWork.ts'
+import { digestOf, isClaimed, signReceipts } from './receiptWork.ts'
 import { Tenure } from './tenure.ts'
 import { TokenSource } from './tokenSource.ts'
 import { warmUp } from './warmUp.ts'
@@ -34,7 +35,8 @@ export interface ExecutorHost {
   apiUrl: string
   /** Bearer token of the current control session. */
   token(): string
-  signer: DeviceSigner
+  /** Signs this device's receipts. */
+  key: DeviceKey
   chunks: ChunkCache
   /** `progress` goes from 0 to 1 while kernels are compiled and measured. */
   createModel(assignment: Assignment, progress: (share: number) => void): Promise<StageModel>
@@ -332,7 +334,7 @@ export class StageExecutor {
   async #sign(tenure: Tenure, { step, version, entries }: Extract<Action, { type: 'sign' }>): Promise<void> {
     const { runId: run, generation, stage } = tenure.assignment
     const about = { run, generation, step, leases: version, stage }
-    const receipts = await signReceipts(about, entries, this.#host.signer).catch((caught: unknown) => {
+    const receipts = await signReceipts(about, entries, this.#host.key).catch((caught: unknown) => {
       this.#host.failed(new SkeinError(toErrorBody(caught), { cause: caught }))
       return []
     })

@@ -59,6 +59,7 @@ function onServerMessage<T>(state: StageState<T>, message: ServerMessage, action
       state.self = message.nodeId
       setOwners(state, state.owners)
       return
+    case 'challenge':
     case 'rejected':
     case 'ping':
     case 'credited':

@@ -1,16 +1,10 @@
 /** Owns the hashing of boundary tensors and the signing of receipts: both beside the work on the GPU, never in its way. */
+import { bytesToHex } from '@noble/hashes/utils.js'
 import { receiptsOf, receiptText, type Digest, type Receipt, type ReceiptEntry, type SignedReceipt } from '../protocol/receipt.ts' // prettier-ignore
+import type { DeviceKey } from '../store/deviceKey.ts'
 import type { TensorAddress, TensorDigest } from './machineTypes.ts'
 
 const DIGEST_BYTES = 16
-
-/** What signs for a device. */
-export interface DeviceSigner {
-  /** The Ed25519 public key, in lower-case hex: the device's id. */
-  readonly id: string
-  /** An Ed25519 signature (RFC 8032) of 64 bytes. */
-  sign(bytes: Uint8Array<ArrayBuffer>): Promise<Uint8Array>
-}
 
 /** Whether a tensor is named in receipts: those that cross a boundary in training are. */
 export function isClaimed({ kind, step }: Pick<TensorAddress, 'kind' | 'step'>, steps: number): boolean {
@@ -22,7 +16,7 @@ export function isClaimed({ kind, step }: Pick<TensorAddress, 'kind' | 'step'>, 
 export function digestOf(tensor: Uint8Array): Promise<Digest> {
   const digest = crypto.subtle
     .digest('SHA-256', tensor as Uint8Array<ArrayBuffer>)
-    .then((hash) => hexOf(new Uint8Array(hash, 0, DIGEST_BYTES)))
+    .then((hash) => bytesToHex(new Uint8Array(hash, 0, DIGEST_BYTES)))
   // Nobody may ever ask for it.
   digest.catch(() => undefined)
   return digest
@@ -32,7 +26,7 @@ export function digestOf(tensor: Uint8Array): Promise<Digest> {
 export async function signReceipts(
   about: Omit<Receipt, 'version' | 'device' | 'peers' | 'microbatches'>,
   entries: readonly ReceiptEntry<TensorDigest>[],
-  signer: DeviceSigner,
+  signer: DeviceKey,
 ): Promise<SignedReceipt[]> {
   const hashed = await Promise.all(
     entries.map(async (entry) => ({
@@ -46,11 +40,7 @@ export async function signReceipts(
   const signed: SignedReceipt[] = []
   for (const receipt of receiptsOf({ ...about, device: signer.id }, hashed)) {
     const signature = await signer.sign(new TextEncoder().encode(receiptText(receipt)))
-    signed.push({ receipt, signature: hexOf(signature) })
+    signed.push({ receipt, signature: bytesToHex(signature) })
   }
   return signed
-}
-
-function hexOf(bytes: Uint8Array): string {
-  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, '0')).join('')
 }

@@ -8,10 +8,10 @@ import type { NodePhase, NodeStats, ServerMessage } from '../protocol/control.ts
 import { SkeinError, toErrorBody, type ErrorBody } from '../protocol/errors.ts'
 import { PROTOCOL_VERSION } from '../protocol/version.ts'
 import type { ChunkCache } from '../store/chunks.ts'
+import { deviceKey } from '../store/deviceKey.ts'
 import { ControlSocket, type Hello } from './controlSocket.ts'
 import { proveDevice, type ProvenDevice, type ProvenMemory } from './deviceMemory.ts'
 import { StageExecutor } from './executor.ts'
-import type { DeviceSigner } from './receiptWork.ts'
 import type { StagePage, StageStart } from './workerContract.ts'
 
 const STATS_INTERVAL_MS = 1000
@@ -57,6 +57,7 @@ export class StageNode {
     { gpu, memory }: ProvenDevice,
     port: MessagePort,
   ) {
+    const key = deviceKey(options.device)
     this.#page = page
     this.#gpu = gpu
     this.#memory = memory
@@ -64,7 +65,7 @@ export class StageNode {
     this.#executor = new StageExecutor({
       apiUrl: options.apiUrl,
       token: () => this.#token,
-      signer: temporarySigner(),
+      key,
       chunks,
       createModel: ({ config, stage }, progress) => {
         this.#stageBytes = estimateStageMemory(config, stage).total
@@ -83,14 +84,15 @@ export class StageNode {
     this.#links.onFrame((from, bytes) => this.#executor.receive(from, bytes))
     this.#links.onLost((nodeId) => this.#executor.linkLost(nodeId))
     this.#memoryBytes = memory.memoryBytes
-    const self = { type: 'hello', protocol: PROTOCOL_VERSION, deviceId: options.deviceId, kind } as const
     const hello = () => ({
-      ...self,
+      type: 'hello' as const,
+      protocol: PROTOCOL_VERSION,
+      kind,
       adapter: gpu.adapter,
       memoryBytes: this.#memoryBytes,
       holding: this.#executor.holding,
     })
-    this.#control = new ControlSocket(options.controlUrl, hello, {
+    this.#control = new ControlSocket(options.controlUrl, key, hello, {
       message: (message) => this.#onServer(message),
       lost: () => this.#onLost(),
       refused: (error) => page.event({ type: 'blocked', error }),
@@ -187,15 +189,6 @@ export class StageNode {
 
   #stats(): NodeStats {
     return { ...this.#executor.stats, ...this.#links.totals() }
-  }
-}
-
-/** A key for as long as the node lives. */
-function temporarySigner(): DeviceSigner {
-  const pair = crypto.subtle.generateKey('Ed25519', false, ['sign']) as Promise<CryptoKeyPair>
-  return {
-    id: '0'.repeat(64),
-    sign: async (bytes) => new Uint8Array(await crypto.subtle.sign('Ed25519', (await pair).privateKey, bytes)),
   }
 }
 

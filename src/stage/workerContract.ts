@@ -1,6 +1,7 @@
 /** Owns what a page (or the agent) and its node say to each other: calls one way, events the other, one port for links. */
 import type { AdapterDescription, NodePhase, NodeStats } from '../protocol/control.ts'
 import type { ErrorBody } from '../protocol/errors.ts'
+import type { DeviceIdentity } from '../store/deviceKey.ts'
 import type { ProvenMemory } from './deviceMemory.ts'
 
 /** Everything the node must know before it touches the GPU or the network. */
@@ -10,7 +11,7 @@ export interface StageStart {
   /** Absolute address of `/api/v1`, without a slash at its end; datasets and checkpoint chunks come from there. */
   apiUrl: string
   /** Lasts as long as the browser profile, or the agent's state folder. */
-  deviceId: string
+  device: DeviceIdentity
   /** False: a software adapter ends in `blocked` with `gpu.software_adapter`, and no socket is opened. */
   allowSoftware: boolean
   /** Bytes the page offers for weights, gradients, moments and activations; the device is tried for them first. */

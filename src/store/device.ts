@@ -1,5 +1,6 @@
-/** Owns what this browser profile keeps over reloads: its device id and what it has contributed so far. */
+/** Owns what this browser profile keeps over reloads: its device's key and what it has contributed so far. */
 import { openDB, type DBSchema, type IDBPDatabase } from 'idb'
+import { createIdentity, type DeviceIdentity } from './deviceKey.ts'
 
 /** Sums over every session of this browser profile. */
 export interface Contribution {
@@ -21,19 +22,23 @@ export function addContribution(a: Contribution, b: Contribution): Contribution 
 }
 
 export interface DeviceStore {
-  /** A UUID, the same for every tab and every visit. */
-  readonly deviceId: string
+  /** The same for every tab and every visit. */
+  readonly identity: DeviceIdentity
   contribution(): Promise<Contribution>
   /** Adds to the stored sums, whichever tab added meanwhile. */
   add(more: Contribution): Promise<void>
 }
 
 interface Schema extends DBSchema {
-  profile: { key: 'deviceId'; value: string }
+  /** Until there were keys, a random name lay at `deviceId`. */
+  profile: { key: 'identity' | 'deviceId'; value: DeviceIdentity | string }
   contribution: { key: 'total'; value: Contribution }
 }
 
-/** Opens the profile's store; where the browser keeps nothing (private windows), the profile lasts as long as the page. */
+/**
+ * Opens the profile's store; where the browser keeps nothing (private windows), the profile lasts as long as the page.
+ * @throws SkeinError `identity.unsupported`
+ */
 export async function openDevice(databaseName = 'skein'): Promise<DeviceStore> {
   let database: IDBPDatabase<Schema>
   try {
@@ -44,17 +49,11 @@ export async function openDevice(databaseName = 'skein'): Promise<DeviceStore> {
       },
     })
   } catch {
-    return memoryDevice()
+    return memoryDevice(await createIdentity())
   }
-  const transaction = database.transaction('profile', 'readwrite')
-  let deviceId = await transaction.store.get('deviceId')
-  if (deviceId === undefined) {
-    deviceId = crypto.randomUUID()
-    await transaction.store.put(deviceId, 'deviceId')
-  }
-  await transaction.done
+  const identity = (await storedIdentity(database)) ?? (await keepIdentity(database, await createIdentity()))
   return {
-    deviceId,
+    identity,
     contribution: async () => (await database.get('contribution', 'total')) ?? { ...NO_CONTRIBUTION },
     async add(more) {
       const adding = database.transaction('contribution', 'readwrite')
@@ -65,10 +64,34 @@ export async function openDevice(databaseName = 'skein'): Promise<DeviceStore> {
   }
 }
 
-function memoryDevice(): DeviceStore {
+async function storedIdentity(database: IDBPDatabase<Schema>): Promise<DeviceIdentity | null> {
+  const stored = await database.get('profile', 'identity')
+  return typeof stored === 'object' && stored.privateKey instanceof CryptoKey ? stored : null
+}
+
+/** Another tab may have been quicker: the profile has one key, the first that was kept. */
+async function keepIdentity(database: IDBPDatabase<Schema>, fresh: DeviceIdentity): Promise<DeviceIdentity> {
+  const keeping = database.transaction('profile', 'readwrite')
+  const stored = await keeping.store.get('identity')
+  if (typeof stored === 'object' && stored.privateKey instanceof CryptoKey) {
+    await keeping.done
+    return stored
+  }
+  try {
+    await keeping.store.put(fresh, 'identity')
+    await keeping.store.delete('deviceId')
+    await keeping.done
+  } catch {
+    // Some private windows keep everything but keys; this one lasts as long as the page.
+    keeping.done.catch(() => {})
+  }
+  return fresh
+}
+
+function memoryDevice(identity: DeviceIdentity): DeviceStore {
   let total: Contribution = { ...NO_CONTRIBUTION }
   return {
-    deviceId: crypto.randomUUID(),
+    identity,
     contribution: () => Promise.resolve(total),
     add(more) {
       total = addContribution(total, more)

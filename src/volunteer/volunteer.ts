@@ -1,6 +1,6 @@
 /** Owns the volunteer of a page: from the person's click to a stage Worker at work, and whatever happens to it after. */
 import { backoffMs } from '../net/backoff.ts'
-import type { ErrorBody } from '../protocol/errors.ts'
+import { toErrorBody, type ErrorBody } from '../protocol/errors.ts'
 import { addContribution, NO_CONTRIBUTION, type Contribution, type DeviceStore } from '../store/device.ts'
 import type { StageEvent } from '../stage/workerContract.ts'
 import { browserEnvironment, type VolunteerEnvironment } from './environment.ts'
@@ -122,13 +122,18 @@ export function createVolunteer(options: VolunteerOptions = {}): Volunteer {
   /** Starts the Worker; this tab leads. */
   async function work(paused: boolean) {
     const mine = attempt
-    const { deviceId } = await profile
+    let identity: DeviceStore['identity']
+    try {
+      identity = (await profile).identity
+    } catch (caught) {
+      return mine === attempt ? block(toErrorBody(caught)) : undefined
+    }
     if (mine !== attempt || stage) return
     const process = environment.startStage({
       start: {
         controlUrl: `${origin.replace(/^http/, 'ws')}/control`,
         apiUrl: `${origin}/api/v1`,
-        deviceId,
+        device: identity,
         allowSoftware,
         memoryBytes: options.memoryBytes ?? memoryOffered(environment.facts().deviceMemoryGiB),
       },
@@ -200,6 +205,8 @@ export function createVolunteer(options: VolunteerOptions = {}): Volunteer {
     },
   })
   const profile = openProfile()
+  // Said when the person starts, not before.
+  profile.catch(() => {})
 
   return {
     start,

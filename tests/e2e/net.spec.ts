@@ -23,7 +23,7 @@ test.afterAll(async () => {
 
 async function join(page: Page, nodeId: string, forward: boolean) {
   await page.goto(served.origin)
-  const identity = { nodeId, token: tokens.issue(nodeId), iceServers: [] }
+  const identity = { nodeId, token: tokens.issue(nodeId, 'device'), iceServers: [] }
   await page.evaluate(([id, f]) => window.begin(id, f), [identity, forward] as const)
 }
 

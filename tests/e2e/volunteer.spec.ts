@@ -1,8 +1,10 @@
 /** Proves the volunteer in real tabs: a software adapter is asked about, one tab works, the profile lasts. */
+import { randomBytes } from 'node:crypto'
 import path from 'node:path'
 import { expect, test, type Page } from '@playwright/test'
 import { WebSocketServer, type WebSocket } from 'ws'
 import { createTokens } from '../../server/control/tokens.ts'
+import { checkSessionProof } from '../../server/identity/session.ts'
 import { attachBroker, type Broker } from '../../server/signalling/broker.ts'
 import { clientMessageSchema, type ClientMessage, type ServerMessage } from '../../src/protocol/control.ts'
 import { envelopeSchema, Mailbox } from '../../src/protocol/mailbox.ts'
@@ -40,10 +42,16 @@ test.beforeEach(() => {
 function greet(socket: WebSocket) {
   const mailbox = new Mailbox<ServerMessage, ClientMessage>({ wire: 'ordered' })
   const say = (message: ServerMessage) => socket.send(JSON.stringify(mailbox.post(message, performance.now())))
+  const nonce = randomBytes(32).toString('hex')
+  socket.send(JSON.stringify({ type: 'challenge', nonce } satisfies ServerMessage))
   socket.once('message', (first) => {
-    heard.push(clientMessageSchema.parse(JSON.parse(String(first))))
+    const hello = clientMessageSchema.parse(JSON.parse(String(first)))
+    if (hello.type !== 'hello') throw new Error(`Expected a hello, got ${hello.type}`)
+    const asked = { nonce, audience: new URL(served.origin).host }
+    expect(checkSessionProof(hello.deviceId, hello.proof, asked)).toBeNull()
+    heard.push(hello)
     const nodeId = `n${(nodes += 1)}`
-    const session = { resumed: false, received: 0, token: tokens.issue(nodeId) }
+    const session = { resumed: false, received: 0, token: tokens.issue(nodeId, hello.deviceId) }
     const welcome = { type: 'welcome', nodeId, ...session, heartbeatMs: 1000, iceServers: [] } satisfies ServerMessage
     socket.send(JSON.stringify(welcome))
     say({ type: 'standby', reason: 'No run needs this device yet.' })

@@ -7,13 +7,19 @@ import { createTokens } from '../../../server/control/tokens.ts'
 import type { ClientMessage, ServerMessage } from '../../../src/protocol/control.ts'
 import type { ErrorBody } from '../../../src/protocol/errors.ts'
 import { PROTOCOL_VERSION } from '../../../src/protocol/version.ts'
-import { ControlSocket, type ControlHandlers, type Hello, type Welcome } from '../../../src/stage/controlSocket.ts'
+import {
+  ControlSocket,
+  type ControlHandlers,
+  type Presentation,
+  type Welcome,
+} from '../../../src/stage/controlSocket.ts'
+import { testDevice } from '../deviceKeys.ts'
 
 const limits = { maxBufferSize: 1, maxStorageBufferBindingSize: 1 }
-const self: Omit<Hello, 'session'> = {
+const device = testDevice(1)
+const self: Presentation = {
   type: 'hello',
   protocol: PROTOCOL_VERSION,
-  deviceId: 'device-1',
   kind: 'agent',
   adapter: { vendor: 'v', architecture: 'a', description: 'd', software: true, ...limits },
   memoryBytes: 1e9,
@@ -51,6 +57,7 @@ describe('against a server', () => {
       tokens,
       heartbeatMs: 2000,
       iceServers: [],
+      audience: { hosts: [], trustProxy: false },
       joined: (_, hello) => events.push(`joined ${hello.holding?.step ?? 'empty'}`),
       resumed: () => events.push('resumed'),
       detached: () => events.push('detached'),
@@ -97,7 +104,7 @@ describe('against a server', () => {
 
   test('everything comes once and in order, both ways, however often the line is cut', async () => {
     const { messages, welcomes, handlers } = listener()
-    node = new ControlSocket(url(), () => self, handlers)
+    node = new ControlSocket(url(), device, () => self, handlers)
     await expect.poll(() => welcomes).toHaveLength(1)
     const { nodeId } = welcomes[0]!
     for (const step of first(240)) {
@@ -121,7 +128,7 @@ describe('against a server', () => {
     const { messages, welcomes, handlers } = listener()
     let step: number | null = null
     const holding = () => ({ runId: 'r', generation: 1, stage: 0, step, moments: [], reduced: [] })
-    node = new ControlSocket(url(), () => ({ ...self, holding: step === null ? null : holding() }), handlers)
+    node = new ControlSocket(url(), device, () => ({ ...self, holding: step === null ? null : holding() }), handlers)
     await expect.poll(() => welcomes).toHaveLength(1)
     step = 41
     await closeServer()
@@ -140,7 +147,7 @@ describe('against a server', () => {
 
   test('a goodbye leaves at once', async () => {
     const { welcomes, handlers } = listener()
-    node = new ControlSocket(url(), () => self, handlers)
+    node = new ControlSocket(url(), device, () => self, handlers)
     await expect.poll(() => welcomes).toHaveLength(1)
     node.send({ type: 'leaving' })
     await node.close()
@@ -151,7 +158,7 @@ describe('against a server', () => {
 
   test('of rejections only those are final that another attempt cannot mend', async () => {
     const { welcomes, refusals, handlers } = listener()
-    node = new ControlSocket(url(), () => self, handlers)
+    node = new ControlSocket(url(), device, () => self, handlers)
     await expect.poll(() => welcomes).toHaveLength(1)
     const error = { code: 'control.silent', message: 'Silent.', remedy: 'None.' }
     gateway.disconnect(welcomes[0]!.nodeId, error)
@@ -170,7 +177,6 @@ describe('by the clock', () => {
     static readonly dialled: FakeWebSocket[] = []
     readyState = 0
     readonly sent: unknown[] = []
-    onopen: (() => void) | null = null
     onmessage: ((event: { data: string }) => void) | null = null
     onclose: (() => void) | null = null
 
@@ -192,9 +198,15 @@ describe('by the clock', () => {
       this.onmessage!({ data: JSON.stringify(message) })
     }
 
-    welcome(resumed: boolean, received = 0): void {
+    /** Opens, asks who it is, and waits for the signature. */
+    async challenge(): Promise<void> {
       this.readyState = 1
-      this.onopen!()
+      this.answer({ type: 'challenge', nonce: NONCE })
+      await vi.waitFor(() => expect(this.sent).toHaveLength(1))
+    }
+
+    async welcome(resumed: boolean, received = 0): Promise<void> {
+      await this.challenge()
       const welcome = {
         type: 'welcome',
         nodeId: 'n1',
@@ -208,6 +220,8 @@ describe('by the clock', () => {
     }
   }
   const { dialled } = FakeWebSocket
+  const NONCE = 'ab'.repeat(32)
+  const hello = { ...self, deviceId: device.id, proof: device.prove('x', NONCE) }
 
   beforeEach(() => {
     dialled.length = 0
@@ -220,22 +234,22 @@ describe('by the clock', () => {
     vi.restoreAllMocks()
   })
 
-  test('a line on which nothing is acknowledged is given up, and the session resumed on another', () => {
+  test('a line on which nothing is acknowledged is given up, and the session resumed on another', async () => {
     const { welcomes, handlers } = listener()
-    const socket = new ControlSocket('ws://x', () => self, handlers)
+    const socket = new ControlSocket('ws://x', device, () => self, handlers)
     socket.send({ type: 'pause' })
-    dialled[0]!.welcome(false)
+    await dialled[0]!.welcome(false)
     // What was said before there was a session is not part of it.
-    expect(dialled[0]!.sent).toEqual([{ ...self, session: null }])
+    expect(dialled[0]!.sent).toEqual([{ ...hello, session: null }])
     vi.advanceTimersByTime(60_000)
     expect(dialled).toHaveLength(1)
     socket.send({ type: 'resume' })
     vi.advanceTimersByTime(6000)
     expect(handlers.losses).toBe(1)
     expect(dialled).toHaveLength(2)
-    dialled[1]!.welcome(true)
+    await dialled[1]!.welcome(true)
     expect(dialled[1]!.sent).toEqual([
-      { ...self, session: { token: 't', received: 0 } },
+      { ...hello, session: { token: 't', received: 0 } },
       { n: 1, a: 0, m: { type: 'resume' } },
     ])
     // The old socket may wake up again; nobody listens to it.
@@ -246,10 +260,10 @@ describe('by the clock', () => {
     void socket.close()
   })
 
-  test('what the server says is acknowledged in time although there is nothing to say; pings go no further', () => {
+  test('what the server says is acknowledged in time although there is nothing to say; pings go no further', async () => {
     const { messages, handlers } = listener()
-    const socket = new ControlSocket('ws://x', () => self, handlers)
-    dialled[0]!.welcome(false)
+    const socket = new ControlSocket('ws://x', device, () => self, handlers)
+    await dialled[0]!.welcome(false)
     dialled[0]!.answer({ n: 1, a: 0, m: { type: 'ping' } })
     dialled[0]!.answer({ n: 2, a: 0, m: { type: 'standby', reason: 'r' } })
     expect(messages).toEqual([{ type: 'standby', reason: 'r' }])
@@ -258,10 +272,10 @@ describe('by the clock', () => {
     void socket.close()
   })
 
-  test('a socket that brings no welcome is given up; pauses grow, and the first is short', () => {
+  test('a socket that brings no welcome is given up; pauses grow, and the first is short', async () => {
     vi.spyOn(Math, 'random').mockReturnValue(0.5)
     const { handlers } = listener()
-    const socket = new ControlSocket('ws://x', () => self, handlers)
+    const socket = new ControlSocket('ws://x', device, () => self, handlers)
     dialled[0]!.onclose!()
     vi.advanceTimersByTime(199)
     expect(dialled).toHaveLength(1)
@@ -280,22 +294,22 @@ describe('by the clock', () => {
     expect(dialled).toHaveLength(3)
   })
 
-  test('where the two ends disagree on what was said, a new session begins', () => {
+  test('where the two ends disagree on what was said, a new session begins', async () => {
     const { handlers } = listener()
-    const socket = new ControlSocket('ws://x', () => self, handlers)
-    dialled[0]!.welcome(false)
+    const socket = new ControlSocket('ws://x', device, () => self, handlers)
+    await dialled[0]!.welcome(false)
     dialled[0]!.answer({ n: 5, a: 0, m: { type: 'ping' } })
     expect(handlers.losses).toBe(1)
     vi.advanceTimersByTime(300)
-    dialled[1]!.welcome(false)
-    expect(dialled[1]!.sent).toEqual([{ ...self, session: null }])
+    await dialled[1]!.welcome(false)
+    expect(dialled[1]!.sent).toEqual([{ ...hello, session: null }])
     void socket.close()
   })
 
-  test('a server that speaks otherwise is not dialled again', () => {
+  test('a server that speaks otherwise is not dialled again', async () => {
     const { refusals, handlers } = listener()
-    new ControlSocket('ws://x', () => self, handlers)
-    dialled[0]!.welcome(false)
+    new ControlSocket('ws://x', device, () => self, handlers)
+    await dialled[0]!.welcome(false)
     dialled[0]!.answer({ n: 1, a: 0, m: { type: 'sing' } })
     expect(refusals).toMatchObject([{ code: 'control.invalid' }])
     vi.advanceTimersByTime(100_000)

@@ -8,11 +8,13 @@ import { createTokens } from '../../../server/control/tokens.ts'
 import { MAX_CONTROL_BYTES, serverMessageSchema, type ServerMessage } from '../../../src/protocol/control.ts'
 import { envelopeSchema, Mailbox } from '../../../src/protocol/mailbox.ts'
 import { PROTOCOL_VERSION } from '../../../src/protocol/version.ts'
+import { testDevice } from '../deviceKeys.ts'
 
+const device = testDevice(1)
 const hello = {
   type: 'hello',
   protocol: PROTOCOL_VERSION,
-  deviceId: 'device-1',
+  deviceId: device.id,
   kind: 'browser',
   adapter: {
     vendor: 'v',
@@ -31,14 +33,21 @@ const tokens = createTokens(new Uint8Array(32).fill(7))
 let server: Server
 let gateway: Gateway
 let told: string[]
+let hosts: string[]
 
-async function open() {
+const BARRED = testDevice(9)
+const REVOKED = { code: 'identity.device_revoked', message: 'Revoked.', remedy: 'None.' }
+
+async function open(names: string[] = []) {
   told = []
+  hosts = names
   server = createServer()
   gateway = attachControl(server, {
     tokens,
     heartbeatMs: 2000,
     iceServers: [],
+    audience: { hosts, trustProxy: false },
+    barred: (id) => Promise.resolve(id === BARRED.id ? REVOKED : null),
     joined: (id, { deviceId }) => told.push(`joined ${id} ${deviceId}`),
     message: (id, { type }) => told.push(`${type} ${id}`),
     detached: (id) => told.push(`detached ${id}`),
@@ -54,7 +63,7 @@ async function shut() {
   await new Promise((resolve) => server.close(resolve))
 }
 
-beforeEach(open)
+beforeEach(() => open())
 afterEach(shut)
 
 const envelope = envelopeSchema(serverMessageSchema)
@@ -62,14 +71,16 @@ const envelope = envelopeSchema(serverMessageSchema)
 type Box = Mailbox<unknown, ServerMessage>
 
 /** A client that keeps what it was told, and how it ended; it acknowledges when it speaks, and otherwise only on `answer`. */
-function dial(mailbox: Box = new Mailbox({ wire: 'ordered' })) {
+function dial(mailbox: Box = new Mailbox({ wire: 'ordered' }), headers: Record<string, string> = {}) {
   const { port } = server.address() as AddressInfo
-  const socket = new WebSocket(`ws://127.0.0.1:${port}${CONTROL_PATH}`)
+  const socket = new WebSocket(`ws://127.0.0.1:${port}${CONTROL_PATH}`, { headers })
   const received: ServerMessage[] = []
+  const { promise: challenged, resolve: challenge } = Promise.withResolvers<string>()
   const waiting: (() => void)[] = []
   socket.on('message', (data) => {
     const value: unknown = JSON.parse(String(data))
     const raw = serverMessageSchema.safeParse(value).data
+    if (raw?.type === 'challenge') return challenge(raw.nonce)
     received.push(...(raw ? [raw] : mailbox.receive(envelope.parse(value), 0)))
     waiting.splice(0).forEach((wake) => wake())
   })
@@ -80,9 +91,14 @@ function dial(mailbox: Box = new Mailbox({ wire: 'ordered' })) {
     socket,
     closed,
     mailbox,
+    challenged,
     async raw(message: unknown) {
       await opened
       socket.send(typeof message === 'string' ? message : JSON.stringify(message))
+    },
+    /** The proof of `by` for this socket, unless it is made for another one. */
+    async proof(by = device, nonce?: string, audience = `127.0.0.1:${port}`) {
+      return by.prove(audience, nonce ?? (await challenged))
     },
     async say(message: unknown) {
       await this.raw(mailbox.post(message, 0))
@@ -99,7 +115,7 @@ function dial(mailbox: Box = new Mailbox({ wire: 'ordered' })) {
 
 async function admitted(session: typeof hello.session = null, mailbox?: Box) {
   const client = dial(mailbox)
-  await client.raw({ ...hello, session })
+  await client.raw({ ...hello, proof: await client.proof(), session })
   const welcome = await client.next()
   if (welcome.type !== 'welcome') throw new Error(`Expected a welcome, got ${JSON.stringify(welcome)}`)
   return Object.assign(client, { nodeId: welcome.nodeId, token: welcome.token, welcome })
@@ -115,7 +131,7 @@ const standby = (reason: string): ServerMessage => ({ type: 'standby', reason })
 
 async function rejection(message: unknown) {
   const client = dial()
-  await client.raw(message)
+  await client.raw(typeof message === 'object' ? { proof: await client.proof(), ...message } : message)
   const answer = await client.next()
   expect(answer.type).toBe('rejected')
   expect(await client.closed).toBe(1008)
@@ -131,7 +147,7 @@ test('a node is welcomed with an id of the server’s and a token that proves it
   client.socket.close()
   await client.closed
   await expect.poll(() => told.at(-1)).toBe(`detached ${nodeId}`)
-  expect(told[0]).toBe(`joined ${nodeId} device-1`)
+  expect(told[0]).toBe(`joined ${nodeId} ${device.id}`)
 })
 
 test('what the server sends reaches its node and no other', async () => {
@@ -158,6 +174,78 @@ test.each([
 ])('%s is refused with a code', async (_name, message) => {
   expect(await rejection(message)).toMatchObject({ code: 'control.invalid' })
   expect(told).toEqual([])
+})
+
+type Client = ReturnType<typeof dial>
+
+/** How the gateway answers a hello that `make` writes for a socket. */
+async function answerTo(make: (client: Client) => Promise<object>): Promise<ServerMessage> {
+  const client = dial()
+  await client.raw({ ...hello, ...(await make(client)) })
+  return client.next()
+}
+const other = testDevice(2)
+
+/** The key whose point is the neutral one: a signature that holds for any text needs no secret. */
+const NOBODYS = `01${'00'.repeat(31)}`
+
+test.each<[string, string, (client: Client) => Promise<object>]>([
+  ['a signature of another device', 'signature', async (c) => ({ proof: await c.proof(other) })],
+  ['the name of another device', 'signature', async (c) => ({ deviceId: other.id, proof: await c.proof() })],
+  ['an answer to the challenge of another socket', 'challenge', async () => ({ proof: await dial().proof() })],
+  [
+    'what was signed for another server',
+    'audience',
+    async (c) => ({ proof: await c.proof(device, undefined, 'evil.example') }),
+  ],
+  [
+    'an answer that names this challenge and signs another',
+    'signature',
+    async (c) => ({ proof: { ...(await c.proof(device, 'ab'.repeat(32))), nonce: await c.challenged } }),
+  ],
+  [
+    'a key that anybody can sign with',
+    'device_key',
+    async (c) => ({ deviceId: NOBODYS, proof: { ...(await c.proof()), signature: `${NOBODYS}${'00'.repeat(32)}` } }),
+  ],
+  ['a device that is barred', 'device_revoked', async (c) => ({ deviceId: BARRED.id, proof: await c.proof(BARRED) })],
+])('%s is refused as such', async (_name, code, make) => {
+  expect(await answerTo(make)).toMatchObject({ type: 'rejected', error: { code: `identity.${code}` } })
+  expect(told).toEqual([])
+})
+
+test('a session is gone on with by its own device alone, token or not', async () => {
+  const { nodeId, token } = await admitted()
+  const session = { token, received: 0 }
+  const thief = await answerTo(async (c) => ({ deviceId: other.id, proof: await c.proof(other), session }))
+  expect(thief).toMatchObject({ type: 'rejected', error: { code: 'identity.session_device' } })
+  expect(await answerTo(async () => ({ proof: other.prove('x', 'ab'.repeat(32)), session }))).toMatchObject({
+    error: { code: 'identity.challenge' },
+  })
+  expect(told).toEqual([`joined ${nodeId} ${device.id}`])
+})
+
+test('a server that knows its names takes what is signed for one of them, whatever else it is called by', async () => {
+  await shut()
+  await open(['skein.example'])
+  const answer = await answerTo(async (c) => ({ proof: await c.proof() }))
+  expect(answer).toMatchObject({ type: 'rejected', error: { code: 'identity.audience' } })
+  const called = dial(undefined, { host: 'Skein.Example:80' })
+  await called.raw({ ...hello, proof: await called.proof(device, undefined, 'skein.example') })
+  expect(await called.next()).toMatchObject({ type: 'welcome' })
+})
+
+test('a device that is expelled loses its sessions, with the reason, and its node counts as away', async () => {
+  const one = await admitted()
+  const two = await admitted()
+  gateway.expel(other.id, REVOKED)
+  gateway.expel(device.id, REVOKED)
+  for (const client of [one, two]) {
+    expect(await client.next()).toEqual({ type: 'rejected', error: REVOKED })
+    expect(told).toContain(`detached ${client.nodeId}`)
+    expect(await client.closed).toBe(1008)
+  }
+  expect((await admitted({ token: one.token, received: 0 })).welcome).toMatchObject({ resumed: false })
 })
 
 test('a session goes on over another socket: nothing is lost or repeated in either direction', async () => {
@@ -187,13 +275,13 @@ test('a server that was started again knows the node by its token, and starts a 
   await open()
   const again = await admitted({ token, received: 7 })
   expect(again.welcome).toMatchObject({ nodeId, resumed: false, received: 0 })
-  expect(told).toEqual([`joined ${nodeId} device-1`])
+  expect(told).toEqual([`joined ${nodeId} ${device.id}`])
   gateway.send(nodeId, standby('anew'))
   expect(await again.next()).toEqual(standby('anew'))
 })
 
 test('a token of another secret, or a session whose ends disagree, goes on with nothing', async () => {
-  const forged = createTokens(new Uint8Array(32).fill(8)).issue('n0123')
+  const forged = createTokens(new Uint8Array(32).fill(8)).issue('n0123', device.id)
   const stranger = await admitted({ token: forged, received: 0 })
   expect(stranger.welcome).toMatchObject({ resumed: false })
   expect(stranger.nodeId).not.toBe('n0123')
@@ -201,7 +289,7 @@ test('a token of another secret, or a session whose ends disagree, goes on with 
   const { nodeId, token } = stranger
   const again = await admitted({ token, received: 5 })
   expect(again.welcome).toMatchObject({ nodeId, resumed: false, received: 0 })
-  expect(told.at(-1)).toBe(`joined ${nodeId} device-1`)
+  expect(told.at(-1)).toBe(`joined ${nodeId} ${device.id}`)
 })
 
 test('of two sockets with one session the newer one has it', async () => {
@@ -213,7 +301,7 @@ test('of two sockets with one session the newer one has it', async () => {
   await first.closed
   gateway.send(nodeId, standby('here'))
   expect(await second.next()).toEqual(standby('here'))
-  expect(told).toEqual([`joined ${nodeId} device-1`, `resumed ${nodeId}`])
+  expect(told).toEqual([`joined ${nodeId} ${device.id}`, `resumed ${nodeId}`])
 })
 
 test('a session ends when the orchestrator says so, and when the node says that it leaves', async () => {
@@ -271,7 +359,7 @@ test.each([
   await client.raw(text)
   expect(await client.next()).toMatchObject({ type: 'rejected', error: { code } })
   expect(await client.closed).toBe(1008)
-  expect(told).toEqual([`joined ${client.nodeId} device-1`, `detached ${client.nodeId}`])
+  expect(told).toEqual([`joined ${client.nodeId} ${device.id}`, `detached ${client.nodeId}`])
 })
 
 test('a message over the size limit ends the connection', async () => {

@@ -63,6 +63,7 @@ const gateway: Gateway = {
     sent.push({ nodeId, message })
   },
   disconnect: () => {},
+  expel: () => {},
   close: () => {},
 }
 
@@ -93,13 +94,10 @@ afterEach(async () => {
 
 const say = (message: ClientMessage, nodeId = 'n1') => coordinator.nodeSaid(nodeId, message)
 const hello = (holding: Holding | null = null, deviceId = 'dev') => ({
-  type: 'hello' as const,
-  protocol: 1,
   deviceId,
   kind: 'browser' as const,
   adapter,
   memoryBytes: 1e10,
-  session: null,
   holding,
 })
 const join1 = (holding: Holding | null = null) => coordinator.nodeJoined('n1', hello(holding))

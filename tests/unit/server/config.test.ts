@@ -26,9 +26,11 @@ it('reads every variable', () => {
     SKEIN_TURN_USERNAME: 'user',
     SKEIN_TURN_CREDENTIAL: 'password',
     SKEIN_TRUST_PROXY: '1',
+    SKEIN_HOSTS: 'Skein.Example, skein.example:8443,other.example:80',
     SKEIN_LOG: 'debug',
   })
   expect(config).toMatchObject({ host: '0.0.0.0', port: 0, trustProxy: true, logLevel: 'debug' })
+  expect(config.hosts).toEqual(['skein.example', 'skein.example:8443', 'other.example'])
   expect(config.iceServers).toEqual([
     { urls: ['stun:a.example:3478', 'stun:b.example'] },
     { urls: ['turn:c.example'], username: 'user', credential: 'password' },
@@ -36,11 +38,17 @@ it('reads every variable', () => {
 })
 
 it('names every variable that is wrong', () => {
-  const wrong = { SKEIN_PORT: '70000', SKEIN_ADMIN_TOKEN: 'short', SKEIN_STUN_URLS: 'http://x', SKEIN_LOG: 'loud' }
+  const wrong = {
+    SKEIN_PORT: '70000',
+    SKEIN_ADMIN_TOKEN: 'short',
+    SKEIN_STUN_URLS: 'http://x',
+    SKEIN_LOG: 'loud',
+    SKEIN_HOSTS: 'a/b',
+  }
   expect(() => configFromEnvironment(wrong)).toThrowError(
     expect.objectContaining({
       code: 'config.invalid',
-      message: expect.stringMatching(/SKEIN_PORT.*SKEIN_ADMIN_TOKEN.*SKEIN_STUN_URLS.*SKEIN_LOG/),
+      message: expect.stringMatching(/SKEIN_PORT.*SKEIN_ADMIN_TOKEN.*SKEIN_STUN_URLS.*SKEIN_HOSTS.*SKEIN_LOG/),
     }),
   )
 })

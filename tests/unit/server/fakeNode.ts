@@ -12,6 +12,7 @@ import type {
 import { shardCount, shardsOf } from '../../../src/protocol/routing.ts'
 import { PROTOCOL_VERSION } from '../../../src/protocol/version.ts'
 import { ControlSocket } from '../../../src/stage/controlSocket.ts'
+import type { DeviceKey } from '../../../src/store/deviceKey.ts'
 
 type Step = Extract<ServerMessage, { type: 'step' }>
 
@@ -27,7 +28,7 @@ const adapter = {
 export class FakeNode {
   /** By node id: to whom parameters go, past the server. */
   static readonly #peers = new Map<string, FakeNode>()
-  readonly deviceId: string
+  readonly device: DeviceKey
   /** Stages that it was given, in turn. */
   readonly stages: number[] = []
   readonly #url: string
@@ -52,24 +53,23 @@ export class FakeNode {
    */
   constructor(
     url: string,
-    deviceId: string,
+    device: DeviceKey,
     heard: (message: ServerMessage) => boolean,
     compute: (step: number) => Promise<void>,
   ) {
-    this.deviceId = deviceId
+    this.device = device
     this.#url = url
     this.#heard = heard
     this.#compute = compute
     const hello = () => ({
       type: 'hello' as const,
       protocol: PROTOCOL_VERSION,
-      deviceId,
       kind: 'agent' as const,
       adapter,
       memoryBytes: 1e10,
       holding: this.#holding(),
     })
-    this.#control = new ControlSocket(`${url.replace('http', 'ws')}/control`, hello, {
+    this.#control = new ControlSocket(`${url.replace('http', 'ws')}/control`, device, hello, {
       message: (message) => this.#hear(message),
       lost: () => {},
       refused: ({ message }) => {

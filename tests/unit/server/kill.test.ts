@@ -10,6 +10,7 @@ import { afterEach, beforeEach, expect, it } from 'vitest'
 import { generateCorpus } from '../../../src/formats/corpus.ts'
 import type { RunDetail, StepMetric } from '../../../src/protocol/api.ts'
 import type { ServerMessage } from '../../../src/protocol/control.ts'
+import { testDevice } from '../deviceKeys.ts'
 import { FakeNode } from './fakeNode.ts'
 
 const STEPS = 10
@@ -23,6 +24,8 @@ const config = {
   checkpointEvery: 3,
   evalTokens: 64,
 }
+
+const devices = [1, 2, 3, 4].map(testDevice)
 
 let folder: string
 let url: string
@@ -142,7 +145,7 @@ it(
     const dead = () => new Promise<void>((resolve) => (died = resolve))
     death = deaths[0]
     let next = dead()
-    nodes = ['a', 'b', 'c', 'd'].map((deviceId) => new FakeNode(url, deviceId, heard, compute))
+    nodes = devices.map((device) => new FakeNode(url, device, heard, compute))
     const kept = new Set<number>()
     for (const [i, { name }] of deaths.entries()) {
       await next
@@ -153,7 +156,7 @@ it(
       expect(left.generation, name).toBeGreaterThanOrEqual(told.generation)
       const prepared = left.prepared === null ? 0 : (JSON.parse(left.prepared) as { metric: StepMetric }).metric.step
       expect(Math.max(left.step, prepared), name).toBeGreaterThanOrEqual(told.applied)
-      expect([...left.places.keys()].sort(), name).toEqual(['a', 'b', 'c', 'd'])
+      expect([...left.places.keys()].sort(), name).toEqual(devices.map(({ id }) => id).sort())
       for (const step of left.checkpoints) kept.add(step)
       death = deaths[i + 1]
       next = dead()
@@ -169,6 +172,6 @@ it(
     expect(finished).toBeGreaterThanOrEqual(8)
     expect(kept).toContain(6)
     for (const step of [...kept, STEPS]) expect(await checkpointsOf(id)).toContain(step)
-    for (const node of nodes) expect(new Set(node.stages).size, node.deviceId).toBe(1)
+    for (const node of nodes) expect(new Set(node.stages).size, node.device.id).toBe(1)
   },
 )

@@ -16,6 +16,7 @@ import type { ServerMessage } from '../../../src/protocol/control.ts'
 import { envelopeSchema, Mailbox } from '../../../src/protocol/mailbox.ts'
 import { BROKER_KEY, BROKER_PATH } from '../../../src/protocol/signalling.ts'
 import { PROTOCOL_VERSION } from '../../../src/protocol/version.ts'
+import { testDevice } from '../deviceKeys.ts'
 
 let folder: string
 const running: RunningServer[] = []
@@ -45,6 +46,7 @@ async function launch(url: string, config: object = {}): Promise<Response> {
 }
 
 const envelope = envelopeSchema(serverMessageSchema)
+const device = testDevice(1)
 
 /** Joins as a node and returns what the server says, message by message. */
 async function joinAs(url: string, { protocol = PROTOCOL_VERSION, token = '' } = {}) {
@@ -58,11 +60,24 @@ async function joinAs(url: string, { protocol = PROTOCOL_VERSION, token = '' } =
     messages.push(...(raw ? [raw] : mailbox.receive(envelope.parse(value), 0)))
     arrived()
   })
+  const nonce = new Promise<string>((resolve) =>
+    socket.once('message', (data) => resolve((JSON.parse(String(data)) as { nonce: string }).nonce)),
+  )
   await once(socket, 'open')
+  const proof = device.prove(new URL(url).host, await nonce)
   const limits = { maxBufferSize: 1e9, maxStorageBufferBindingSize: 1e9 }
   const adapter = { vendor: 'v', architecture: 'a', description: 'd', software: true, ...limits }
   const session = token === '' ? null : { token, received: 0 }
-  const hello = { type: 'hello', protocol, deviceId: 'd1', kind: 'agent', adapter, memoryBytes: 1e9, session }
+  const hello = {
+    type: 'hello',
+    protocol,
+    deviceId: device.id,
+    proof,
+    kind: 'agent',
+    adapter,
+    memoryBytes: 1e9,
+    session,
+  }
   socket.send(JSON.stringify({ ...hello, holding: null }))
   const next = async (type: ServerMessage['type']) => {
     for (;;) {

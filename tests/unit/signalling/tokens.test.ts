@@ -3,12 +3,14 @@ import { describe, expect, it } from 'vitest'
 import { createTokens, TOKEN_LIFETIME_MS } from '../../../server/control/tokens.ts'
 
 const secret = new Uint8Array(32).fill(7)
+const DEVICE = 'ab'.repeat(32)
 
 describe('node tokens', () => {
   it('names the node it was issued to', () => {
     const tokens = createTokens(secret)
-    const token = tokens.issue('n-1_A')
+    const token = tokens.issue('n-1_A', DEVICE)
     expect(tokens.nodeOf(token)).toBe('n-1_A')
+    expect(tokens.holderOf(token)).toEqual({ nodeId: 'n-1_A', deviceId: DEVICE })
     expect(encodeURIComponent(token)).toBe(token)
     expect(token.length).toBeLessThan(200)
   })
@@ -16,20 +18,21 @@ describe('node tokens', () => {
   it('ends after its lifetime', () => {
     let time = 1_000_000
     const tokens = createTokens(secret, () => time)
-    const token = tokens.issue('node')
+    const token = tokens.issue('node', DEVICE)
     time += TOKEN_LIFETIME_MS - 1
     expect(tokens.nodeOf(token)).toBe('node')
     time += 1
     expect(tokens.nodeOf(token)).toBeNull()
   })
 
-  it('refuses another secret, another id, another expiry, and noise', () => {
+  it('refuses another secret, another id, another device, another expiry, and noise', () => {
     const tokens = createTokens(secret)
-    const token = tokens.issue('node')
-    const [id, expiry, seal] = token.split('.') as [string, string, string]
+    const token = tokens.issue('node', DEVICE)
+    const [id, device, expiry, seal] = token.split('.') as [string, string, string, string]
     expect(createTokens(new Uint8Array(32).fill(8)).nodeOf(token)).toBeNull()
-    expect(tokens.nodeOf(`other.${expiry}.${seal}`)).toBeNull()
-    expect(tokens.nodeOf(`${id}.zzzzzzzzz.${seal}`)).toBeNull()
+    expect(tokens.nodeOf(`other.${device}.${expiry}.${seal}`)).toBeNull()
+    expect(tokens.nodeOf(`${id}.other.${expiry}.${seal}`)).toBeNull()
+    expect(tokens.nodeOf(`${id}.${device}.zzzzzzzzz.${seal}`)).toBeNull()
     expect(tokens.nodeOf(`${token}.x`)).toBeNull()
     for (let i = 0; i < token.length; i++) {
       const bent = `${token.slice(0, i)}${token[i] === 'A' ? 'B' : 'A'}${token.slice(i + 1)}`
@@ -41,6 +44,7 @@ describe('node tokens', () => {
 
   it('refuses a weak secret and an id that is none', () => {
     expect(() => createTokens(new Uint8Array(31))).toThrow(RangeError)
-    expect(() => createTokens(secret).issue('a.b')).toThrow(RangeError)
+    expect(() => createTokens(secret).issue('a.b', DEVICE)).toThrow(RangeError)
+    expect(() => createTokens(secret).issue('a', 'b.c')).toThrow(RangeError)
   })
 })

@@ -38,7 +38,7 @@ export class PlayedWorker {
   readonly executor = new StageExecutor({
     apiUrl: 'http://skein.test',
     token: () => 'token',
-    signer: { id: deviceId, sign: (bytes) => this.sign(bytes) },
+    key: { id: deviceId, sign: (bytes) => this.sign(bytes) },
     chunks: NO_CHUNKS,
     createModel: ({ config: c, stage: s }) => {
       this.models.push(new PlayedModel(c, s))

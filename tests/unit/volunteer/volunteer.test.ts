@@ -1,5 +1,6 @@
 /** Proves the volunteer against a page that is made up and a Worker that is played: restarts, pauses, totals, one tab. */
 import { beforeEach, describe, expect, it } from 'vitest'
+import { SkeinError, type ErrorBody } from '../../../src/protocol/errors.ts'
 import type { StageEvent } from '../../../src/stage/workerContract.ts'
 import { addContribution, NO_CONTRIBUTION, type Contribution } from '../../../src/store/device.ts'
 import type { VolunteerEnvironment } from '../../../src/volunteer/environment.ts'
@@ -18,6 +19,8 @@ const stats = (tokens: number, steps: number): StageEvent => ({
 class Page implements VolunteerEnvironment {
   webgpu = true
   otherTab = false
+  readonly identity = { id: 'device-1', privateKey: {} as CryptoKey }
+  noKey: ErrorBody | null = null
   stored: Contribution = { ...NO_CONTRIBUTION }
   leadership: LeadershipEvents | null = null
   leading = false
@@ -27,15 +30,17 @@ class Page implements VolunteerEnvironment {
 
   address = () => ({ origin: 'https://skein.example', search: '' })
   facts = () => ({ secureContext: true, webgpu: this.webgpu, webrtc: true, locks: true, deviceMemoryGiB: 8 })
-  openDevice = () =>
-    Promise.resolve({
-      deviceId: 'device-1',
+  openDevice = () => {
+    if (this.noKey) return Promise.reject(new SkeinError(this.noKey))
+    return Promise.resolve({
+      identity: this.identity,
       contribution: () => Promise.resolve(this.stored),
       add: (more: Contribution) => {
         this.stored = addContribution(this.stored, more)
         return Promise.resolve()
       },
     })
+  }
   seekLeadership = (events: LeadershipEvents) => {
     this.leadership = events
     if (this.otherTab) events.otherTab()
@@ -98,7 +103,7 @@ describe('the volunteer', () => {
       start: {
         controlUrl: 'wss://skein.example/control',
         apiUrl: 'https://skein.example/api/v1',
-        deviceId: 'device-1',
+        device: page.identity,
         allowSoftware: false,
         memoryBytes: 4 * 1024 ** 3,
       },
@@ -133,6 +138,18 @@ describe('the volunteer', () => {
     await settled()
     expect(volunteer.snapshot().phase).toMatchObject({ name: 'blocked', error: { code: 'gpu.unavailable' } })
     expect(page.stages).toHaveLength(0)
+  })
+
+  it('is blocked where no key can be made, once the person starts', async () => {
+    page.noKey = { code: 'identity.unsupported', message: 'No key.', remedy: 'Update.' }
+    const volunteer = createVolunteer({ environment: page })
+    await settled()
+    expect(volunteer.snapshot().phase).toEqual({ name: 'idle' })
+    volunteer.start()
+    await settled()
+    expect(volunteer.snapshot().phase).toEqual({ name: 'blocked', error: page.noKey })
+    expect(page.stages).toHaveLength(0)
+    expect(page.leading).toBe(false)
   })
 
   it('asks before it uses a software adapter, and starts anew on the person’s word', async () => {
