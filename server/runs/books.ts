@@ -47,6 +47,8 @@ export class Books {
         await store.commitStep(runId, command.metric)
         this.#stats.committed(runId, command.metric)
         metrics.stepCommitted(command.metric.tokens, command.metric.durationMs)
+        metrics.claimed(command.claims)
+        metrics.credited(command.work.reduce((sum, { microbatches }) => sum + microbatches, 0))
         this.#feed.emit(runId, { type: 'metric', metric: command.metric })
         return
       case 'rollBack':
