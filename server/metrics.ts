@@ -10,6 +10,10 @@ export interface Metrics {
   rolledBack(): void
   /** Leases that moved from a lost or slow owner to others. */
   recovered(leases: number, cause: string): void
+  /** Boundary tensors of a committed step: what their makers' and takers' receipts say of them together. */
+  claimed(claims: Readonly<Record<'attested' | 'unattested' | 'disputed', number>>): void
+  /** Microbatches of a committed step whose work is credited. */
+  credited(microbatches: number): void
   blobBytes(direction: 'in' | 'out', bytes: number): void
   /** Sets where the gauges of nodes and runs are read at each scrape. */
   watchFleet(fleet: () => FleetView): void
@@ -38,6 +42,17 @@ export function createMetrics({ process = true }: { process?: boolean } = {}): M
     name: 'skein_leases_recovered_total',
     help: 'Leases that moved from a lost or slow owner to others.',
     labelNames: ['cause'],
+    registers,
+  })
+  const claims = new Counter({
+    name: 'skein_boundary_tensors_total',
+    help: 'Boundary tensors of committed steps, by whether the receipts of both ends agree, one says nothing, or they differ.',
+    labelNames: ['receipts'],
+    registers,
+  })
+  const credited = new Counter({
+    name: 'skein_microbatches_credited_total',
+    help: 'Microbatches of committed steps, counted at each stage, whose work is credited.',
     registers,
   })
   const durations = new Histogram({
@@ -74,6 +89,10 @@ export function createMetrics({ process = true }: { process?: boolean } = {}): M
     },
     rolledBack: () => rollbacks.inc(),
     recovered: (leases, cause) => recovered.inc({ cause }, leases),
+    claimed(counts) {
+      for (const receipts of ['attested', 'unattested', 'disputed'] as const) claims.inc({ receipts }, counts[receipts])
+    },
+    credited: (microbatches) => credited.inc(microbatches),
     blobBytes: (direction, bytes) => blobs.inc({ direction }, bytes),
     watchFleet(read) {
       fleet = read

@@ -6,6 +6,7 @@ import { runStateSchema, stepMetricSchema, tokenizerKindSchema } from '../../src
 import type { DatasetView, StepMetric } from '../../src/protocol/api.ts'
 import { stageCheckpointSchema } from '../../src/protocol/control.ts'
 import { fail } from '../../src/protocol/errors.ts'
+import { workCreditSchema } from '../../src/protocol/receipt.ts'
 import { runConfigSchema } from '../../src/protocol/runConfig.ts'
 import type { Tables } from './migrations.ts'
 import type { CheckpointRecord, DatasetRecord, PreparedStep, RunRecord } from './store.ts'
@@ -16,6 +17,8 @@ const preparedSchema = z.object({
   lr: z.number(),
   scale: z.number(),
   metric: stepMetricSchema,
+  // Versions before this one wrote none.
+  work: z.array(workCreditSchema).default([]),
 })
 
 /** JSON of a column, checked: the file may have been written by another version or by hand. */

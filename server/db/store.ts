@@ -2,6 +2,7 @@
 import type { DatasetView, RunEvent, RunState, StepMetric } from '../../src/protocol/api.ts'
 import type { StageCheckpoint } from '../../src/protocol/control.ts'
 import type { LedgerEntry } from '../../src/protocol/ledger.ts'
+import type { WorkCredit } from '../../src/protocol/receipt.ts'
 import type { RunConfig } from '../../src/protocol/runConfig.ts'
 import type { IdentityStore } from './identityStore.ts'
 import type { LedgerStore } from './ledgerStore.ts'
@@ -29,12 +30,13 @@ export interface RunRecord {
   recovered: number
 }
 
-/** What owners are told to apply, and the metric of the step that this makes. */
+/** What owners are told to apply, the metric of the step that this makes, and what its work earns. */
 export interface PreparedStep {
   generation: number
   lr: number
   scale: number
   metric: StepMetric
+  work: readonly WorkCredit[]
 }
 
 /** A device's place in a run, kept across reloads of either side. */

@@ -1,6 +1,7 @@
 /** Owns the moment a step becomes final, and the start of whatever comes after it. */
 import { saveWhenDue } from './checkpoints.ts'
 import { breakGeneration, end } from './generations.ts'
+import { announceCredit } from './credit.ts'
 import { newRound, sendStep } from './leases.ts'
 import { chooseOwners, synced } from './owners.ts'
 import { recutWhenPays } from './recutting.ts'
@@ -34,7 +35,10 @@ export function commit(state: OrchestratorState, run: Run, now: number, commands
     node.troubles = 0
     node.gpuFailures.delete(run.id)
   }
-  commands.push({ type: 'commitStep', runId: run.id, metric })
+  const { work, attested, unattested, disputes } = apply!.settlement
+  const claims = { attested, unattested, disputed: disputes.length }
+  commands.push({ type: 'commitStep', runId: run.id, metric, work, claims })
+  announceCredit(state, run, step, apply!.settlement, commands)
   saveWhenDue(run, now, commands)
   recutWhenPays(state, run, metric.durationMs, commands)
   goOn(state, run, now, commands)

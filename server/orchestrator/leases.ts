@@ -65,7 +65,9 @@ export function newRound(
     const progress: StageProgress = {
       owner,
       work: new Map(),
-      revoked: new Set(),
+      revoked: new Map(),
+      receipts: new Map(),
+      rejoined: new Set(),
       pending: new Set(owner),
       orphans: [],
       halfAt: null,
@@ -80,10 +82,12 @@ export function newRound(
       updated: new Array<boolean>(shards).fill(false),
       compared: new Array<boolean>(shards).fill(false),
     }
+    const devices = new Map(nodes.map(({ id, deviceId }) => [id, deviceId]))
     owner.forEach((id, place) => {
       let work = progress.work.get(id)
       if (!work) {
-        work = { version: 1, microbatches: new Set(), finished: 0, losses: [], since: now, added: 0 }
+        const device = devices.get(id)!
+        work = { device, version: 1, microbatches: new Set(), finished: 0, losses: [], since: now, added: 0 }
         progress.work.set(id, work)
       }
       work.microbatches.add(place)
@@ -180,7 +184,7 @@ export function moveLeases(
   if (others.length === 0 && here) return 0
   progress.work.delete(nodeId)
   progress.pending.delete(nodeId)
-  progress.revoked.add(nodeId)
+  progress.revoked.set(nodeId, work.microbatches)
   progress.contributors = null
   const places = [...work.microbatches]
   if (here) {
@@ -214,12 +218,13 @@ export function adopt(state: OrchestratorState, run: Run, stage: number, now: nu
   for (const place of progress.orphans.sort((a, b) => a - b)) {
     let best = 0
     for (let i = 1; i < nodes.length; i++) if (loads[i]! + 1 / rates[i]! < loads[best]! + 1 / rates[best]!) best = i
-    const { id } = nodes[best]!
+    const { id, deviceId } = nodes[best]!
     loads[best]! += 1 / rates[best]!
     progress.owner[place] = id
     let work = progress.work.get(id)
     if (!work) {
-      work = { version: 0, microbatches: new Set(), finished: 0, losses: [], since: now, added: 0 }
+      const held = { microbatches: new Set<number>(), finished: 0, losses: [] }
+      work = { device: deviceId, version: 0, ...held, since: now, added: 0 }
       progress.work.set(id, work)
     }
     if (!changed.has(id)) {

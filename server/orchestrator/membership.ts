@@ -71,6 +71,8 @@ function join(run: Run, node: FleetNode, stage: number, now: number, commands: C
   // Where nothing was committed since, the checkpoint is what the others have, moments included.
   const source = run.step === run.checkpoint.step && !run.round?.apply ? 'checkpoint' : 'peers'
   assign(run, node, stage, source, null, now, commands)
+  const progress = run.round?.stages[stage]
+  if (progress?.work.has(node.id)) progress.rejoined.add(node.id)
   sendStep(run, node.id, stage, commands)
   const text = `A volunteer joins stage ${stage + 1} and loads its weights.`
   commands.push({ type: 'tell', runId: run.id, step: run.step, text })

@@ -2,6 +2,7 @@
 import { learningRate } from '../../src/model/learningRate.ts'
 import type { ServerMessage } from '../../src/protocol/control.ts'
 import { commit } from './commit.ts'
+import { settleWork } from './credit.ts'
 import { end, failGeneration } from './generations.ts'
 import { ACTIVE, activeOwners } from './owners.ts'
 import type { FleetNode, OrchestratorCommand, OrchestratorState, Round, Run, RunMessage } from './types.ts'
@@ -172,8 +173,10 @@ export function applyWhenWhole(state: OrchestratorState, run: Run, now: number, 
   const lr = learningRate(config.optimizer, step, config.steps)
   const tokens = config.batch * config.model.blockSize
   const metric = { step, loss, gradNorm, lr, tokens, durationMs: now - round.startedAt, at: now }
-  round.apply = { lr, scale, metric }
-  commands.push({ type: 'prepareStep', runId: run.id, generation: run.generation, lr, scale, metric })
+  const settlement = settleWork(run, round)
+  round.apply = { lr, scale, metric, settlement }
+  const { work } = settlement
+  commands.push({ type: 'prepareStep', runId: run.id, generation: run.generation, lr, scale, metric, work })
 }
 
 /** The sum over all microbatches in their order, whoever computed them. */

@@ -11,6 +11,7 @@ import { admit, dismiss, suspect } from './membership.ts'
 import { readmit } from './losses.ts'
 import { onStepPrepared } from './merge.ts'
 import { giveUpRecut, onCheckpointRecut } from './recutting.ts'
+import { onReceipt } from './receipts.ts'
 import { onRunMessage } from './reports.ts'
 import { DEFAULT_TIMING, type Timing } from './timing.ts'
 import { watchNodes, watchRun } from './watch.ts'
@@ -55,6 +56,14 @@ export function decide(state: OrchestratorState, event: OrchestratorEvent): Orch
     case 'message':
       onMessage(state, event.nodeId, event.message, now, commands)
       break
+    case 'receiptHeard': {
+      const node = state.nodes.get(event.nodeId)
+      if (!node) break
+      hear(state, node, now, commands)
+      const run = node.runId === null ? undefined : state.runs.get(node.runId)
+      if (run) onReceipt(run, node, event.message, event.hash, event.fault)
+      break
+    }
     case 'runSubmitted':
       submit(state, event.run, now, commands)
       break

@@ -24,6 +24,8 @@ export function onRunMessage(
     case 'ready':
       onReady(state, run, node, message, now, commands)
       return
+    case 'receipt':
+      return
     case 'finished':
       onFinished(state, run, node, message, now, commands)
       return

@@ -11,6 +11,7 @@ import type {
   StageCheckpoint,
 } from '../../src/protocol/control.ts'
 import type { ErrorBody } from '../../src/protocol/errors.ts'
+import type { Digest, ReceiptEntry, WorkCredit } from '../../src/protocol/receipt.ts'
 import type { RunConfig } from '../../src/protocol/runConfig.ts'
 import type { Timing } from './timing.ts'
 
@@ -65,8 +66,42 @@ export interface DatasetRef {
   readonly trainTokens: number
 }
 
+/** What a node signed about one version of its leases. */
+export interface ReceiptBook {
+  readonly device: string
+  readonly version: number
+  /** Why none of it counts. */
+  refused: ErrorBody | null
+  /** One came that was of other work than this. */
+  stale: boolean
+  /** `hash` is what the ledger names a receipt by; `places` are those of its microbatches in the round. */
+  readonly receipts: { readonly hash: string; readonly places: readonly number[] }[]
+  readonly entries: Map<number, ReceiptEntry<Digest>>
+}
+
+/** Two devices that say different things of one tensor, both under their signatures. */
+export interface Dispute {
+  /** Between this stage and the next. */
+  readonly boundary: number
+  readonly direction: 'activation' | 'gradient'
+  readonly microbatch: number
+  readonly maker: string
+  readonly taker: string
+}
+
+/** What a step's work earns, and what of it not. */
+export interface Settlement {
+  readonly work: WorkCredit[]
+  readonly refused: { device: string; stage: number; microbatches: number; error: ErrorBody }[]
+  readonly disputes: Dispute[]
+  /** Tensors that maker and taker name alike, and those that only one of them names. */
+  attested: number
+  unattested: number
+}
+
 /** One node's leases of the round under way. */
 export interface Work {
+  readonly device: string
   /** Of the set of leases. */
   version: number
   readonly microbatches: Set<number>
@@ -83,8 +118,12 @@ export interface StageProgress {
   /** The owner of each microbatch, by its place in the round; empty while it has none. */
   readonly owner: string[]
   readonly work: Map<string, Work>
-  /** Who lost its leases and takes no part until the next step. */
-  readonly revoked: Set<string>
+  /** Who lost its leases and takes no part until the next step, with the places that it had. */
+  readonly revoked: Map<string, ReadonlySet<number>>
+  /** By node: what it signed, whether its work still counts or not. */
+  readonly receipts: Map<string, ReceiptBook>
+  /** Who went and came back while its work was kept: it may have made a tensor twice, and not alike. */
+  readonly rejoined: Set<string>
   /** Nodes with leases that they have not finished. */
   readonly pending: Set<string>
   /** Places of microbatches that nobody there can take yet. */
@@ -121,7 +160,7 @@ export interface Round {
   readonly microbatches: number
   readonly stages: StageProgress[]
   /** What every owner was told to apply; null until all norms are in. */
-  apply: { lr: number; scale: number; metric: StepMetric } | null
+  apply: { lr: number; scale: number; metric: StepMetric; settlement: Settlement } | null
   /** When its work last got on; what `stallMs` is measured from. */
   movedAt: number
   /** Set once the write-ahead record of the step is durable; only then is `apply` sent. */
@@ -182,8 +221,8 @@ export interface Run {
   usualMs: number | null
   /** What the last start took from its first assignment to its first step, in milliseconds; null before. */
   restartMs: number | null
-  /** A step that was about to be applied when the server died, in which generation, and its metric. */
-  unapplied: { generation: number; lr: number; scale: number; metric: StepMetric } | null
+  /** A step that was about to be applied when the server died, in which generation, its metric, and what it earns. */
+  unapplied: { generation: number; lr: number; scale: number; metric: StepMetric; work: readonly WorkCredit[] } | null
   /** After a restart: until when its nodes are waited for. */
   recoverUntil: number | null
   /** When the run began to wait for volunteers. */
@@ -232,7 +271,16 @@ export type OrchestratorEvent = { now: number } & (
   | { type: 'nodeResumed'; nodeId: string }
   /** It has left a control message unacknowledged for too long. */
   | { type: 'nodeUnresponsive'; nodeId: string }
+  /** A `receipt` counts by `receiptHeard` alone. */
   | { type: 'message'; nodeId: string; message: ClientMessage }
+  /** `hash`: SHA-256 of the signed receipt, in hex; `fault`: what is wrong with its signature, null when it is the device's. */
+  | {
+      type: 'receiptHeard'
+      nodeId: string
+      message: Extract<ClientMessage, { type: 'receipt' }>
+      hash: string
+      fault: ErrorBody | null
+    }
   | { type: 'runSubmitted'; run: RunSubmission }
   | { type: 'runCancelled'; runId: string }
   | { type: 'checkpointRequested'; runId: string }
@@ -260,9 +308,26 @@ export type OrchestratorCommand =
   | { type: 'send'; nodeId: string; message: ServerMessage }
   | { type: 'disconnect'; nodeId: string; error: ErrorBody }
   /** Make durable that this step is about to be applied, then answer `stepPrepared`. */
-  | { type: 'prepareStep'; runId: string; generation: number; lr: number; scale: number; metric: StepMetric }
-  /** Void after `prepareStep` of the same step; both are one step in the store. */
-  | { type: 'commitStep'; runId: string; metric: StepMetric }
+  | {
+      type: 'prepareStep'
+      runId: string
+      generation: number
+      lr: number
+      scale: number
+      metric: StepMetric
+      work: readonly WorkCredit[]
+    }
+  /**
+   * Void after `prepareStep` of the same step; both are one step in the store. `work` is credited with it, or neither is.
+   * `claims`: how many tensors maker and taker named alike, only one of them named, and they named differently.
+   */
+  | {
+      type: 'commitStep'
+      runId: string
+      metric: StepMetric
+      work: readonly WorkCredit[]
+      claims: { attested: number; unattested: number; disputed: number }
+    }
   | { type: 'publishCheckpoint'; runId: string; step: number; stages: StageCheckpoint[] }
   /** Cut the published checkpoint of this step anew, publish it in place of the other, answer `checkpointRecut`. */
   | { type: 'recutCheckpoint'; runId: string; step: number; partition: number[] }

@@ -39,14 +39,16 @@ export class Books {
     const { runId } = command
     switch (command.type) {
       case 'prepareStep': {
-        const { generation, lr, scale, metric } = command
-        await store.prepareStep(runId, { generation, lr, scale, metric })
+        const { generation, lr, scale, metric, work } = command
+        await store.prepareStep(runId, { generation, lr, scale, metric, work })
         return
       }
       case 'commitStep':
-        await store.commitStep(runId, command.metric)
+        await store.commitStep(runId, command.metric, command.work)
         this.#stats.committed(runId, command.metric)
         metrics.stepCommitted(command.metric.tokens, command.metric.durationMs)
+        metrics.claimed(command.claims)
+        metrics.credited(command.work.reduce((sum, { microbatches }) => sum + microbatches, 0))
         this.#feed.emit(runId, { type: 'metric', metric: command.metric })
         return
       case 'rollBack':

@@ -25,6 +25,7 @@ import type { Timing } from '../orchestrator/timing.ts'
 import type { DatasetRef, OrchestratorCommand, OrchestratorEvent, RunSubmission } from '../orchestrator/types.ts'
 import { Books, type BooksOptions } from './books.ts'
 import type { RunControl } from './port.ts'
+import { checkReceipt } from './receiptCheck.ts'
 import { LiveFeed } from './liveFeed.ts'
 import { Outbox, type Task } from './outbox.ts'
 import { RunStats } from './runStats.ts'
@@ -99,6 +100,12 @@ export class Coordinator implements RunControl {
   }
 
   nodeSaid(nodeId: string, message: ClientMessage): void {
+    if (message.type === 'receipt') {
+      const deviceId = this.#state.nodes.get(nodeId)?.deviceId
+      if (deviceId === undefined) return
+      this.#dispatch({ type: 'receiptHeard', nodeId, message, ...checkReceipt(message, deviceId) })
+      return
+    }
     if (message.type === 'heartbeat') {
       const node = this.#state.nodes.get(nodeId)
       if (node?.runId) {

@@ -2,6 +2,7 @@
 import { z } from 'zod'
 import { errorSchema } from './errors.ts'
 import { deviceIdSchema, nonceSchema, sessionProofSchema } from './identity.ts'
+import { signedReceiptSchema, workCreditSchema } from './receipt.ts'
 import { runConfigSchema } from './runConfig.ts'
 
 /** Bytes of one control message; a longer one closes the socket. */
@@ -142,6 +143,11 @@ export const clientMessageSchema = z.discriminatedUnion('type', [
    * should keep this device busy, forward and backward together, going by its kernels; null when it cannot tell.
    */
   z.object({ type: z.literal('ready'), generation: uint, step: uint, expectedMs: z.number().min(0).nullable() }),
+  /**
+   * What this node signs about the microbatches of its leases, before it says that it has `finished` them: nobody can choose
+   * what to claim by what is checked. Of a great many leases there are several.
+   */
+  z.object({ type: z.literal('receipt'), generation: uint, ...signedReceiptSchema.shape }),
   /**
    * Every lease of this version is computed, backward too where there is one. `losses`, from the last stage alone:
    * `[microbatch, sum of token losses in nats, tokens]`.
@@ -296,6 +302,18 @@ export const serverMessageSchema = z.discriminatedUnion('type', [
     scale: finite,
     owners: shardOwnersSchema,
     receivers: z.array(id).max(1024),
+  }),
+  /**
+   * A step with work of this device is committed: what of it was accepted, and why the rest was not. Sent for all versions of
+   * its leases together.
+   */
+  z.object({
+    type: z.literal('credited'),
+    runId: id,
+    step: uint,
+    stage: uint,
+    work: z.array(workCreditSchema).max(64),
+    refused: z.array(z.object({ microbatches: uint, error: errorSchema })).max(16),
   }),
   /** Upload these shards as they stand after `step`; training goes on meanwhile. */
   z.object({ type: z.literal('save'), generation: uint, step: uint, shards: z.array(shard).max(64) }),

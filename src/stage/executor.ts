@@ -9,6 +9,7 @@ import type { Assignment, Holding, NodePhase, NodeStats, ServerMessage } from '.
 import { SkeinError, toErrorBody } from '../protocol/errors.ts'
 import { shardCount } from '../protocol/routing.ts'
 import type { ChunkCache } from '../store/chunks.ts'
+import type { DeviceKey } from '../store/deviceKey.ts'
 import { boundaryRows, readFrame, tensorFrame, wantFrame } from './frames.ts'
 import { changesVectors, performOnGpu } from './gpuWork.ts'
 import { advance, holding, initialStageState } from './machine.ts'
@@ -17,6 +18,7 @@ import type { StageModel } from './model.ts'
 import { Neighbours } from './neighbours.ts'
 import { Outbox } from './outbox.ts'
 import { patiently } from './patience.ts'
+import { digestOf, isClaimed, signReceipts } from './receiptWork.ts'
 import { Tenure } from './tenure.ts'
 import { TokenSource } from './tokenSource.ts'
 import { warmUp } from './warmUp.ts'
@@ -33,6 +35,8 @@ export interface ExecutorHost {
   apiUrl: string
   /** Bearer token of the current control session. */
   token(): string
+  /** Signs this device's receipts. */
+  key: DeviceKey
   chunks: ChunkCache
   /** `progress` goes from 0 to 1 while kernels are compiled and measured. */
   createModel(assignment: Assignment, progress: (share: number) => void): Promise<StageModel>
@@ -107,7 +111,10 @@ export class StageExecutor {
     if (!tenure) return
     try {
       const frame = readFrame(bytes, tenure.assignment.generation, tenure.shape)
-      if (frame) this.handle({ ...frame, from })
+      if (frame?.type === 'frame') {
+        const claimed = isClaimed(frame.address, tenure.assignment.config.steps)
+        this.handle({ ...frame, from, digest: claimed ? digestOf(frame.tensor) : null })
+      } else if (frame) this.handle({ ...frame, from })
     } catch (caught) {
       if (!(caught instanceof SkeinError)) return this.#fail(tenure, caught)
       this.badFrames += 1
@@ -189,6 +196,8 @@ export class StageExecutor {
         )
       case 'save':
         return this.#save(tenure, action)
+      case 'sign':
+        return void this.#sign(tenure, action)
       default:
         return this.#enqueue(tenure, changesVectors(action), (_, generation) =>
           performOnGpu(tenure, generation, action, { phase: this.#host.phase, stats: this.stats }),
@@ -319,6 +328,17 @@ export class StageExecutor {
         })
       return null
     })
+  }
+
+  /** A device that cannot sign goes on computing: its work counts, and earns nothing. */
+  async #sign(tenure: Tenure, { step, version, entries }: Extract<Action, { type: 'sign' }>): Promise<void> {
+    const { runId: run, generation, stage } = tenure.assignment
+    const about = { run, generation, step, leases: version, stage }
+    const receipts = await signReceipts(about, entries, this.#host.key).catch((caught: unknown) => {
+      this.#host.failed(new SkeinError(toErrorBody(caught), { cause: caught }))
+      return []
+    })
+    if (this.#tenure === tenure) this.handle({ type: 'signed', generation, step, version, receipts })
   }
 
   #send(tenure: Tenure, { to, address, tensor, again }: Extract<Action, { type: 'send' }>): void {

@@ -2,6 +2,7 @@
 import type { NodePhase, NodeStats } from '../protocol/control.ts'
 import type { StageAction, StageEvent } from './machineTypes.ts'
 import { computeMicrobatch } from './microbatchWork.ts'
+import { digestOf } from './receiptWork.ts'
 import type { Tenure } from './tenure.ts'
 
 type Bytes = Uint8Array<ArrayBufferLike>
@@ -9,7 +10,7 @@ type Bytes = Uint8Array<ArrayBufferLike>
 /** The actions that take their turn on the GPU and are done when it is over. */
 export type GpuAction = Exclude<
   StageAction<Bytes>,
-  { type: 'report' | 'prepare' | 'keep' | 'discard' | 'send' | 'want' | 'save' }
+  { type: 'report' | 'prepare' | 'keep' | 'discard' | 'send' | 'want' | 'save' | 'sign' }
 >
 
 export interface GpuWorkHost {
@@ -43,7 +44,8 @@ export async function performOnGpu(
       const { config } = tenure.assignment
       if (op === 'backward') stats.tokens += config.microbatch * config.model.blockSize
       if (op === 'forwardBackward') stats.tokens += result.loss!.tokens
-      return { type: 'computed', generation, step, op, microbatch, ...result }
+      const digest = tenure.training && result.output ? digestOf(result.output) : null
+      return { type: 'computed', generation, step, op, microbatch, digest, ...result }
     }
     case 'readGradient': {
       phase('merging', null)

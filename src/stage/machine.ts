@@ -6,8 +6,9 @@
  */
 import type { ServerMessage } from '../protocol/control.ts'
 import { announceKept, assign, clear, onPrepared } from './machine/assignment.ts'
-import { fileBoundary, onComputed, proceedWithLeases, takeTable } from './machine/leases.ts'
+import { fileBoundary, onComputed, proceedWithLeases, reportFinished, takeTable } from './machine/leases.ts'
 import { changeOwners, fileShare, onGradientRead, onReduce, onReduced } from './machine/merge.ts'
+import { onSigned } from './machine/receipts.ts'
 import { fileRelay, onLost } from './machine/relays.ts'
 import { fileMoments, fileParameters, onMomentsWritten, onParametersWritten, onShardRead, save, seeWhole, settle } from './machine/standing.ts' // prettier-ignore
 import { type Actions, type EarlyFrame, NOWHERE, newShardState, refuse, report, setOwners, type StageState } from './machine/state.ts' // prettier-ignore
@@ -62,6 +63,7 @@ function onServerMessage<T>(state: StageState<T>, message: ServerMessage, action
     case 'rejected':
     case 'ping':
     case 'token':
+    case 'credited':
       return
     case 'assign':
       assign(state, message.assignment, actions)
@@ -120,6 +122,7 @@ function onStep<T>(state: StageState<T>, message: Message<'step'>, actions: Acti
     committed,
     version: 0,
     reported: 0,
+    signing: 0,
     revoked: false,
     leases: new Map(),
     forwards: [],
@@ -167,7 +170,7 @@ function onFrame<T>(state: StageState<T>, frame: EarlyFrame<T>, actions: Actions
   if (address.step !== current.step) return refuse(state)
   if (address.kind === 'gradientShard') return fileShare(state, from, address, tensor, actions)
   if (address.kind === 'relayedShard') return fileRelay(state, from, address, tensor, actions)
-  fileBoundary(state, from, address, tensor, actions)
+  fileBoundary(state, from, address, tensor, frame.digest, actions)
 }
 
 /** Whether the first step this node hears of may be this one; who has no parameters yet cannot know. */
@@ -211,6 +214,10 @@ function onOwnProgress<T>(state: StageState<T>, event: OwnProgress<T>, actions: 
     case 'computed':
       state.progressed = true
       onComputed(state, event, actions)
+      return
+    case 'signed':
+      state.progressed = true
+      if (onSigned(state, event, actions)) reportFinished(state, state.current!, actions)
       return
     case 'gradientRead':
       onGradientRead(state, event, actions)

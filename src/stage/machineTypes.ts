@@ -1,6 +1,7 @@
 /** Owns the words of the stage machine: what can happen to a stage and what it can ask to be done. */
 import type { Assignment, ClientMessage, ServerMessage } from '../protocol/control.ts'
 import type { FrameKind } from '../protocol/frame.ts'
+import type { Digest, ReceiptEntry, SignedReceipt } from '../protocol/receipt.ts'
 
 export type TensorKind = Exclude<FrameKind, 'want'>
 
@@ -22,6 +23,9 @@ export interface Loss {
   tokens: number
 }
 
+/** Opaque to the machine: hashing takes its time beside the work, and is waited for by who signs. */
+export type TensorDigest = Digest | Promise<Digest>
+
 /**
  * `T` is a tensor's bytes in production and a few integers in the simulation: the machine stores and forwards tensors
  * and never looks inside one.
@@ -33,11 +37,12 @@ export type StageEvent<T> =
    * `expectedMs`: what a microbatch, there and back, should take on this device; null when it cannot tell.
    */
   | { type: 'prepared'; generation: number; step: number | null; expectedMs: number | null }
-  | { type: 'frame'; from: string; address: TensorAddress; tensor: T }
+  /** `digest` goes with the boundary tensors of training steps. */
+  | { type: 'frame'; from: string; address: TensorAddress; tensor: T; digest: TensorDigest | null }
   /** Another node asks for the tensor of this address. */
   | { type: 'want'; from: string; address: TensorAddress }
   /**
-   * `output` is the boundary or the input's gradient; `loss` comes from the last stage, its sum in nats; `busyMs` is what
+   * `output` is the boundary or the input's gradient, `digest` its digest in training; `loss` comes from the last stage, its sum in nats; `busyMs` is what
    * this operation took on the device.
    */
   | {
@@ -47,9 +52,12 @@ export type StageEvent<T> =
       op: ComputeOp
       microbatch: number
       output: T | null
+      digest: TensorDigest | null
       loss: Loss | null
       busyMs: number
     }
+  /** The answer to `sign`; no receipts where this device cannot sign. */
+  | { type: 'signed'; generation: number; step: number; version: number; receipts: readonly SignedReceipt[] }
   | { type: 'gradientRead'; generation: number; step: number; version: number; shard: number; tensor: T }
   | { type: 'reduced'; generation: number; step: number; attempt: number; shard: number; squaredNorm: number }
   /** The shard is updated in place, moments too; `tensor` is its new parameters. */
@@ -77,6 +85,8 @@ export type StageAction<T> =
   /** Set the gradient sum to zero and forget stored activations. */
   | { type: 'beginStep'; step: number }
   | { type: 'compute'; op: ComputeOp; microbatch: number; step: number; input: T | null }
+  /** Sign what this version of the leases took and made; the answer is `signed`. */
+  | { type: 'sign'; step: number; version: number; entries: readonly ReceiptEntry<TensorDigest>[] }
   | { type: 'send'; to: string; address: TensorAddress; tensor: T; again: boolean }
   | { type: 'want'; to: string; address: TensorAddress }
   | { type: 'readGradient'; step: number; version: number; shard: number }

@@ -59,6 +59,7 @@ export class StageNode {
     { gpu, memory }: ProvenDevice,
     port: MessagePort,
   ) {
+    const key = deviceKey(options.device)
     this.#page = page
     this.#gpu = gpu
     this.#memory = memory
@@ -66,6 +67,7 @@ export class StageNode {
     this.#executor = new StageExecutor({
       apiUrl: options.apiUrl,
       token: () => this.#peer?.token ?? '',
+      key,
       chunks,
       createModel: ({ config, stage }, progress) => {
         this.#stageBytes = estimateStageMemory(config, stage).total
@@ -92,7 +94,7 @@ export class StageNode {
       memoryBytes: this.#memoryBytes,
       holding: this.#executor.holding,
     })
-    this.#control = new ControlSocket(options.controlUrl, deviceKey(options.device), hello, {
+    this.#control = new ControlSocket(options.controlUrl, key, hello, {
       message: (message) => this.#onServer(message),
       lost: () => this.#onLost(),
       refused: (error) => page.event({ type: 'blocked', error }),

@@ -8,6 +8,7 @@ import type {
 } from '../../server/orchestrator/types.ts'
 import type { ClientMessage, StageCheckpoint } from '../../src/protocol/control.ts'
 import { checkNode, checkServer } from './bounds.ts'
+import { checkCredit } from './credited.ts'
 import { sameFrom, sameIn, VECTORS } from './integerModel.ts'
 import type { SimNode } from './node.ts'
 import type { Reference } from './reference.ts'
@@ -50,6 +51,10 @@ export class Watch {
   readonly witnesses = new Map<string, Witness>()
   /** By stage: microbatches that were taken backward, on whatever node. */
   readonly backwards: number[] = []
+  /** By node: its device. */
+  readonly devices = new Map<string, string>()
+  /** Nodes that sign what is not so. */
+  readonly forgers = new Set<string>()
   readonly #world: World
 
   constructor(world: World) {
@@ -177,6 +182,7 @@ export class Watch {
         const alone = reference.gradNorms[step]
         demand(gradNorm === alone, () => `step ${step}: gradient norm ${gradNorm}, alone ${alone}`)
         this.#sums(command.runId, step, witness.round, run!.generation)
+        checkCredit(command, run!, witness.round!, this)
         witness.committed = step
         witness.commits += 1
         witness.lastCommitAt = this.#world.clock.now

@@ -1,8 +1,10 @@
 /** Owns a simulated node: the stage machine, a GPU that takes its (virtual) time, and its end of the control session. */
 import type { Assignment, ClientMessage, NodePhase, ServerMessage } from '../../src/protocol/control.ts'
 import type { Envelope } from '../../src/protocol/mailbox.ts'
+import { receiptsOf, type Digest, type ReceiptEntry } from '../../src/protocol/receipt.ts'
 import { advance, holding, initialStageState } from '../../src/stage/machine.ts'
 import type { StageEvent } from '../../src/stage/machineTypes.ts'
+import { deviceOf, signatureOf } from './integerReceipts.ts'
 import { LineEnd } from './network.ts'
 import type { SimServer, Socket } from './server.ts'
 import { Tenure, type Action, type Tensor, type WorkAction } from './tenure.ts'
@@ -12,6 +14,7 @@ const TICK_MS = 500
 const TICKS_A_HEARTBEAT = 4
 const WELCOME_MS = 5000
 const DEAD_LINE_MS = 4000
+const SIGN_MS = 2
 
 export interface NodeOptions {
   id?: string
@@ -42,6 +45,8 @@ export class SimNode {
   /** Its GPU never answers again, while its heart goes on beating. */
   hung = false
   tenure: Tenure | null = null
+  /** What it signs of what it took and made. */
+  claims: (entries: readonly ReceiptEntry<Digest>[]) => readonly ReceiptEntry<Digest>[] = (entries) => entries
   phase: NodePhase = 'standby'
   progress: number | null = null
   socket: Socket | null = null
@@ -52,7 +57,7 @@ export class SimNode {
   readonly #beat = () => this.#pulse()
 
   constructor(world: World, id: string, options: NodeOptions) {
-    const { deviceId = `d-${id}`, memoryBytes = 100, slowness = 1 } = options
+    const { deviceId = deviceOf(id), memoryBytes = 100, slowness = 1 } = options
     this.#world = world
     this.id = id
     this.deviceId = deviceId
@@ -199,12 +204,26 @@ export class SimNode {
           from: this.id,
           address: action.address,
           tensor: action.tensor,
+          digest: action.tensor.digest ?? null,
         })
+      case 'sign':
+        return this.#sign(this.tenure!, action)
       case 'want':
         return this.#world.network.frame(this, action.to, { type: 'want', from: this.id, address: action.address })
       default:
         return this.#work(action)
     }
+  }
+
+  /** Beside the GPU. */
+  #sign(tenure: Tenure, { step, version, entries }: Extract<Action, { type: 'sign' }>): void {
+    const { generation, runId: run, stage } = tenure.assignment
+    const about = { run, generation, step, leases: version, stage, device: this.deviceId }
+    const claimed = this.claims(entries as ReceiptEntry<Digest>[])
+    const receipts = receiptsOf(about, claimed).map((receipt) => ({ receipt, signature: signatureOf(receipt) }))
+    this.#world.clock.after(SIGN_MS, () => {
+      if (this.alive && this.tenure === tenure) this.handle({ type: 'signed', generation, step, version, receipts })
+    })
   }
 
   #work(action: WorkAction): void {
@@ -231,7 +250,7 @@ export class SimNode {
   }
 
   #prepare(assignment: Assignment): void {
-    const tenure = new Tenure(this.id, assignment, this.#world)
+    const tenure = new Tenure(this.id, assignment, this.#world, this.#world.salt())
     this.tenure = tenure
     this.phase = 'loading'
     const { generation, source } = assignment

@@ -4,6 +4,7 @@ import type { OrchestratorCommand, OrchestratorEvent, RunSubmission } from '../.
 import type { ClientMessage, Holding, NodePhase, ServerMessage, StageCheckpoint } from '../../src/protocol/control.ts'
 import type { Envelope } from '../../src/protocol/mailbox.ts'
 import { LineEnd } from './network.ts'
+import { hashOf, signatureOf } from './integerReceipts.ts'
 import type { SimNode } from './node.ts'
 import type { World } from './world.ts'
 
@@ -178,6 +179,12 @@ export class SimServer {
 
   #hear(node: SimNode, message: ClientMessage): void {
     if (this.#world.trace) this.#world.note(`${node.id} says`, message)
+    if (message.type === 'receipt') {
+      const { receipt, signature } = message
+      const genuine = receipt.device === node.deviceId && signature === signatureOf(receipt)
+      const fault = genuine ? null : { code: 'receipt.signature', message: 'It is not the device’s.', remedy: '' }
+      return this.dispatch({ type: 'receiptHeard', nodeId: node.id, message, hash: hashOf(receipt), fault })
+    }
     this.dispatch({ type: 'message', nodeId: node.id, message })
   }
 
@@ -229,11 +236,11 @@ export class SimServer {
       void this.records.set(runId, { ...this.records.get(runId)!, ...change })
     switch (command.type) {
       case 'prepareStep': {
-        const { generation, lr, scale, metric } = command
+        const { generation, lr, scale, metric, work } = command
         const { step } = metric
         return this.#write(
           world.random.between(1, 30),
-          () => keep({ unapplied: { generation, lr, scale, metric } }),
+          () => keep({ unapplied: { generation, lr, scale, metric, work } }),
           () => this.dispatch({ type: 'stepPrepared', runId, generation, step }),
         )
       }

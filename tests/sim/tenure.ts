@@ -1,8 +1,10 @@
 /** Owns what a simulated node has on its GPU for one assignment, and the books that say what its sums are made of. */
 import type { Assignment, Chunk, ClientMessage } from '../../src/protocol/control.ts'
+import type { Digest } from '../../src/protocol/receipt.ts'
 import { shardCount } from '../../src/protocol/routing.ts'
 import type { Loss, StageAction, StageEvent } from '../../src/stage/machineTypes.ts'
 import * as model from './integerModel.ts'
+import { digestOf } from './integerReceipts.ts'
 
 /** What one node put into a sum. */
 export interface Share {
@@ -10,14 +12,15 @@ export interface Share {
   readonly microbatches: readonly number[]
 }
 
-/** `shares` goes with gradients of parameters alone. */
+/** `shares` goes with gradients of parameters alone, `digest` with boundary tensors. */
 export interface Tensor {
   readonly values: readonly number[]
   readonly shares: readonly Share[] | null
+  readonly digest?: Digest
 }
 
 export type Action = StageAction<Tensor>
-export type WorkAction = Exclude<Action, { type: 'prepare' | 'keep' | 'discard' | 'report' | 'send' | 'want' }>
+export type WorkAction = Exclude<Action, { type: 'prepare' | 'keep' | 'discard' | 'report' | 'send' | 'want' | 'sign' }>
 
 /** What a gradient range holds: a sum that was put there, and the own microbatches from `from` on. */
 interface Holding {
@@ -45,17 +48,20 @@ export class Tenure {
   falsehood: Falsehood | null = null
   gpuFreeAt = 0
   readonly #node: string
+  readonly #salt: number
   readonly #blobs: Blobs
   readonly #gradient: number[]
   /** Microbatches that went into the gradient since the step began. */
   #summed: number[] = []
   readonly #holdings: Holding[]
-  readonly #inputs = new Map<number, readonly number[]>()
+  readonly #inputs = new Map<number, { values: readonly number[]; digest: Digest | null }>()
 
-  constructor(node: string, assignment: Assignment, blobs: Blobs) {
+  /** @param salt tells this tenure's kernels, and so its rounding, from others' */
+  constructor(node: string, assignment: Assignment, blobs: Blobs, salt: number) {
     const { stage, config } = assignment
     this.assignment = assignment
     this.#node = node
+    this.#salt = salt
     this.#blobs = blobs
     this.vectors = model.emptyVectors(stage)
     this.ranges = model.rangesOf(stage, shardCount(config))
@@ -166,28 +172,34 @@ export class Tenure {
     const { op, microbatch, step } = action
     const { stage, config } = this.assignment
     const { parameters } = this.vectors
-    const done = (values: readonly number[] | null, loss: Loss | null = null): StageEvent<Tensor> => {
-      const output = values && { values, shares: null }
-      return { type: 'computed', generation, step, op, microbatch, output, loss, busyMs }
+    const done = (
+      values: readonly number[] | null,
+      from: readonly (Digest | null)[],
+      loss: Loss | null = null,
+    ): StageEvent<Tensor> => {
+      const digest = values && digestOf(values, this.#salt, from)
+      const output = values && { values, shares: null, digest: digest! }
+      return { type: 'computed', generation, step, op, microbatch, output, digest, loss, busyMs }
     }
     if (op === 'backward') {
       this.#summed.push(microbatch)
       const input = this.#inputs.get(microbatch)
       if (!input) throw new Error(`microbatch ${microbatch} goes backward without having gone forward`)
       this.#inputs.delete(microbatch)
-      const gradient = model.backward(parameters, input, action.input!.values, this.#gradient)
-      return done(stage > 0 ? gradient : null)
+      const gradient = model.backward(parameters, input.values, action.input!.values, this.#gradient)
+      return done(stage > 0 ? gradient : null, [input.digest, action.input!.digest ?? null])
     }
     const mode = op === 'evaluate' || op === 'forwardOnly' ? 'evaluate' : 'train'
     const input = stage === 0 ? model.inputOf(config.seed, mode, step, microbatch) : action.input!.values
     const output = model.forward(parameters, input)
-    if (op === 'forward') this.#inputs.set(microbatch, input)
-    if (op === 'forward' || op === 'forwardOnly') return done(output)
+    const digest = action.input?.digest ?? null
+    if (op === 'forward') this.#inputs.set(microbatch, { values: input, digest })
+    if (op === 'forward' || op === 'forwardOnly') return done(output, [digest])
     const { sum, gradient } = model.lossOf(output, config.seed, mode, step, microbatch)
-    if (op === 'evaluate') return done(null, { sum, tokens: model.EVAL_TOKENS })
+    if (op === 'evaluate') return done(null, [], { sum, tokens: model.EVAL_TOKENS })
     this.#summed.push(microbatch)
     const inputGradient = model.backward(parameters, input, gradient, this.#gradient)
-    return done(stage > 0 ? inputGradient : null, { sum, tokens: model.TRAIN_TOKENS })
+    return done(stage > 0 ? inputGradient : null, [digest], { sum, tokens: model.TRAIN_TOKENS })
   }
 
   #sharesOf(shard: number): readonly Share[] {

@@ -75,6 +75,7 @@ export class World implements Blobs {
   trace: [at: number, who: string, what: { type: string } | string][] | null
   readonly #blobs = new Map<string, readonly number[]>()
   #nodeCount = 0
+  #salts = 0
 
   constructor(options: Partial<Omit<WorldOptions, 'weather'>> & { seed: number; weather?: Partial<Weather> }) {
     const weather = { ...CALM, ...options.weather }
@@ -139,6 +140,7 @@ export class World implements Blobs {
   join(options: NodeOptions = {}): SimNode {
     const node = new SimNode(this, options.id ?? `n${++this.#nodeCount}`, options)
     this.network.nodes.set(node.id, node)
+    this.watch.devices.set(node.id, node.deviceId)
     node.dial()
     if (options.paused) node.paused = true
     return node
@@ -212,6 +214,11 @@ export class World implements Blobs {
     if (!this.options.strict) return message
     const schema = from === 'client' ? clientMessageSchema : serverMessageSchema
     return schema.parse(JSON.parse(JSON.stringify(message)))
+  }
+
+  /** Another number each time. */
+  salt(): number {
+    return ++this.#salts
   }
 
   busyMs(action: WorkAction): number {

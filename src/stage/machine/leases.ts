@@ -1,8 +1,9 @@
 /** Owns a step's leases: whose work is whose, the tensors that come in for them, and those that go out. */
 import type { LeaseTable } from '../../protocol/control.ts'
-import type { StageEvent, TensorAddress } from '../machineTypes.ts'
+import type { StageEvent, TensorAddress, TensorDigest } from '../machineTypes.ts'
 import { enqueue, nextCompute } from '../schedule.ts'
 import { restoreShares, shareOut } from './merge.ts'
+import { askSignature } from './receipts.ts'
 import { type Actions, addressOf, computedOut, type Lease, refuse, report, type StageState, type StepState } from './state.ts' // prettier-ignore
 
 type Computed<T> = Extract<StageEvent<T>, { type: 'computed' }>
@@ -46,6 +47,7 @@ function addLease<T>(
     gradient: null,
     activation: null,
     inputGradient: null,
+    digests: { activationTaken: null, activationMade: null, gradientTaken: null, gradientMade: null },
     lossSum: 0,
     lossTokens: 0,
   })
@@ -95,6 +97,7 @@ export function fileBoundary<T>(
   from: string,
   address: TensorAddress,
   tensor: T,
+  digest: TensorDigest | null,
   actions: Actions<T>,
 ): void {
   const current = state.current!
@@ -111,11 +114,13 @@ export function fileBoundary<T>(
   if (forward) {
     lease.activatedBy = from
     lease.input = tensor
+    lease.digests.activationTaken = digest
     enqueue(current.forwards, address.index)
   } else {
     if (current.mode === 'evaluate') return refuse(state)
     lease.returnedBy = from
     lease.gradient = tensor
+    lease.digests.gradientTaken = digest
     // Before its forward is done here a gradient waits: the neighbour may have it from the owner before.
     if (lease.phase !== 'waiting' && lease.phase !== 'forwarding') enqueue(current.backwards, address.index)
   }
@@ -150,7 +155,7 @@ export function onComputed<T>(state: StageState<T>, event: Computed<T>, actions:
   if (current.revoked) return
   const lease = current.leases.get(event.microbatch)
   if (!lease || lease.phase !== (event.op === 'backward' ? 'returning' : 'forwarding')) return
-  const { op, output, loss } = event
+  const { op, output, digest, loss } = event
   current.busyMs += event.busyMs
   if (loss) {
     lease.lossSum = loss.sum
@@ -167,6 +172,8 @@ export function onComputed<T>(state: StageState<T>, event: Computed<T>, actions:
   const kind = op === 'backward' || op === 'forwardBackward' ? 'gradient' : 'activation'
   // Guard: cache until commit. Only the maker of a tensor can give it to an owner who takes a neighbour's leases over.
   keepOutput(lease, kind, output)
+  if (kind === 'activation') lease.digests.activationMade = digest
+  else lease.digests.gradientMade = digest
   // Who has already sent the gradient back had the activation from the owner before.
   if (kind === 'activation' && lease.returnedBy !== null && lease.returnedBy === lease.down) return
   sendTensor(state, current, kind, lease, output, actions)
@@ -207,7 +214,7 @@ function sendTensor<T>(
 export function proceedWithLeases<T>(state: StageState<T>, actions: Actions<T>): void {
   const { current, assignment } = state
   if (!current || current.revoked || current.leases.size === 0) return
-  const { stage, config, generation } = assignment!
+  const { stage, config } = assignment!
   if (!current.computing && state.complete) {
     const next = nextCompute(current, stage, config.stages)
     if (next) {
@@ -218,6 +225,13 @@ export function proceedWithLeases<T>(state: StageState<T>, actions: Actions<T>):
     }
   }
   if (!computedOut(current) || current.reported === current.version) return
+  if (current.mode === 'train') askSignature(current, actions)
+  else reportFinished(state, current, actions)
+}
+
+/** Every lease is computed, and in training signed for. */
+export function reportFinished<T>(state: StageState<T>, current: StepState<T>, actions: Actions<T>): void {
+  const { stage, config, generation } = state.assignment!
   current.reported = current.version
   const { step, version, done } = current
   const last = stage === config.stages - 1

@@ -1,6 +1,6 @@
 /** Owns what a stage remembers: its vectors' steps, its owners, and the one step under way with its leases and sums. */
 import type { Assignment, ClientMessage, ShardOwners } from '../../protocol/control.ts'
-import type { StageAction, TensorAddress, TensorKind } from '../machineTypes.ts'
+import type { StageAction, TensorAddress, TensorDigest, TensorKind } from '../machineTypes.ts'
 
 /** The step of a shard that does not stand anywhere one could name. */
 export const NOWHERE = -1
@@ -20,9 +20,18 @@ export interface Lease<T> {
   /** Made here and kept until the step commits. */
   activation: T | null
   inputGradient: T | null
+  readonly digests: Digests
   /** Sum of token losses in nats, and tokens; from the last stage. */
   lossSum: number
   lossTokens: number
+}
+
+/** Of what a lease took and made; null where there is none, or not yet. */
+export interface Digests {
+  activationTaken: TensorDigest | null
+  activationMade: TensorDigest | null
+  gradientTaken: TensorDigest | null
+  gradientMade: TensorDigest | null
 }
 
 /** A node's share of a shard's gradient sum, in one version of its leases. */
@@ -67,6 +76,8 @@ export interface StepState<T> {
   version: number
   /** The version of leases last reported `finished`; 0 before. */
   reported: number
+  /** The version whose receipt was asked for last; 0 before. */
+  signing: number
   revoked: boolean
   readonly leases: Map<number, Lease<T>>
   /** Microbatches that can go forward and backward, ascending. */
@@ -100,6 +111,7 @@ export interface EarlyFrame<T> {
   readonly from: string
   readonly address: TensorAddress
   readonly tensor: T
+  readonly digest: TensorDigest | null
 }
 
 export interface StageState<T> {

@@ -3,6 +3,8 @@ import { decide, initialState } from '../../../server/orchestrator/orchestrator.
 import type { Timing } from '../../../server/orchestrator/timing.ts'
 import type { OrchestratorCommand, OrchestratorEvent, Run, RunSubmission } from '../../../server/orchestrator/types.ts'
 import type { ClientMessage, Holding, ServerMessage, ShardOwners } from '../../../src/protocol/control.ts'
+import type { ErrorBody } from '../../../src/protocol/errors.ts'
+import { receiptsOf, type Receipt, type ReceiptEntry } from '../../../src/protocol/receipt.ts'
 import { runConfigSchema, type RunConfigInput } from '../../../src/protocol/runConfig.ts'
 
 type Without<T, K extends PropertyKey> = T extends unknown ? Omit<T, K> : never
@@ -191,17 +193,55 @@ export class Fleet {
     for (const id of ids.length > 0 ? ids : this.#members()) this.report(id, { type: 'ready', step, expectedMs: null })
   }
 
-  /** The node has computed whatever it was given. */
+  /** What an honest node says of its leases: it took what its neighbours of now made. */
+  entries(nodeId: string): ReceiptEntry<string>[] {
+    const { leases, stage } = this.#told.get(nodeId)!
+    const digest = (kind: string, microbatch: number, of: string) =>
+      of === '' ? null : Buffer.from(`${kind} ${microbatch} ${of}`.padStart(16).slice(-16)).toString('hex')
+    return leases.map(([microbatch, up, down]) => ({
+      microbatch,
+      up: up || null,
+      down: down || null,
+      activationTaken: digest(`a${stage - 1}`, microbatch, up),
+      activationMade: down === '' ? null : digest(`a${stage}`, microbatch, nodeId),
+      gradientTaken: digest(`g${stage}`, microbatch, down),
+      gradientMade: up === '' ? null : digest(`g${stage - 1}`, microbatch, nodeId),
+    }))
+  }
+
+  /** Signs, as far as `fault` does not say otherwise, what it took and made. */
+  sign(
+    nodeId: string,
+    entries: readonly ReceiptEntry<string>[] = this.entries(nodeId),
+    { fault = null, ...change }: { fault?: ErrorBody | null } & Partial<Receipt> = {},
+  ): void {
+    const { generation, step, version: leases, stage } = this.#told.get(nodeId)!
+    const device = this.state.nodes.get(nodeId)!.deviceId
+    const about = { run: this.run().id, generation, step, leases, stage, device, ...change }
+    for (const [i, receipt] of receiptsOf(about, entries).entries()) {
+      const message = { type: 'receipt', generation, receipt, signature: '' } as const
+      this.do({ type: 'receiptHeard', nodeId, message, hash: `${device} ${step} ${leases} ${i}`, fault })
+    }
+  }
+
+  /** The node has computed whatever it was given, and signs for it unless it is told not to. */
   finish(
     nodeId: string,
     {
       lossSum = 10,
       tokens = 5,
       busyMs = null,
-    }: { lossSum?: number | ((microbatch: number) => number); tokens?: number; busyMs?: number | null } = {},
+      signs = true,
+    }: {
+      lossSum?: number | ((microbatch: number) => number)
+      tokens?: number
+      busyMs?: number | null
+      signs?: boolean
+    } = {},
   ): void {
-    const { leases, step, version } = this.#told.get(nodeId)!
+    const { leases, step, version, mode } = this.#told.get(nodeId)!
     if (leases.length === 0) return
+    if (signs && mode === 'train') this.sign(nodeId)
     const lossOf = (microbatch: number) => (typeof lossSum === 'number' ? lossSum : lossSum(microbatch))
     const losses = leases
       .filter(([, , down]) => down === '')

@@ -4,7 +4,20 @@ import type { Holding } from '../../../src/protocol/control.ts'
 import { Fleet, type LaunchOptions } from './fleet.ts'
 
 const metric = { step: 8, loss: 2, gradNorm: 1, lr: 1, tokens: 256, durationMs: 5, at: 1 }
-const applying = { generation: 3, lr: 0.5, scale: 0.25, metric }
+const work = [
+  {
+    kind: 'work' as const,
+    run: 'run',
+    generation: 3,
+    step: 8,
+    stage: 0,
+    device: 'device-a',
+    microbatches: 2,
+    credit: '1234',
+    receipt: 'e'.repeat(64),
+  },
+]
+const applying = { generation: 3, lr: 0.5, scale: 0.25, metric, work }
 /** Committed at step 7 in generation 3, checkpoint at 5. */
 const restarted = (options: LaunchOptions = {}, input = {}) =>
   new Fleet().launch(
@@ -127,7 +140,11 @@ describe('after a restart of the server', () => {
     fleet.join('a', { holding: holding(0, { step: 8, ...updated }) })
     fleet.join('b', { holding: holding(1, { reduced: [0, 1] }) })
     fleet.pass(2500)
-    expect(fleet.of('commitStep')).toEqual([{ type: 'commitStep', runId: 'run', metric }])
+    expect(fleet.of('commitStep')).toMatchObject([{ type: 'commitStep', runId: 'run', metric, work }])
+    expect(fleet.sent('credited', 'a')).toEqual([
+      { type: 'credited', runId: 'run', step: 8, stage: 0, work, refused: [] },
+    ])
+    expect(fleet.sent('credited', 'b')).toEqual([])
     for (const id of ['a', 'b'])
       expect(assigned(fleet, id)).toMatchObject({ source: 'held', finish: { step: 8, lr: 0.5, scale: 0.25 } })
     fleet.ready()

@@ -55,7 +55,25 @@ export const metric = (step: number) => ({
   at: 1_700_000_000_100 + step,
 })
 
-const prepared = (step: number): PreparedStep => ({ generation: 3, lr: 1e-3, scale: 0.25, metric: metric(step) })
+const prepared = (step: number): PreparedStep => ({
+  generation: 3,
+  lr: 1e-3,
+  scale: 0.25,
+  metric: metric(step),
+  work: [
+    {
+      kind: 'work',
+      run: 'r1',
+      generation: 3,
+      step,
+      stage: 1,
+      device: 'd'.repeat(64),
+      microbatches: 4,
+      credit: '170141183460469231731687303715884105727',
+      receipt: 'e'.repeat(64),
+    },
+  ],
+})
 
 export function describeStore(name: string, open: () => Promise<{ store: Store; clean(): Promise<void> }>): void {
   describe(`store: ${name}`, () => {

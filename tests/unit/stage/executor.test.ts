@@ -132,6 +132,7 @@ describe('a step', () => {
     expect(new Float32Array(activation!.frame.payload.slice().buffer)).toEqual(boundary(11))
     expect(worker.frames('gradient')).toMatchObject([{ to: 'up', frame: { boundary: 0, index: 0 } }])
     expect(worker.of('finished')).toMatchObject([{ step: 5, version: 1, losses: [] }])
+    expect(worker.said.indexOf(worker.of('receipt')[0]!)).toBeLessThan(worker.said.indexOf(worker.of('finished')[0]!))
     expect(worker.of('finished')[0]!.busyMs).toBeGreaterThanOrEqual(0)
     const shares = worker.frames('gradientShard').map(({ to, frame }) => [to, frame.index, frame.attempt])
     expect(shares.sort()).toEqual([

@@ -80,7 +80,7 @@ describe('parameters that are late', () => {
     expect(stage.computes()).toEqual([])
     stage.settle(stage.frame('you', 'parameterShard', 0, { step: 1 }))
     const came = stage.settle(stage.frame('third', 'parameterShard', 1, { step: 1 }))
-    expect(stage.reports(came)).toEqual(['finished'])
+    expect(stage.reports(came)).toEqual(['receipt', 'finished'])
     expect(stage.computes(came)).toEqual(['forwardBackward 0'])
   })
 
@@ -283,7 +283,7 @@ describe('a model that is held', () => {
     const next = stage.step(2, { leases: [[0, null, null]], owners: owned })
     expect(stage.wants(next)).toEqual(['parameterShard 1 of you'])
     const came = stage.settle(stage.frame('you', 'parameterShard', 1, { step: 1 }))
-    expect(stage.reports(came)).toEqual(['finished'])
+    expect(stage.reports(came)).toEqual(['receipt', 'finished'])
   })
 
   it('does not update what is updated already, or another step', () => {
@@ -312,7 +312,7 @@ describe('a model that is held', () => {
     stage.step(2, { leases: [[0, null, null]], owners })
     expect(stage.wants(stage.idle(1))).toEqual(['parameterShard 1 of you'])
     const came = stage.settle(stage.frame('you', 'parameterShard', 1, { step: 1 }))
-    expect(stage.reports(came)).toEqual(['finished'])
+    expect(stage.reports(came)).toEqual(['receipt', 'finished'])
   })
 
   it('counts what was on its way into the device as there', () => {

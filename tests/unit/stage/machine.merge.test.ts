@@ -291,7 +291,7 @@ describe('the update', () => {
       expect(stage.wants(next)).toContain('parameterShard 0 of third')
       const came = stage.settle(stage.frame('third', 'parameterShard', 0, { step: 1 }))
       expect(stage.computes(came)).toHaveLength(1)
-      expect(stage.reports(came)).toEqual(['finished'])
+      expect(stage.reports(came)).toEqual(['receipt', 'finished'])
     }
   })
 

@@ -56,7 +56,7 @@ describe('a training step', () => {
     stage.settle(stage.apply([['me']], { receivers: ['me'] }))
     expect(stage.sends()).toEqual([])
     stage.settle(stage.step(2, { leases: [[0, null, null]] }))
-    expect(stage.reports()).toEqual(['ready', 'finished', 'reduced', 'updated', 'finished'])
+    expect(stage.reports()).toEqual(['ready', 'receipt', 'finished', 'reduced', 'updated', 'receipt', 'finished'])
   })
 
   it('without leases computes nothing, and reports what the server knows no second time', () => {
@@ -207,7 +207,7 @@ describe('generations', () => {
     const actions = stage.assign({ generation: 2 })
     expect(actions.map(({ type }) => type)).toEqual(['discard', 'prepare'])
     const late = { type: 'computed', generation: 1, step: 1, op: 'forwardBackward', microbatch: 0 } as const
-    expect(stage.do({ ...late, output: 'late', loss: null, busyMs: 1 })).toEqual([])
+    expect(stage.do({ ...late, output: 'late', digest: null, loss: null, busyMs: 1 })).toEqual([])
   })
 
   it('a step that is repeated or over does not begin, and what it still computes is forgotten', () => {

@@ -15,6 +15,12 @@ const model = { vocabSize: 8, dModel: 4, layers: 3, heads: 1, kvHeads: 1, ffn: 4
 export const config = runConfigSchema.parse({ model, stages: 3, replicas: 2, batch: 4, microbatch: 2, codec: 'f32' })
 export const [generation, stage, rows] = [7, 1, 4]
 
+export const { privateKey, publicKey } = (await crypto.subtle.generateKey('Ed25519', true, [
+  'sign',
+  'verify',
+])) as CryptoKeyPair
+export const deviceId = Buffer.from(await crypto.subtle.exportKey('raw', publicKey)).toString('hex')
+
 type Said<K extends ClientMessage['type']> = Extract<ClientMessage, { type: K }>
 
 /** The one stage in the middle of three, which needs no tokens. */
@@ -27,9 +33,12 @@ export class PlayedWorker {
   partners: readonly string[] = []
   /** What `send` rejects with. */
   broken: SkeinError | null = null
+  sign = async (bytes: Uint8Array<ArrayBuffer>) =>
+    new Uint8Array(await crypto.subtle.sign('Ed25519', privateKey, bytes))
   readonly executor = new StageExecutor({
     apiUrl: 'http://skein.test',
     token: () => 'token',
+    key: { id: deviceId, sign: (bytes) => this.sign(bytes) },
     chunks: NO_CHUNKS,
     createModel: ({ config: c, stage: s }) => {
       this.models.push(new PlayedModel(c, s))
@@ -109,7 +118,12 @@ export const stepMessage = (change: Partial<Extract<ServerMessage, { type: 'step
   }) satisfies ServerMessage
 /** Everything that waits for nothing but promises is done. */
 export const settled = async () => {
-  for (let i = 0; i < 40; i++) await Promise.resolve()
+  // What is hashed and signed, on other threads, comes back before what is asked of them later.
+  for (let i = 0; i < 4; i++) {
+    for (let j = 0; j < 40; j++) await Promise.resolve()
+    await Promise.all(Array.from({ length: 8 }, () => crypto.subtle.digest('SHA-256', new Uint8Array(1024))))
+  }
+  for (let j = 0; j < 40; j++) await Promise.resolve()
 }
 /** A boundary tensor of one microbatch. */
 export const boundary = (value: number) => new Float32Array(rows * model.dModel).fill(value)

@@ -1,5 +1,6 @@
 /** Owns a stage under test: an assignment in which tensors are strings, and short ways to say what happens. */
 import type { Assignment, ServerMessage, ShardOwners } from '../../../src/protocol/control.ts'
+import { receiptsOf, type ReceiptEntry } from '../../../src/protocol/receipt.ts'
 import { runConfigSchema } from '../../../src/protocol/runConfig.ts'
 import { advance, initialStageState } from '../../../src/stage/machine.ts'
 import type { ComputeOp, StageAction, StageEvent, TensorAddress, TensorKind } from '../../../src/stage/machineTypes.ts'
@@ -57,10 +58,22 @@ export class Stage {
     return stage
   }
 
+  /** Whether the device signs at once whatever it is asked to; otherwise `signed` does. */
+  signs = true
+
   do(event: StageEvent<string>): Action[] {
     const actions = advance(this.state, event)
     this.log.push(...actions)
+    if (this.signs) for (const asked of this.of('sign', actions)) actions.push(...this.signed(asked))
     return actions
+  }
+
+  signed({ step, version, entries }: Extract<Action, { type: 'sign' }>): Action[] {
+    const { generation, stage } = this
+    const about = { run: 'run', generation, step, leases: version, stage, device: 'd'.repeat(64) }
+    const receipts = receiptsOf(about, entries as ReceiptEntry<string>[])
+    const signed = receipts.map((receipt) => ({ receipt, signature: '5'.repeat(128) }))
+    return this.do({ type: 'signed', generation, step, version, receipts: signed })
   }
 
   server(message: ServerMessage): Action[] {
@@ -135,7 +148,8 @@ export class Stage {
   /** A frame to this node; its address is one that it expects unless `options` say otherwise. */
   frame(from: string, kind: TensorKind, index: number, options: Partial<TensorAddress> = {}): Action[] {
     const address = this.address(kind, index, options)
-    return this.do({ type: 'frame', from, address, tensor: `${kind} ${index} of ${from}` })
+    const tensor = `${kind} ${index} of ${from}`
+    return this.do({ type: 'frame', from, address, tensor, digest: digestOf(tensor) })
   }
 
   want(from: string, kind: TensorKind, index: number, options: Partial<TensorAddress> = {}): Action[] {
@@ -144,7 +158,9 @@ export class Stage {
 
   computed(op: ComputeOp, microbatch: number, output: string | null = null, step = this.now): Action[] {
     const loss = op === 'forwardBackward' || op === 'evaluate' ? { sum: microbatch + 0.5, tokens: 8 } : null
-    return this.do({ type: 'computed', generation: this.generation, step, op, microbatch, output, loss, busyMs: 10 })
+    const digest = output === null ? null : digestOf(output)
+    const { generation } = this
+    return this.do({ type: 'computed', generation, step, op, microbatch, output, digest, loss, busyMs: 10 })
   }
 
   /** Answers everything that the device was asked for, until it is asked for nothing more. */
@@ -232,6 +248,13 @@ export class Stage {
     return this.of('report').findLast(({ message }) => message.type === type)?.message
   }
 }
+
+/** As long as a digest is, and as plain as the tensor's name. */
+export const digestOf = (tensor: string) =>
+  Array.from(tensor, (c) => c.charCodeAt(0).toString(16))
+    .join('')
+    .padStart(32, '0')
+    .slice(-32)
 
 function table(leases: LeaseOf[]): Pick<Message<'leases'>, 'peers' | 'leases'> {
   const peers = [...new Set(leases.flatMap(([, up, down]) => [up, down]).filter((id) => id !== null))]
