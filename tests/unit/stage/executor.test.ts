@@ -231,7 +231,7 @@ describe('a save', () => {
     worker.hear({ type: 'save', generation, step: 4, shards: [0] })
     await compute()
     // The upload has had no answer; the step is done all the same.
-    expect(worker.of('finished')).toHaveLength(1)
+    await expect.poll(() => worker.of('finished')).toHaveLength(1)
     expect(worker.of('shardSaved')).toEqual([])
     for (let i = 0; i < 3; i++) {
       await vi.waitFor(() => expect(puts).toHaveLength(i + 1))
@@ -296,7 +296,7 @@ describe('frames that are bad, and links that are', () => {
       frame: { columns: FRAME_KINDS.activation, step: 5 },
     })
     await compute()
-    expect(worker.of('finished')).toHaveLength(1)
+    await expect.poll(() => worker.of('finished')).toHaveLength(1)
   })
 
   it('a frame of another generation is none of its business', async () => {

@@ -116,14 +116,29 @@ export const stepMessage = (change: Partial<Extract<ServerMessage, { type: 'step
     committed: 4,
     ...change,
   }) satisfies ServerMessage
+/** What is hashed and signed on other threads, and has not come back. */
+let elsewhere = 0
+async function awaited<T>(work: Promise<T>): Promise<T> {
+  elsewhere += 1
+  try {
+    return await work
+  } finally {
+    elsewhere -= 1
+  }
+}
+const { subtle } = crypto
+for (const name of ['digest', 'sign', 'verify'] as const) {
+  const own = subtle[name].bind(subtle) as (...args: unknown[]) => Promise<unknown>
+  Object.defineProperty(subtle, name, { value: (...args: unknown[]) => awaited(own(...args)) })
+}
+const turn = setImmediate
+
 /** Everything that waits for nothing but promises is done. */
 export const settled = async () => {
-  // What is hashed and signed, on other threads, comes back before what is asked of them later.
-  for (let i = 0; i < 4; i++) {
+  do {
+    if (elsewhere > 0) await new Promise((resolve) => turn(resolve))
     for (let j = 0; j < 40; j++) await Promise.resolve()
-    await Promise.all(Array.from({ length: 8 }, () => crypto.subtle.digest('SHA-256', new Uint8Array(1024))))
-  }
-  for (let j = 0; j < 40; j++) await Promise.resolve()
+  } while (elsewhere > 0)
 }
 /** A boundary tensor of one microbatch. */
 export const boundary = (value: number) => new Float32Array(rows * model.dModel).fill(value)
