@@ -1,4 +1,5 @@
 /** Owns the world's own answer to the question whether a rollback was needed: who is left of each stage, and with what. */
+import { NOWHERE } from '../../src/stage/machine/state.ts'
 import type { Witness } from './invariants.ts'
 import type { SimNode } from './node.ts'
 import type { World } from './world.ts'
@@ -26,7 +27,8 @@ export function lostStage(world: World, runId: string, witness: Witness): string
     const shards = nodes[0]!.tenure!.ranges.length
     for (let shard = 0; shard < shards; shard++) {
       const stands = (steps: (number | null)[]) => steps[shard] === committed || steps[shard] === committed + 1
-      if (!nodes.some(({ tenure }) => stands(tenure!.parameterSteps)))
+      // Bytes that were not their first owner's are void once the next step begins: with that owner the stage's own are gone.
+      if (!nodes.some(({ tenure, machine }) => stands(tenure!.parameterSteps) && machine.parameters[shard] !== NOWHERE))
         return `stage ${stage} has lost the parameters of shard ${shard}`
       // A copy that came a moment ago, and of which the server has not heard yet, could not be counted on.
       const known = holders[stage]?.[shard]
