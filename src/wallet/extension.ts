@@ -1,4 +1,5 @@
 /** Owns what the page asks of wallets: which accounts they have, and a signature over a text; nothing of theirs loads before. */
+import type * as dapp from '@polkadot/extension-dapp'
 import { bytesToHex } from '@noble/hashes/utils.js'
 import { fail, SkeinError } from '../protocol/errors.ts'
 import { schemeSchema, type Scheme } from '../protocol/wallet.ts'
@@ -17,10 +18,7 @@ export interface WalletAccount {
 }
 
 /** What is used of the package that wallets are reached by. */
-export type WalletAccess = Pick<
-  typeof import('@polkadot/extension-dapp'),
-  'web3Enable' | 'web3Accounts' | 'web3FromSource'
->
+export type WalletAccess = Pick<typeof dapp, 'web3Enable' | 'web3Accounts' | 'web3FromSource'>
 type InjectedAccount = Awaited<ReturnType<WalletAccess['web3Accounts']>>[number]
 
 const loadAccess = (): Promise<WalletAccess> => import('@polkadot/extension-dapp')
