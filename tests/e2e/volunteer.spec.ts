@@ -123,6 +123,39 @@ test('two tabs of a profile: one works, the other says so and takes over as the 
   await profile.close()
 })
 
+test('a profile from before there were keys gets one, which no script can read', async ({ browser }) => {
+  const profile = await browser.newContext()
+  const page = await profile.newPage()
+  // Asked for first, the database is as an older page would have left it.
+  await page.addInitScript(() => {
+    const opening = indexedDB.open('skein', 1)
+    opening.onupgradeneeded = () => {
+      opening.result.createObjectStore('contribution')
+      opening.result.createObjectStore('profile').put('0c1f…-a-random-name', 'deviceId')
+    }
+    opening.onsuccess = () => opening.result.close()
+  })
+  await page.goto(`${served.origin}/?adapter=software`)
+  await page.evaluate(() => window.volunteer.start())
+  await expect.poll(() => hellos().length, { timeout: 20_000 }).toBe(1)
+  const kept = await page.evaluate(async () => {
+    const opening = indexedDB.open('skein', 1)
+    await new Promise((resolve) => (opening.onsuccess = resolve))
+    const store = opening.result.transaction('profile').objectStore('profile')
+    const [identity, old] = [store.get('identity'), store.get('deviceId')]
+    await new Promise((resolve) => (old.onsuccess = resolve))
+    const { id, privateKey } = identity.result as { id: string; privateKey: CryptoKey }
+    const read = await crypto.subtle.exportKey('pkcs8', privateKey).then(
+      () => true,
+      () => false,
+    )
+    return { id, extractable: privateKey.extractable, read, old: (old.result as unknown) ?? null }
+  })
+  expect(kept).toMatchObject({ extractable: false, read: false, old: null })
+  expect(hellos()[0]).toMatchObject({ deviceId: kept.id })
+  await profile.close()
+})
+
 test('a lost control socket is said and redialled', async ({ browser }) => {
   const page = await (await browser.newContext()).newPage()
   await page.goto(`${served.origin}/?adapter=software`)

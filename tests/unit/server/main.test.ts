@@ -17,6 +17,7 @@ import { envelopeSchema, Mailbox } from '../../../src/protocol/mailbox.ts'
 import { BROKER_KEY, BROKER_PATH } from '../../../src/protocol/signalling.ts'
 import { PROTOCOL_VERSION } from '../../../src/protocol/version.ts'
 import { testDevice } from '../deviceKeys.ts'
+import { agree, testWallet } from '../identity/wallets.ts'
 
 let folder: string
 const running: RunningServer[] = []
@@ -114,6 +115,25 @@ describe('the server', () => {
     // The seal is of a secret that outlives the server: the node is who it was.
     const again = await joinAs(second.url, { token })
     expect(await again.next('welcome')).toMatchObject({ nodeId, resumed: false })
+  })
+
+  it('ends the session of a device whose wallet revokes it, and lets it in no more', async () => {
+    const { url } = await start()
+    const node = await joinAs(url)
+    await node.next('welcome')
+    const wallet = testWallet(1)
+    const post = async (path: string, body: object) => {
+      const init = { method: 'POST', headers: { 'content-type': 'application/json' }, body: JSON.stringify(body) }
+      return (await fetch(`${url}/api/v1/wallet/${path}`, init)).json()
+    }
+    for (const purpose of ['bind', 'revoke']) {
+      const { id, text } = await post('challenge', { purpose, wallet: wallet.address(), devices: [device.id] })
+      const signed = { challenge: id, scheme: 'sr25519', signature: wallet.sign(text), proofs: [agree(device, text)] }
+      expect(await post(purpose, signed)).toMatchObject({ walletId: wallet.walletId })
+    }
+    const revoked = { error: { code: 'identity.device_revoked' } }
+    expect(await node.next('rejected')).toMatchObject(revoked)
+    expect(await (await joinAs(url)).next('rejected')).toMatchObject(revoked)
   })
 
   it('refuses impossible configs and leaves nothing of them', async () => {
