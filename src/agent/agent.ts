@@ -41,6 +41,7 @@ export function runAgent(options: AgentOptions, { state, acquireGpu, tuning, chu
     address: () => ({ origin: options.origin, search: '' }),
     facts: () => ({ secureContext: true, webgpu: true, webrtc: true, locks: true, deviceMemoryGiB: null }),
     openDevice: () => Promise.resolve(state),
+    openReceipts: () => Promise.resolve(state.receipts),
     seekLeadership(events) {
       // The state folder's lock has settled it.
       events.leading()
@@ -53,6 +54,7 @@ export function runAgent(options: AgentOptions, { state, acquireGpu, tuning, chu
       current = stage
       return stage
     },
+    now: () => Date.now(),
     after(ms, run) {
       const timer = setTimeout(run, ms)
       return () => clearTimeout(timer)

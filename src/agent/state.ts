@@ -7,7 +7,9 @@ import { z } from 'zod'
 import { fail, SkeinError } from '../protocol/errors.ts'
 import { addContribution, NO_CONTRIBUTION, type DeviceStore } from '../store/device.ts'
 import type { DeviceIdentity } from '../store/deviceKey.ts'
+import type { ReceiptStore } from '../store/receipts.ts'
 import { openKeyFile } from './keyFile.ts'
+import { receiptFile } from './receiptFile.ts'
 
 const total = z.number().min(0)
 const deviceSchema = z.object({
@@ -31,6 +33,7 @@ export function defaultStateFolder(
 }
 
 export interface AgentState extends DeviceStore {
+  readonly receipts: Pick<ReceiptStore, 'add'>
   /** Lets another agent have the folder; the end of the process does so as well, however it ends. */
   release(): void
 }
@@ -63,6 +66,7 @@ export function openState(folder: string): AgentState {
       device.contribution = addContribution(device.contribution, more)
       return Promise.resolve().then(() => write(file, device))
     },
+    receipts: receiptFile(folder),
     release,
   }
 }

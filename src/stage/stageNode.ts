@@ -13,6 +13,7 @@ import { deviceKey } from '../store/deviceKey.ts'
 import { ControlSocket, type Hello } from './controlSocket.ts'
 import { proveDevice, type ProvenDevice, type ProvenMemory } from './deviceMemory.ts'
 import { StageExecutor } from './executor.ts'
+import { SignedReceipts } from './signedReceipts.ts'
 import type { StagePage, StageStart } from './workerContract.ts'
 
 const STATS_INTERVAL_MS = 1000
@@ -41,6 +42,7 @@ export class StageNode {
   readonly #executor: StageExecutor
   readonly #control: ControlSocket
   readonly #memory: ProvenMemory
+  readonly #signed = new SignedReceipts()
   /** Said at each dial; it shrinks when the device turns out not to have it. */
   #memoryBytes: number
   /** What the stage made last takes, by formula. */
@@ -77,7 +79,10 @@ export class StageNode {
         })
       },
       links: this.#links,
-      report: (message) => this.#control.send(message),
+      report: (message) => {
+        if (message.type === 'receipt') this.#signed.add(message)
+        this.#control.send(message)
+      },
       phase: (phase, progress) => this.#setPhase(phase, progress),
       assigned: ({ runId, runName, stage, config }) =>
         page.event({ type: 'assigned', run: { id: runId, name: runName }, stage, stages: config.stages }),
@@ -158,6 +163,13 @@ export class StageNode {
       case 'step':
         this.#executor.handle({ type: 'server', message })
         if (message.mode === 'train') this.#page.event({ type: 'step', step: message.step })
+        return
+      case 'credited':
+        this.#page.event({
+          type: 'credited',
+          credited: message,
+          signed: this.#signed.take(message.runId, message.step),
+        })
         return
       default:
         this.#executor.handle({ type: 'server', message })

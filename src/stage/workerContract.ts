@@ -1,7 +1,9 @@
 /** Owns what a page (or the agent) and its node say to each other: calls one way, events the other, one port for links. */
 import type { AdapterDescription, NodePhase, NodeStats } from '../protocol/control.ts'
 import type { ErrorBody } from '../protocol/errors.ts'
+import type { SignedReceipt } from '../protocol/receipt.ts'
 import type { DeviceIdentity } from '../store/deviceKey.ts'
+import type { Credited } from '../store/receipts.ts'
 import type { ProvenMemory } from './deviceMemory.ts'
 
 /** Everything the node must know before it touches the GPU or the network. */
@@ -55,6 +57,8 @@ export type StageEvent =
   | { type: 'step'; step: number }
   /** Totals since this Worker started; about once a second is enough. */
   | { type: 'stats'; stats: NodeStats }
+  /** A step with this device's work was committed: what the server says it earned, and what this device had signed for it. */
+  | { type: 'credited'; credited: Credited; signed: readonly SignedReceipt[] }
   /** This generation cannot go on here (a link, a chunk, memory); the Worker told the server and lives on. */
   | { type: 'failed'; error: ErrorBody }
   /** Nothing helps but a person: no adapter, software adapter, too small limits, rejected by the server. */

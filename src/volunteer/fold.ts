@@ -1,6 +1,7 @@
 /** Owns how events become the page's snapshot, as a pure function. */
 import type { NodeStats } from '../protocol/control.ts'
 import { addContribution, NO_CONTRIBUTION, type Contribution } from '../store/device.ts'
+import { worth } from '../store/receipts.ts'
 import { isResting, nextPhase, type PhaseEvent } from './phase.ts'
 import type { VolunteerSnapshot } from './snapshot.ts'
 
@@ -21,6 +22,9 @@ export const INITIAL_STATE: VolunteerState = {
     stages: null,
     step: null,
     ...NO_CONTRIBUTION,
+    credit: 0n,
+    refused: 0,
+    refusal: null,
     link: 'unknown',
     error: null,
     adapter: null,
@@ -80,6 +84,11 @@ export function foldEvent(state: VolunteerState, event: VolunteerEvent): Volunte
       // A committed step is the proof that whatever failed before is over.
       const error = current.steps > state.current.steps ? null : snapshot.error
       return retotal(changed({ ...next, current }, { link: event.stats.link, error }))
+    }
+    case 'credited': {
+      const { credit, refused } = worth(event.credited)
+      const refusal = event.credited.refused.at(-1)?.error ?? snapshot.refusal
+      return changed(next, { credit: snapshot.credit + credit, refused: snapshot.refused + refused, refusal })
     }
     case 'down':
       return changed(nextWorker(next), { ...unassigned, error: event.error })

@@ -50,6 +50,11 @@ export interface VolunteerSnapshot {
   steps: number
   upBytes: number
   downBytes: number
+  /** Model FLOPs of accepted work since the page was loaded; credited step by step, as each is committed. */
+  credit: bigint
+  /** Microbatches since then whose work was refused, and why the last of them was. */
+  refused: number
+  refusal: ErrorBody | null
   link: LinkKind
   /** The last thing that went wrong and did not stop us; cleared by the next step. */
   error: ErrorBody | null

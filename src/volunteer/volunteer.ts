@@ -41,6 +41,7 @@ export function createVolunteer(options: VolunteerOptions = {}): Volunteer {
   let allowSoftware = options.allowSoftware ?? softwareAllowedBy(address.search)
   let device: DeviceStore | null = null
   let saved: Contribution = NO_CONTRIBUTION
+  let receipts: ReturnType<VolunteerEnvironment['openReceipts']> | null = null
   let stage: StageProcess | null = null
   let failures = 0
   let giveUpLeadership: (() => void) | null = null
@@ -115,8 +116,15 @@ export function createVolunteer(options: VolunteerOptions = {}): Volunteer {
       return failures > 0 && PASSING.has(event.error.code) ? down(event.error) : block(event.error)
     }
     if (event.type === 'deviceLost') return down(event.error)
+    if (event.type === 'credited') keep(event)
     if (event.type === 'stats' && event.stats.steps > state.current.steps) failures = 0
     apply(event)
+  }
+
+  /** A receipt that cannot be kept is still the server's. */
+  function keep({ credited, signed }: Extract<StageEvent, { type: 'credited' }>) {
+    receipts ??= environment.openReceipts()
+    receipts.then((store) => store.add({ at: environment.now(), credited, signed })).catch(() => {})
   }
 
   /** Starts the Worker; this tab leads. */

@@ -44,6 +44,22 @@ export const MUTATIONS: readonly Mutation[] = [
     edits: [{ file: 'src/stage/machine/leases.ts', text: '  keepOutput(lease, kind, output)\n', without: '' }],
   },
   {
+    guard: 'accepted work only: what a node signed for leases that it lost earns it nothing',
+    edits: [
+      { file: 'server/orchestrator/credit.ts', text: '        if (owner[place] !== id) continue\n', without: '' },
+    ],
+  },
+  {
+    guard: 'a tensor that its maker may have made twice is held against nothing',
+    edits: [
+      {
+        file: 'server/orchestrator/credit.ts',
+        text: 'makers.rejoined.has(from) ? null : valid(round, making, from)',
+        without: 'valid(round, making, from)',
+      },
+    ],
+  },
+  {
     guard: 'owner compare: a false update is seen',
     worlds: 'untruthful',
     edits: [

@@ -14,7 +14,7 @@ const TICK_MS = 500
 const TICKS_A_HEARTBEAT = 4
 const WELCOME_MS = 5000
 const DEAD_LINE_MS = 4000
-const SIGN_MS = 2
+const SIGN_MS = 3
 
 export interface NodeOptions {
   id?: string

@@ -41,6 +41,12 @@ export function count(value: number): string {
   return `${number}${NBSP}${unit}`
 }
 
+/** Work in floating point operations, of any size: `850 MFLOP`, `1.23 TFLOP`, `45.6 PFLOP`. */
+export function flops(value: bigint): string {
+  const [number, unit] = scaled(Number(value), 1000, ['FLOP', 'kFLOP', 'MFLOP', 'GFLOP', 'TFLOP', 'PFLOP', 'EFLOP'])
+  return `${unit === 'FLOP' ? value.toString() : number}${NBSP}${unit}`
+}
+
 /** Every digit, grouped: `1,234,567`. */
 export function exact(value: number): string {
   return whole.format(value)

@@ -1,6 +1,6 @@
 /** Owns the proof that numbers are written with their unit and without false digits. */
 import { describe, expect, test } from 'vitest'
-import { age, bytes, count, duration, loss, percent, rate, span } from '../../../src/ui/words/quantities.ts'
+import { age, bytes, count, duration, flops, loss, percent, rate, span } from '../../../src/ui/words/quantities.ts'
 
 const plain = (text: string) => text.replaceAll('\u00a0', ' ')
 
@@ -25,6 +25,17 @@ describe('count', () => {
     [999_600, '1.00 M'],
     [4_194_304, '4.19 M'],
   ])('%d is %s', (value, text) => expect(plain(count(value))).toBe(text))
+})
+
+describe('work', () => {
+  test.each([
+    [0n, '0 FLOP'],
+    [999n, '999 FLOP'],
+    [1_234_567n, '1.23 MFLOP'],
+    [999_600_000_000n, '1.00 TFLOP'],
+    [45_600_000_000_000_000n, '45.6 PFLOP'],
+    [123_456_000_000_000_000_000_000n, '123456 EFLOP'],
+  ])('%d is %s', (value, text) => expect(plain(flops(value))).toBe(text))
 })
 
 describe('time', () => {

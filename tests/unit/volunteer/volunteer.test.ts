@@ -3,6 +3,7 @@ import { beforeEach, describe, expect, it } from 'vitest'
 import { SkeinError, type ErrorBody } from '../../../src/protocol/errors.ts'
 import type { StageEvent } from '../../../src/stage/workerContract.ts'
 import { addContribution, NO_CONTRIBUTION, type Contribution } from '../../../src/store/device.ts'
+import { memoryReceipts } from '../../../src/store/receipts.ts'
 import type { VolunteerEnvironment } from '../../../src/volunteer/environment.ts'
 import type { LeadershipEvents } from '../../../src/volunteer/leader.ts'
 import type { StageProcessOptions } from '../../../src/volunteer/stageProcess.ts'
@@ -41,6 +42,9 @@ class Page implements VolunteerEnvironment {
       },
     })
   }
+  readonly receipts = memoryReceipts()
+  openReceipts = () => Promise.resolve(this.receipts)
+  now = () => Date.UTC(2026, 10, 29, 12)
   seekLeadership = (events: LeadershipEvents) => {
     this.leadership = events
     if (this.otherTab) events.otherTab()
@@ -247,6 +251,23 @@ describe('the volunteer', () => {
     expect(volunteer.snapshot().error).toEqual(error)
     page.say(stats(20, 2))
     expect(volunteer.snapshot().error).toBeNull()
+  })
+
+  it('adds up what the server credits, says why it refused the rest, and keeps its receipts', async () => {
+    const volunteer = await atWork()
+    const about = { kind: 'work', run: 'r1', generation: 1, stage: 0, device: 'd', receipt: 'e'.repeat(64) } as const
+    const work = { ...about, step: 3, microbatches: 2, credit: '36028797018963969' }
+    const credited = { type: 'credited', runId: 'r1', step: 3, stage: 0, work: [work], refused: [] } as const
+    const refused = { ...credited, step: 4, work: [], refused: [{ microbatches: 3, error }] }
+    page.say({ type: 'credited', credited: { ...credited, work: [work], refused: [] }, signed: [] })
+    page.say({ type: 'credited', credited: refused, signed: [] })
+    page.say({ type: 'credited', credited: { ...credited, step: 5, work: [work], refused: [] }, signed: [] })
+    await settled()
+    expect(volunteer.snapshot()).toMatchObject({ credit: 72057594037927938n, refused: 3, refusal: error })
+    expect((await page.receipts.latest(2)).map(({ credited }) => credited.step)).toEqual([5, 4])
+    expect(await page.receipts.days()).toEqual([
+      { day: '2026-11-29', steps: 3, microbatches: 4, refused: 3, credit: 72057594037927938n },
+    ])
   })
 
   it('waits while another tab leads, and takes over', async () => {
