@@ -1,0 +1,90 @@
+/** Owns the distribution of distances between honest devices, and the tolerances that follow from it. */
+import type { Distances } from '../../../src/audit/compare.ts'
+import { TENSOR_KINDS, type DeviceClass, type Precision, type TensorKind } from '../../../src/audit/tolerances.ts'
+import { compareEvidence } from '../../../server/audits/evidence.ts'
+import type { Evidence } from '../../../server/audits/types.ts'
+import type { CodecName } from '../../../src/protocol/runConfig.ts'
+import type { Answered, Archive } from './archive.ts'
+import { updateEvidence, workEvidence, type Storage } from './evidence.ts'
+
+/** What one party claims and the other recomputes: the same codec everywhere, halves rounded this way or that. */
+const STORAGES: readonly Storage[] = [
+  { codec: 'f32', rounding: 'nearest' },
+  { codec: 'f16', rounding: 'nearest' },
+  { codec: 'f16', rounding: 'down' },
+  { codec: 'int8', rounding: 'nearest' },
+]
+
+const SEEDS = [
+  [1, 2],
+  [0x9e3779b9, 0x7f4a7c15],
+  [0xdeadbeef, 0x12345678],
+] as const
+
+/** The distances of all honest pairs that share kind, codec, precision and whether the adapter is the same. */
+export interface PairClass {
+  readonly kind: TensorKind
+  readonly codec: CodecName
+  readonly precision: Precision
+  readonly adapters: 'one adapter' | 'two adapters'
+  readonly distances: Distances[]
+}
+
+export const precisionOf = (a: DeviceClass, b: DeviceClass): Precision =>
+  a.products === 'f16' || b.products === 'f16' ? 'f16' : 'f32'
+
+const sameAdapter = (a: DeviceClass, b: DeviceClass) => a.vendor === b.vendor && a.architecture === b.architecture
+
+/** Every ordered pair of two different classes of the archive, at every stage, point and microbatch, under three seeds. */
+export function pairClasses({ recording, answered }: Archive): PairClass[] {
+  const classes = new Map<string, PairClass>()
+  const note = (found: Partial<Record<TensorKind, Distances>>, a: Answered, b: Answered, codec: CodecName) => {
+    const precision = precisionOf(a.device, b.device)
+    const adapters = sameAdapter(a.device, b.device) ? 'one adapter' : 'two adapters'
+    for (const [kind, distances] of Object.entries(found) as [TensorKind, Distances][]) {
+      const key = `${kind} ${codec} ${precision} ${adapters}`
+      const known = classes.get(key)
+      if (known) known.distances.push(distances)
+      else classes.set(key, { kind, codec, precision, adapters, distances: [distances] })
+    }
+  }
+  const compareAll = (
+    evidence: readonly (readonly Evidence[])[],
+    storages: readonly Storage[],
+    pick: (own: Evidence) => Evidence,
+  ) => {
+    for (const [i, claimed] of evidence.entries()) {
+      for (const [j, recomputed] of evidence.entries()) {
+        const [a, b] = [answered[i]!, answered[j]!]
+        for (const [x, from] of storages.entries()) {
+          for (const [y, to] of storages.entries()) {
+            if (from.codec !== to.codec || (i === j && x === y)) continue
+            const pair = [a.device, b.device] as const
+            note(compareEvidence(claimed[x]!, pick(recomputed[y]!), pair, from.codec).distances, a, b, from.codec)
+          }
+        }
+      }
+    }
+  }
+  for (const [s, stage] of recording.stages.entries()) {
+    for (const seed of SEEDS) {
+      for (const [m, question] of stage.questions.entries()) {
+        const evidence = answered.map(({ stages }) => {
+          const answer = stages[s]!.microbatches[m]!
+          return STORAGES.map((storage) => workEvidence(answer, question, stage, recording.config, storage, seed))
+        })
+        compareAll(evidence, STORAGES, (own) => own)
+      }
+      const updates = answered.map(({ stages }) => [updateEvidence(stages[s]!, stage, seed)])
+      compareAll(updates, STORAGES.slice(0, 1), (own) => own)
+    }
+  }
+  const order = ({ kind, codec, precision, adapters }: PairClass) =>
+    `${TENSOR_KINDS.indexOf(kind)} ${codec} ${precision} ${adapters}`
+  return [...classes.values()].sort((a, b) => (order(a) < order(b) ? -1 : 1))
+}
+
+export const largestOf = (distances: readonly Distances[]): Distances => {
+  const most = (name: keyof Distances) => distances.reduce((largest, found) => Math.max(largest, found[name]), 0)
+  return { median: most('median'), upper: most('upper'), largest: most('largest') }
+}
