@@ -61,6 +61,8 @@ export function deviceClass({ adapter }: GpuContext, { products }: KernelClass):
 export interface Meddling {
   parameters?(stage: RecordedStage): Floats
   question?(question: Question, config: RunConfig): Question
+  /** What the merge sums. */
+  contributions?(stage: RecordedStage): Floats[]
 }
 
 /** Answers in the order of `recording.stages`. Throws what making and running a stage throws. */
@@ -90,7 +92,7 @@ async function answerStage(
   model: GpuStageModel,
   recorded: RecordedStage,
   config: RunConfig,
-  { parameters, question: changed }: Meddling,
+  { parameters, question: changed, contributions }: Meddling,
 ): Promise<StageAnswers> {
   model.write('parameters', 0, parameters?.(recorded) ?? recorded.parameters)
   const whole = { offset: 0, length: recorded.layout.length }
@@ -113,10 +115,7 @@ async function answerStage(
   model.write('parameters', 0, recorded.parameters)
   model.write('firstMoment', 0, recorded.moments.first)
   model.write('secondMoment', 0, recorded.moments.second)
-  await model.reduceGradient(
-    whole,
-    recorded.questions.map(({ gradient }) => gradient),
-  )
+  await model.reduceGradient(whole, contributions?.(recorded) ?? recorded.questions.map(({ gradient }) => gradient))
   await model.update(whole, recorded.update)
   return { microbatches, updated: await model.read('parameters', whole) }
 }

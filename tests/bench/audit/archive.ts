@@ -19,6 +19,8 @@ export interface Answered {
 export interface Archive {
   readonly recording: Recording
   readonly answered: readonly Answered[]
+  /** What liars who compute something else would send, by what they do. */
+  readonly lies?: Readonly<Record<string, Answered>>
 }
 
 export function writeArchive(file: string, archive: Archive): void {

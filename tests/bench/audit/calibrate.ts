@@ -1,6 +1,12 @@
 /** Owns the distribution of distances between honest devices, and the tolerances that follow from it. */
 import type { Distances } from '../../../src/audit/compare.ts'
-import { TENSOR_KINDS, type DeviceClass, type Precision, type TensorKind } from '../../../src/audit/tolerances.ts'
+import {
+  precisionOf,
+  TENSOR_KINDS,
+  type DeviceClass,
+  type Precision,
+  type TensorKind,
+} from '../../../src/audit/tolerances.ts'
 import { compareEvidence } from '../../../server/audits/evidence.ts'
 import type { Evidence } from '../../../server/audits/types.ts'
 import type { CodecName } from '../../../src/protocol/runConfig.ts'
@@ -30,16 +36,13 @@ export interface PairClass {
   readonly distances: Distances[]
 }
 
-export const precisionOf = (a: DeviceClass, b: DeviceClass): Precision =>
-  a.products === 'f16' || b.products === 'f16' ? 'f16' : 'f32'
-
 const sameAdapter = (a: DeviceClass, b: DeviceClass) => a.vendor === b.vendor && a.architecture === b.architecture
 
 /** Every ordered pair of two different classes of the archive, at every stage, point and microbatch, under three seeds. */
 export function pairClasses({ recording, answered }: Archive): PairClass[] {
   const classes = new Map<string, PairClass>()
   const note = (found: Partial<Record<TensorKind, Distances>>, a: Answered, b: Answered, codec: CodecName) => {
-    const precision = precisionOf(a.device, b.device)
+    const precision = precisionOf([a.device, b.device])
     const adapters = sameAdapter(a.device, b.device) ? 'one adapter' : 'two adapters'
     for (const [kind, distances] of Object.entries(found) as [TensorKind, Distances][]) {
       const key = `${kind} ${codec} ${precision} ${adapters}`
@@ -87,4 +90,42 @@ export function pairClasses({ recording, answered }: Archive): PairClass[] {
 export const largestOf = (distances: readonly Distances[]): Distances => {
   const most = (name: keyof Distances) => distances.reduce((largest, found) => Math.max(largest, found[name]), 0)
   return { median: most('median'), upper: most('upper'), largest: most('largest') }
+}
+
+/** Over the largest distance that honest devices were seen to have. */
+const MARGIN = 3
+/** Below this a tolerance buys nothing: every lie moves a tensor by hundreds of times as much. */
+const LEAST = 5e-5
+
+export type Tolerances = Record<string, Record<string, Distances>>
+
+const roundedUp = (x: number) =>
+  Number((Math.ceil((x / 10 ** Math.floor(Math.log10(x))) * 10) / 10).toFixed(1)) * 10 ** Math.floor(Math.log10(x))
+
+/**
+ * For each precision, and each kind and codec within it, {@link MARGIN} times the largest quantiles seen between any two
+ * classes, whichever their adapters. What a codec does not touch has one tolerance for all codecs. Under int8 a row has a
+ * value that fell to the other side of a step, or has none; how many rows have grows with the width, so its quantiles share
+ * the largest.
+ */
+export function tolerancesFrom(classes: readonly PairClass[]): Tolerances {
+  const found: Tolerances = {}
+  for (const precision of ['f32', 'f16'] as const) {
+    for (const kind of TENSOR_KINDS) {
+      const boundary = kind === 'activation' || kind === 'inputGradient'
+      for (const codec of boundary ? (['f32', 'f16', 'int8'] as const) : (['f32'] as const)) {
+        const seen = classes.filter((one) => one.precision === precision && one.kind === kind && one.codec === codec)
+        if (seen.length === 0) continue
+        const most = largestOf(seen.flatMap(({ distances }) => distances))
+        const tolerance = (x: number) => Number(roundedUp(Math.max(LEAST, MARGIN * x)).toPrecision(2))
+        const largest = tolerance(most.largest)
+        found[precision] ??= {}
+        found[precision][boundary ? `${kind} ${codec}` : kind] =
+          codec === 'int8'
+            ? { median: largest, upper: largest, largest }
+            : { median: tolerance(most.median), upper: tolerance(most.upper), largest }
+      }
+    }
+  }
+  return found
 }
