@@ -33,6 +33,8 @@ export interface PairClass {
   readonly codec: CodecName
   readonly precision: Precision
   readonly adapters: 'one adapter' | 'two adapters'
+  /** Two of these devices. */
+  readonly pair: readonly [DeviceClass, DeviceClass]
   readonly distances: Distances[]
 }
 
@@ -48,7 +50,7 @@ export function pairClasses({ recording, answered }: Archive): PairClass[] {
       const key = `${kind} ${codec} ${precision} ${adapters}`
       const known = classes.get(key)
       if (known) known.distances.push(distances)
-      else classes.set(key, { kind, codec, precision, adapters, distances: [distances] })
+      else classes.set(key, { kind, codec, precision, adapters, pair: [a.device, b.device], distances: [distances] })
     }
   }
   const compareAll = (

@@ -3,7 +3,6 @@ import '../../../server/cli/pageImports.mjs'
 import { writeFileSync } from 'node:fs'
 import type { LiarRun } from '../options.ts'
 import type { LiarOptions, LiarOutcome } from './liarWorld.ts'
-import { lieTable, mean } from './table.ts'
 
 type Say = (text: string) => void
 
@@ -25,6 +24,7 @@ export async function simulateLiars(
   const { readArchive } = await import('../../bench/audit/archive.ts')
   const { PLAN } = await import('../../bench/audit/questions.ts')
   const { completeArchive } = await import('./record.ts')
+  const { lieTable, mean } = await import('./table.ts')
   const { witnessesFrom } = await import('./witnesses.ts')
   const { LIAR_WORLD, runLiarWorld } = await import('./liarWorld.ts')
   const started = performance.now()
