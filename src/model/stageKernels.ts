@@ -75,11 +75,10 @@ export async function stageKernels(
   ])
   // Alone, so that nothing else compiles while it measures.
   const shapes = [...matmulShapes(config, layout), ...optimizerProducts(layout, config.optimizer)]
-  const matmul = await tuneMatmul(
-    gpu,
-    shapes,
-    choice.matmul ? { variants: choice.matmul } : { ...tuning, halves: config.products === 'f16' },
-  )
+  const matmul = await tuneMatmul(gpu, shapes, {
+    halves: config.products === 'f16',
+    ...(choice.matmul ? { variants: choice.matmul } : tuning),
+  })
   const optimizer = await stageOptimizer(gpu, config.optimizer, layout, matmul)
   const table = gpu.pool.upload(ropeTable(blockSize, headDim, ropeTheta), 'rope table')
   const common = { matmul, rmsNorm, swiglu, attention, rope, optimizer, reduce, codec }

@@ -13,6 +13,18 @@ export interface SimOptions {
   json: string | null
   mutations: boolean
   shrink: boolean
+  /** Another simulation: of audits, with the numerics of recorded stages. */
+  liars: LiarRun | null
+}
+
+export interface LiarRun {
+  /** Of the nodes. */
+  share: number
+  /** Null: as many as suits. */
+  nodes: number | null
+  steps: number | null
+  /** An archive of `npm run bench -- audit --out`; null records one first. */
+  recorded: string | null
 }
 
 export const SIM_USAGE = `npm run sim -- [options]: the deterministic simulation of a fleet on a virtual clock
@@ -32,6 +44,8 @@ export const SIM_USAGE = `npm run sim -- [options]: the deterministic simulation
   --trace         prints what happens, in words; with --seeds 1
   --no-shrink     does not look for a smaller fleet with the same violation
   --json FILE     writes the record
+  --liars P       the share of nodes that lie: the audits before recorded stages instead, with --nodes, --steps and --seeds
+  --recorded FILE stages and answers of \`npm run bench -- audit --out FILE\`, for --liars; else some are recorded first
   --mutations     takes out one guard of the protocol after another and expects each to be missed`
 
 /** @throws RangeError, TypeError a sentence that says which option is wrong */
@@ -54,6 +68,8 @@ export function simOptions(args: readonly string[]): SimOptions | null {
       'calm-every': text,
       workers: text,
       json: text,
+      liars: text,
+      recorded: text,
       trace: flag,
       'no-shrink': flag,
       mutations: flag,
@@ -77,6 +93,7 @@ export function simOptions(args: readonly string[]): SimOptions | null {
     restarts: number('restarts', FLEET.restarts, 0, 10, false),
     accidents: number('accidents', FLEET.accidents, 0, 60, false),
   }
+  if (values.recorded !== undefined && values.liars === undefined) throw new RangeError('--recorded is for --liars.')
   if (fleet.nodes < fleet.stages) throw new RangeError('--nodes is less than --stages: some stage would have nobody.')
   return {
     fleet,
@@ -88,6 +105,15 @@ export function simOptions(args: readonly string[]): SimOptions | null {
     json: values.json ?? null,
     mutations: values.mutations,
     shrink: !values['no-shrink'],
+    liars:
+      values.liars === undefined
+        ? null
+        : {
+            share: number('liars', 0, 0, 0.5, false),
+            nodes: values.nodes === undefined ? null : fleet.nodes,
+            steps: values.steps === undefined ? null : fleet.steps,
+            recorded: values.recorded ?? null,
+          },
   }
 }
 

@@ -133,6 +133,8 @@ async function main(): Promise<number> {
     return 0
   }
   if (options.mutations) return runMutations(print)
+  // Loaded only here: it brings a GPU.
+  if (options.liars) return (await import('./liars/command.ts')).simulateLiars(options.liars, options, print, say)
   return options.trace ? trace(options) : simulate(options)
 }
 
