@@ -10,6 +10,7 @@ import { blobRoutes } from './checkpoints/routes.ts'
 import { datasetRoutes } from './datasets/routes.ts'
 import { leaveRoute } from './control/routes.ts'
 import { installErrors } from './httpErrors.ts'
+import { identityRoutes } from './identity/routes.ts'
 import { installPage } from './page.ts'
 import { runRoutes } from './runs/routes.ts'
 
@@ -72,6 +73,7 @@ export async function buildApp(deps: AppDeps): Promise<ApiApp> {
       runRoutes(api, deps)
       blobRoutes(api, deps)
       leaveRoute(api, deps)
+      identityRoutes(api, deps)
       api.get('/openapi.json', { schema: { hide: true } }, async () => app.swagger())
     },
     { prefix: '/api/v1' },

@@ -47,6 +47,8 @@ const environmentSchema = z.object({
     )
     .transform((hosts) => hosts.map((host) => normalHost(host)!))
     .default([]),
+  /** Of the chain on which wallets are paid: 42 is any Substrate chain, 0 Polkadot. */
+  SKEIN_SS58_PREFIX: z.coerce.number().int().min(0).max(16_383).default(42),
   SKEIN_LOG: z.enum(['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent']).default('info'),
 })
 
@@ -69,6 +71,8 @@ export interface ServerConfig {
   trustProxy: boolean
   /** Hosts that the server is reached by, as URLs have them; empty: any. */
   hosts: string[]
+  /** SS58 prefix that wallets' addresses must have. */
+  ss58Prefix: number
   logLevel: z.infer<typeof environmentSchema>['SKEIN_LOG']
 }
 
@@ -104,6 +108,7 @@ export function configFromEnvironment(environment: Record<string, string | undef
     ratePerMinute: env.SKEIN_RATE_PER_MINUTE,
     trustProxy: env.SKEIN_TRUST_PROXY,
     hosts: env.SKEIN_HOSTS,
+    ss58Prefix: env.SKEIN_SS58_PREFIX,
     logLevel: env.SKEIN_LOG,
   }
 }

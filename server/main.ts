@@ -12,10 +12,12 @@ import type { ApiApp } from './appDeps.ts'
 import { openFolderBlobs } from './checkpoints/folderBlobs.ts'
 import { configFromEnvironment, loadSecret } from './config.ts'
 import type { ServerConfig } from './config.ts'
-import { attachControl, CONTROL_PATH } from './control/gateway.ts'
+import { attachControl, CONTROL_PATH, type Gateway } from './control/gateway.ts'
 import { createTokens } from './control/tokens.ts'
 import { lockFolder } from './db/folderLock.ts'
 import { openSqliteStore } from './db/sqlite.ts'
+import { deviceRevoked } from './identity/refusals.ts'
+import { Registry } from './identity/registry.ts'
 import { createMetrics } from './metrics.ts'
 import { silenceTiming } from './orchestrator/timing.ts'
 import { Coordinator } from './runs/coordinator.ts'
@@ -142,7 +144,15 @@ export async function startServer(options: Partial<ServerConfig> = {}): Promise<
       },
     })
     closers.push(() => coordinator.close())
-    const app = await buildApp({ config, store, blobs, runs: coordinator, tokens, metrics })
+    const admission: { gateway: Gateway | null } = { gateway: null }
+    const registry = new Registry({
+      store: store.identity,
+      ss58Prefix: config.ss58Prefix,
+      recorded: null,
+      revoked: (deviceId) => admission.gateway?.expel(deviceId, deviceRevoked(deviceId)),
+      failed: (err) => log.app?.log.error({ err }, 'the ledger has not taken an identity'),
+    })
+    const app = await buildApp({ config, store, blobs, runs: coordinator, tokens, registry, metrics })
     log.app = app
     closers.push(async () => {
       // A connection that a browser keeps open would hold the close up for as long as it is kept alive.
@@ -157,15 +167,18 @@ export async function startServer(options: Partial<ServerConfig> = {}): Promise<
       heartbeatMs,
       iceServers: config.iceServers,
       audience: config,
+      barred: (deviceId) => registry.barred(deviceId),
       joined: (nodeId, hello) => coordinator.nodeJoined(nodeId, hello),
       message: (nodeId, message) => coordinator.nodeSaid(nodeId, message),
       detached: (nodeId) => coordinator.nodeDetached(nodeId),
       resumed: (nodeId) => coordinator.nodeResumed(nodeId),
       unresponsive: (nodeId) => coordinator.nodeUnresponsive(nodeId),
     })
+    admission.gateway = gateway
     closers.push(() => gateway.close())
     // Before the port opens: a volunteer who joins at once finds the runs that wait for it.
     await coordinator.resume(gateway)
+    await registry.record()
     const url = await listen(app, config)
     app.log.info({ url, dataFolder: config.dataFolder }, 'Skein listens')
     return { url, close: () => (closing ??= closeAll()) }

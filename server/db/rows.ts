@@ -19,7 +19,7 @@ const preparedSchema = z.object({
 })
 
 /** JSON of a column, checked: the file may have been written by another version or by hand. */
-function readJson<T>(schema: z.ZodType<T>, text: string, what: string): T {
+export function readJson<T>(schema: z.ZodType<T>, text: string, what: string): T {
   let value: unknown
   try {
     value = JSON.parse(text)

@@ -6,6 +6,7 @@ import { Migrator } from 'kysely/migration'
 import type { DatasetView } from '../../src/protocol/api.ts'
 import { fail, SkeinError } from '../../src/protocol/errors.ts'
 import type { RunConfig } from '../../src/protocol/runConfig.ts'
+import type { IdentityTables } from './identityMigration.ts'
 import { migrations } from './migrations.ts'
 import type { Tables } from './migrations.ts'
 import {
@@ -19,6 +20,7 @@ import {
   runOf,
   runRow,
 } from './rows.ts'
+import { SqliteIdentity } from './sqliteIdentity.ts'
 import type { CheckpointRecord, DatasetRecord, PreparedStep, Reservation, RunRecord, Store } from './store.ts'
 
 /** Milliseconds a statement waits for another process that holds the file. */
@@ -28,10 +30,13 @@ const unknownRun = (id: string) =>
   fail('run.unknown', `There is no run ${id}.`, 'Look the run up in the console or with GET /api/v1/runs.')
 
 class SqliteStore implements Store {
+  readonly identity: SqliteIdentity
   private readonly db: Kysely<Tables>
 
   constructor(db: Kysely<Tables>) {
     this.db = db
+    // It sees its own tables alone.
+    this.identity = new SqliteIdentity(db as unknown as Kysely<IdentityTables>)
   }
 
   async insertDataset(dataset: DatasetRecord): Promise<void> {

@@ -2,6 +2,7 @@
 import type { DatasetView, RunEvent, RunState, StepMetric } from '../../src/protocol/api.ts'
 import type { StageCheckpoint } from '../../src/protocol/control.ts'
 import type { RunConfig } from '../../src/protocol/runConfig.ts'
+import type { IdentityStore } from './identityStore.ts'
 
 export interface RunRecord {
   id: string
@@ -60,6 +61,8 @@ export interface CheckpointRecord {
 
 /** One interface, several databases: tests/unit/store.compliance runs against each. All writes are durable on return. */
 export interface Store {
+  /** Of the same database. */
+  readonly identity: IdentityStore
   insertDataset(dataset: DatasetRecord): Promise<void>
   dataset(id: string): Promise<DatasetRecord | null>
   datasets(): Promise<DatasetView[]>

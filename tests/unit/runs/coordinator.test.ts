@@ -45,7 +45,9 @@ const timing = { recoveryMs: 1000 }
 function slow(real: Store): Store {
   return new Proxy(real, {
     get(target, name: keyof Store) {
-      const method = target[name].bind(target) as (...values: unknown[]) => Promise<unknown>
+      const member = target[name]
+      if (typeof member !== 'function') return member
+      const method = member.bind(target) as (...values: unknown[]) => Promise<unknown>
       if (!/^(commit|prepare|update|roll|reserve|append|add)/.test(name)) return method
       return async (...values: unknown[]) => {
         await new Promise((resolve) => setTimeout(resolve, 5))

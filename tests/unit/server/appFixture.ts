@@ -9,6 +9,7 @@ import { configFromEnvironment } from '../../../server/config.ts'
 import type { ServerConfig } from '../../../server/config.ts'
 import { openSqliteStore } from '../../../server/db/sqlite.ts'
 import type { BlobStore, Store } from '../../../server/db/store.ts'
+import { Registry, type RegistryOptions } from '../../../server/identity/registry.ts'
 import { createMetrics } from '../../../server/metrics.ts'
 import { FakeRuns } from './fakeRuns.ts'
 
@@ -20,7 +21,10 @@ export interface Fixture {
   close(): Promise<void>
 }
 
-export async function openFixture(change: Partial<ServerConfig> = {}): Promise<Fixture> {
+export async function openFixture(
+  change: Partial<ServerConfig> = {},
+  identity: Partial<RegistryOptions> = {},
+): Promise<Fixture> {
   const folder = await mkdtemp(join(tmpdir(), 'skein-app-'))
   const staticFolder = join(folder, 'dist')
   await mkdir(join(staticFolder, 'assets'), { recursive: true })
@@ -32,7 +36,25 @@ export async function openFixture(change: Partial<ServerConfig> = {}): Promise<F
   const blobs = await openFolderBlobs(join(folder, 'blobs'))
   const runs = new FakeRuns(store)
   const tokens = { nodeOf: (token: string) => (token === 'node-token' ? 'n1' : null) }
-  const app = await buildApp({ config, store, blobs, runs, tokens, metrics: createMetrics({ process: false }) })
+  const registry = new Registry({
+    store: store.identity,
+    ss58Prefix: config.ss58Prefix,
+    recorded: null,
+    revoked: () => {},
+    failed: (error) => {
+      throw error
+    },
+    ...identity,
+  })
+  const app = await buildApp({
+    config,
+    store,
+    blobs,
+    runs,
+    tokens,
+    registry,
+    metrics: createMetrics({ process: false }),
+  })
   return {
     app,
     store,
