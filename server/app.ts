@@ -11,6 +11,7 @@ import { datasetRoutes } from './datasets/routes.ts'
 import { leaveRoute } from './control/routes.ts'
 import { installErrors } from './httpErrors.ts'
 import { identityRoutes } from './identity/routes.ts'
+import { ledgerRoutes } from './ledger/routes.ts'
 import { installPage } from './page.ts'
 import { runRoutes } from './runs/routes.ts'
 
@@ -74,6 +75,7 @@ export async function buildApp(deps: AppDeps): Promise<ApiApp> {
       blobRoutes(api, deps)
       leaveRoute(api, deps)
       identityRoutes(api, deps)
+      ledgerRoutes(api, deps)
       api.get('/openapi.json', { schema: { hide: true } }, async () => app.swagger())
     },
     { prefix: '/api/v1' },

@@ -5,6 +5,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { ServerConfig } from './config.ts'
 import type { BlobStore, Store } from './db/store.ts'
 import type { Registry } from './identity/registry.ts'
+import type { Ledger } from './ledger/ledger.ts'
 import type { Metrics } from './metrics.ts'
 import type { NodeTokens, RunControl } from './runs/port.ts'
 
@@ -13,6 +14,7 @@ export interface AppDeps {
   readonly store: Store
   readonly blobs: BlobStore
   readonly runs: RunControl
+  readonly ledger: Ledger
   readonly tokens: NodeTokens
   readonly registry: Registry
   readonly metrics: Metrics

@@ -4,8 +4,10 @@ import type { Generated, Kysely } from 'kysely'
 import type { Migration, MigrationProvider } from 'kysely/migration'
 import { identity } from './identityMigration.ts'
 import type { IdentityTables } from './identityMigration.ts'
+import { ledger } from './ledgerMigration.ts'
+import type { LedgerTables } from './ledgerMigration.ts'
 
-export interface Tables extends IdentityTables {
+export interface Tables extends IdentityTables, LedgerTables {
   datasets: {
     id: string
     name: string
@@ -176,5 +178,6 @@ export const migrations: MigrationProvider = {
       '0002_tokenizers': tokenizers,
       '0003_elastic': elastic,
       '0004_identity': identity,
+      '0005_ledger': ledger,
     }),
 }

@@ -21,6 +21,7 @@ import {
   runRow,
 } from './rows.ts'
 import { SqliteIdentity } from './sqliteIdentity.ts'
+import { SqliteLedger } from './sqliteLedger.ts'
 import type { CheckpointRecord, DatasetRecord, PreparedStep, Reservation, RunRecord, Store } from './store.ts'
 
 /** Milliseconds a statement waits for another process that holds the file. */
@@ -31,12 +32,14 @@ const unknownRun = (id: string) =>
 
 class SqliteStore implements Store {
   readonly identity: SqliteIdentity
+  readonly ledger: SqliteLedger
   private readonly db: Kysely<Tables>
 
-  constructor(db: Kysely<Tables>) {
+  constructor(db: Kysely<Tables>, database: Database.Database) {
     this.db = db
     // It sees its own tables alone.
     this.identity = new SqliteIdentity(db as unknown as Kysely<IdentityTables>)
+    this.ledger = new SqliteLedger(database, db)
   }
 
   async insertDataset(dataset: DatasetRecord): Promise<void> {
@@ -91,7 +94,7 @@ class SqliteStore implements Store {
     if (result.numUpdatedRows === 0n) await this.refuseStep(this.db, runId, step)
   }
 
-  async commitStep(runId: string, metric: Parameters<Store['commitStep']>[1]): Promise<void> {
+  async commitStep(...[runId, metric, entries = []]: Parameters<Store['commitStep']>): Promise<void> {
     const { gradNorm, durationMs, ...same } = metric
     await this.db.transaction().execute(async (tx) => {
       const result = await tx
@@ -103,6 +106,7 @@ class SqliteStore implements Store {
       if (result.numUpdatedRows === 0n) await this.refuseStep(tx, runId, metric.step)
       const row = { ...same, run_id: runId, grad_norm: gradNorm, duration_ms: durationMs }
       await tx.insertInto('metrics').values(row).execute()
+      this.ledger.appendNow(entries, metric.at)
     })
   }
 
@@ -261,7 +265,7 @@ export async function openSqliteStore(path: string): Promise<Store> {
     const db = new Kysely<Tables>({ dialect: new SqliteDialect({ database }) })
     const { error } = await new Migrator({ db, provider: migrations }).migrateToLatest()
     if (error) throw error
-    return new SqliteStore(db)
+    return new SqliteStore(db, database)
   } catch (caught) {
     database?.close()
     const why = caught instanceof Error ? caught.message : String(caught)

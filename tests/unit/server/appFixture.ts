@@ -10,6 +10,8 @@ import type { ServerConfig } from '../../../server/config.ts'
 import { openSqliteStore } from '../../../server/db/sqlite.ts'
 import type { BlobStore, Store } from '../../../server/db/store.ts'
 import { Registry, type RegistryOptions } from '../../../server/identity/registry.ts'
+import { Ledger } from '../../../server/ledger/ledger.ts'
+import { serverClock } from '../../../server/ledger/sealing.ts'
 import { createMetrics } from '../../../server/metrics.ts'
 import { FakeRuns } from './fakeRuns.ts'
 
@@ -36,6 +38,8 @@ export async function openFixture(
   const blobs = await openFolderBlobs(join(folder, 'blobs'))
   const runs = new FakeRuns(store)
   const tokens = { nodeOf: (token: string) => (token === 'node-token' ? 'n1' : null) }
+  const log = { info: () => {}, error: () => {} }
+  const ledger = new Ledger({ store: store.ledger, clock: serverClock(), epochLength: config.epochMs, log })
   const registry = new Registry({
     store: store.identity,
     ss58Prefix: config.ss58Prefix,
@@ -51,6 +55,7 @@ export async function openFixture(
     store,
     blobs,
     runs,
+    ledger,
     tokens,
     registry,
     metrics: createMetrics({ process: false }),
