@@ -1,4 +1,5 @@
 /** Owns the build of the page, the development proxy and the projects of Vitest. */
+import { fileURLToPath } from 'node:url'
 import { svelte } from '@sveltejs/vite-plugin-svelte'
 import { playwright } from '@vitest/browser-playwright'
 import { defineConfig } from 'vitest/config'
@@ -12,8 +13,14 @@ const proxy = Object.fromEntries(
 // The forks that load Dawn inherit this; a library path counts only when it is set before a process starts.
 if (process.env.VITEST) Object.assign(process.env, dawnEnvironment())
 
+/** Wallets need the codec of addresses alone of a package twenty times its size; tests compare the two. */
+const alias = process.env.VITEST
+  ? []
+  : [{ find: /^@polkadot\/util-crypto$/, replacement: fileURLToPath(new URL('src/wallet/ss58.ts', import.meta.url)) }]
+
 export default defineConfig({
   plugins: [svelte({ configFile: false })],
+  resolve: { alias },
   worker: { format: 'es' },
   server: { proxy },
   build: { target: 'es2023', sourcemap: true },

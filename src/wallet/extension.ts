@@ -1,0 +1,107 @@
+/** Owns what the page asks of wallets: which accounts they have, and a signature over a text; nothing of theirs loads before. */
+import { bytesToHex } from '@noble/hashes/utils.js'
+import { fail, SkeinError } from '../protocol/errors.ts'
+import { schemeSchema, type Scheme } from '../protocol/wallet.ts'
+import { encodeAddress, parseSs58 } from './ss58.ts'
+
+export interface WalletAccount {
+  /** SS58 with the chain's prefix. */
+  address: string
+  /** The public key. */
+  walletId: string
+  /** As its owner calls it; empty where it has no name. */
+  name: string
+  /** The wallet's name for itself, such as `polkadot-js`. */
+  source: string
+  scheme: Scheme
+}
+
+/** What is used of the package that wallets are reached by. */
+export type WalletAccess = Pick<
+  typeof import('@polkadot/extension-dapp'),
+  'web3Enable' | 'web3Accounts' | 'web3FromSource'
+>
+type InjectedAccount = Awaited<ReturnType<WalletAccess['web3Accounts']>>[number]
+
+const loadAccess = (): Promise<WalletAccess> => import('@polkadot/extension-dapp')
+
+/** The name by which wallets ask their owner whether to let this page in. */
+const ORIGIN = 'Skein'
+
+/**
+ * Asks every wallet of this browser for its accounts, which brings up the wallets' own questions. Accounts whose keys are neither
+ * sr25519 nor ed25519, and those of Ethereum, are left out.
+ * @param ss58Prefix of the chain
+ * @throws SkeinError `wallet.none` (no wallet, or none lets the page in), `wallet.no_account`
+ */
+export async function connectWallets(ss58Prefix: number, load = loadAccess): Promise<WalletAccount[]> {
+  const { web3Enable, web3Accounts } = await load()
+  const wallets = await web3Enable(ORIGIN)
+  if (wallets.length === 0)
+    fail(
+      'wallet.none',
+      'No wallet of this browser lets this page in.',
+      'Install a wallet for Substrate chains such as Polkadot.js, Talisman or SubWallet, or allow this page in it, and connect again.',
+    )
+  const accounts = (await web3Accounts()).flatMap((account) => accountOf(account, ss58Prefix) ?? [])
+  if (accounts.length === 0)
+    fail(
+      'wallet.no_account',
+      'The wallet shows this page no account that can be bound.',
+      'Make an account of type sr25519 or ed25519 in it, or let this page see one.',
+    )
+  return accounts
+}
+
+function accountOf({ address, meta, type }: InjectedAccount, ss58Prefix: number): WalletAccount | null {
+  const parsed = parseSs58(address)
+  const scheme = schemeSchema.safeParse(type ?? 'sr25519').data
+  if (!parsed || !scheme) return null
+  return {
+    address: encodeAddress(parsed.publicKey, ss58Prefix),
+    walletId: bytesToHex(parsed.publicKey),
+    name: meta.name ?? '',
+    source: meta.source,
+    scheme,
+  }
+}
+
+/**
+ * Has the account sign a text, which its wallet shows to its owner and wraps in `<Bytes>`.
+ * @returns lower-case hex of 64 bytes
+ * @throws SkeinError `wallet.cannot_sign` (a Ledger, a watched account), `wallet.refused` (by its owner), `wallet.signature`
+ */
+export async function signText(account: WalletAccount, text: string, load = loadAccess): Promise<string> {
+  const { web3FromSource } = await load()
+  const wallet = await web3FromSource(account.source)
+  const signRaw = wallet.signer.signRaw?.bind(wallet.signer)
+  if (!signRaw)
+    return fail(
+      'wallet.cannot_sign',
+      `The wallet ${account.source} cannot sign a text with this account.`,
+      'Choose an account whose key lies in the wallet itself.',
+    )
+  let signature: string
+  try {
+    const data = `0x${bytesToHex(new TextEncoder().encode(text))}` as const
+    signature = (await signRaw({ address: account.address, data, type: 'bytes' })).signature
+  } catch (caught) {
+    throw new SkeinError(
+      {
+        code: 'wallet.refused',
+        message: `The wallet did not sign: ${caught instanceof Error ? caught.message : String(caught)}`.slice(0, 2000),
+        remedy: 'Allow it in the wallet, or choose another account.',
+      },
+      { cause: caught },
+    )
+  }
+  // Some wallets put a byte before it that names the scheme: 00 ed25519, 01 sr25519.
+  const typed = { ed25519: '00', sr25519: '01' }[account.scheme]
+  const hex = new RegExp(`^0x(?:${typed})?([0-9a-f]{128})$`, 'i').exec(signature)?.[1]
+  if (hex !== undefined) return hex.toLowerCase()
+  return fail(
+    'wallet.signature',
+    `The wallet ${account.source} gave back something that is no signature.`,
+    'Update the wallet, or choose another one.',
+  )
+}
