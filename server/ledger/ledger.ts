@@ -57,7 +57,7 @@ export class Ledger {
    * what was there before all of them. Work is appended by `Store.commitStep`.
    * @throws SkeinError `ledger.*` with the rule that one breaks; nothing is appended then
    */
-  append(entries: readonly LedgerEntry[]): Promise<number[]> {
+  async append(entries: readonly LedgerEntry[]): Promise<number[]> {
     const subjects = entries.map((entry) => `${entry.kind} ${subjectOf(entry)}`)
     if (new Set(subjects).size < subjects.length)
       fail('ledger.batch', 'Two entries of a batch are about the same thing.', 'Append them one after the other.')

@@ -20,6 +20,7 @@ export interface Fixture {
   store: Store
   blobs: BlobStore
   runs: FakeRuns
+  ledger: Ledger
   close(): Promise<void>
 }
 
@@ -39,7 +40,8 @@ export async function openFixture(
   const runs = new FakeRuns(store)
   const tokens = { nodeOf: (token: string) => (token === 'node-token' ? 'n1' : null) }
   const log = { info: () => {}, error: () => {} }
-  const ledger = new Ledger({ store: store.ledger, clock: serverClock(), epochLength: config.epochMs, log })
+  const { now = Date.now } = identity
+  const ledger = new Ledger({ store: store.ledger, clock: serverClock(now), epochLength: config.epochMs, log, now })
   const registry = new Registry({
     store: store.identity,
     ss58Prefix: config.ss58Prefix,
@@ -65,6 +67,7 @@ export async function openFixture(
     store,
     blobs,
     runs,
+    ledger,
     async close() {
       await app.close()
       await store.close()
