@@ -50,6 +50,12 @@ export interface ApiClientOptions {
   fetch?: typeof fetch
 }
 
+export interface CallOptions {
+  /** GET unless told. */
+  method?: string
+  json?: unknown
+}
+
 export class ApiClient {
   readonly #token: () => string
   readonly #fetch: typeof fetch
@@ -60,32 +66,32 @@ export class ApiClient {
   }
 
   datasets(): Promise<DatasetView[]> {
-    return this.#call('/datasets', z.array(datasetSchema))
+    return this.call('/datasets', z.array(datasetSchema))
   }
 
   runs(): Promise<RunSummary[]> {
-    return this.#call('/runs', z.array(runSummarySchema))
+    return this.call('/runs', z.array(runSummarySchema))
   }
 
   run(id: string): Promise<RunDetail> {
-    return this.#call(`/runs/${encodeURIComponent(id)}`, runDetailSchema)
+    return this.call(`/runs/${encodeURIComponent(id)}`, runDetailSchema)
   }
 
   launch(request: LaunchRequest): Promise<RunSummary> {
-    return this.#call('/runs', runSummarySchema, { method: 'POST', json: request })
+    return this.call('/runs', runSummarySchema, { method: 'POST', json: request })
   }
 
   cancel(id: string): Promise<RunSummary> {
-    return this.#call(`/runs/${encodeURIComponent(id)}/cancel`, runSummarySchema, { method: 'POST', json: {} })
+    return this.call(`/runs/${encodeURIComponent(id)}/cancel`, runSummarySchema, { method: 'POST', json: {} })
   }
 
   /** Asks for a checkpoint right after the next step; the answer does not wait for it. */
   checkpoint(id: string): Promise<RunSummary> {
-    return this.#call(`/runs/${encodeURIComponent(id)}/checkpoint`, runSummarySchema, { method: 'POST', json: {} })
+    return this.call(`/runs/${encodeURIComponent(id)}/checkpoint`, runSummarySchema, { method: 'POST', json: {} })
   }
 
   exportFiles(id: string): Promise<ExportFile[]> {
-    return this.#call(`/runs/${encodeURIComponent(id)}/export`, z.array(exportFileSchema))
+    return this.call(`/runs/${encodeURIComponent(id)}/export`, z.array(exportFileSchema))
   }
 
   exportUrl(id: string, file: string): string {
@@ -93,11 +99,11 @@ export class ApiClient {
   }
 
   nodes(): Promise<NodeView[]> {
-    return this.#call('/nodes', z.array(nodeViewSchema))
+    return this.call('/nodes', z.array(nodeViewSchema))
   }
 
   fleet(): Promise<FleetView> {
-    return this.#call('/fleet', fleetSchema)
+    return this.call('/fleet', fleetSchema)
   }
 
   /** Uploads UTF-8 text; `onProgress` gets the share sent, from 0 to 1. XMLHttpRequest, because fetch reports no progress. */
@@ -140,7 +146,8 @@ export class ApiClient {
     return token ? { authorization: `Bearer ${token}` } : {}
   }
 
-  async #call<T>(path: string, schema: z.ZodType<T>, options: { method?: string; json?: unknown } = {}): Promise<T> {
+  /** @throws ApiError with what the server said, or why nothing it said can be used */
+  async call<T>(path: string, schema: z.ZodType<T>, options: CallOptions = {}): Promise<T> {
     const headers: Record<string, string> = { accept: 'application/json', ...this.#authorization() }
     const init: RequestInit = { method: options.method ?? 'GET', headers, signal: AbortSignal.timeout(DEADLINE_MS) }
     if (options.json !== undefined) {

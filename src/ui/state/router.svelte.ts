@@ -1,4 +1,4 @@
-/** Owns which page is shown: four addresses, the browser's history, and where the focus goes after a change. */
+/** Owns which page is shown: its address, the browser's history, and where the focus goes after a change. */
 import { tick } from 'svelte'
 import type { Attachment } from 'svelte/attachments'
 import { readRoute, type Route } from './route.ts'

@@ -3,6 +3,8 @@
 const NBSP = '\u00a0'
 const LOCALE = 'en'
 
+const FLOP_UNITS = ['FLOP', 'kFLOP', 'MFLOP', 'GFLOP', 'TFLOP', 'PFLOP', 'EFLOP', 'ZFLOP']
+
 const whole = new Intl.NumberFormat(LOCALE, { maximumFractionDigits: 0 })
 
 /** Three significant digits, so that a figure keeps its width while it counts. */
@@ -41,14 +43,30 @@ export function count(value: number): string {
   return `${number}${NBSP}${unit}`
 }
 
-/** Work in floating point operations, of any size: `850 MFLOP`, `1.23 TFLOP`, `45.6 PFLOP`. */
+/** Credit, in model FLOPs: `640 FLOP`, `12.3 GFLOP`, `4.56 PFLOP`. */
 export function flops(value: bigint): string {
-  const [number, unit] = scaled(Number(value), 1000, ['FLOP', 'kFLOP', 'MFLOP', 'GFLOP', 'TFLOP', 'PFLOP', 'EFLOP'])
-  return `${unit === 'FLOP' ? value.toString() : number}${NBSP}${unit}`
+  const [number, unit] = scaled(Number(value), 1000, FLOP_UNITS)
+  return `${unit === 'FLOP' ? value : number}${NBSP}${unit}`
+}
+
+/** What a chain counts in. */
+export interface Currency {
+  /** Digits of a unit after the point: 10^decimals planck are one. */
+  decimals: number
+  symbol: string
+}
+
+/** An amount of money to its last digit, for money is not rounded: `1,204.5 DOT`. */
+export function money(planck: bigint, { decimals, symbol }: Currency): string {
+  const sign = planck < 0n ? '−' : ''
+  const digits = String(planck < 0n ? -planck : planck).padStart(decimals + 1, '0')
+  const whole = digits.slice(0, digits.length - decimals).replace(/\B(?=(\d{3})+$)/g, ',')
+  const fraction = digits.slice(digits.length - decimals).replace(/0+$/, '')
+  return `${sign}${whole}${fraction && `.${fraction}`}${NBSP}${symbol}`
 }
 
 /** Every digit, grouped: `1,234,567`. */
-export function exact(value: number): string {
+export function exact(value: number | bigint): string {
   return whole.format(value)
 }
 
@@ -106,4 +124,14 @@ export function clock(at: number, now: number): string {
   const time = then.toLocaleTimeString('en-GB')
   if (then.toDateString() === new Date(now).toDateString()) return time
   return `${then.toLocaleDateString('en-GB', { day: 'numeric', month: 'short' })}, ${time}`
+}
+
+/** The day and time of something long ago: `29 Nov 2026, 14:03`. */
+export function moment(at: number): string {
+  return new Date(at).toLocaleString('en-GB', { dateStyle: 'medium', timeStyle: 'short' })
+}
+
+/** A UTC day, given as `2026-11-29`: `29 Nov 2026`. */
+export function day(iso: string): string {
+  return new Date(iso).toLocaleDateString('en-GB', { dateStyle: 'medium', timeZone: 'UTC' })
 }

@@ -65,8 +65,10 @@ describe('calls', () => {
 
 test('addresses name pages, and anything else names none', () => {
   expect(readRoute('/')).toEqual({ page: 'contribute' })
+  expect(readRoute('/earnings')).toEqual({ page: 'earnings' })
   expect(readRoute('/console/')).toEqual({ page: 'console' })
+  expect(readRoute('/console/ledger')).toEqual({ page: 'ledger' })
   expect(readRoute('/console/runs/a-B_9')).toEqual({ page: 'run', runId: 'a-B_9' })
-  for (const path of ['/earnings', '/console/runs', '/console/runs/a%2Fb', '/consoles'])
+  for (const path of ['/earnings/x', '/console/runs', '/console/runs/a%2Fb', '/consoles'])
     expect(readRoute(path)).toEqual({ page: 'notFound', path })
 })

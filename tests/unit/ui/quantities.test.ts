@@ -1,6 +1,17 @@
 /** Owns the proof that numbers are written with their unit and without false digits. */
 import { describe, expect, test } from 'vitest'
-import { age, bytes, count, duration, flops, loss, percent, rate, span } from '../../../src/ui/words/quantities.ts'
+import {
+  age,
+  bytes,
+  count,
+  duration,
+  flops,
+  loss,
+  money,
+  percent,
+  rate,
+  span,
+} from '../../../src/ui/words/quantities.ts'
 
 const plain = (text: string) => text.replaceAll('\u00a0', ' ')
 
@@ -27,15 +38,30 @@ describe('count', () => {
   ])('%d is %s', (value, text) => expect(plain(count(value))).toBe(text))
 })
 
-describe('work', () => {
+describe('credit', () => {
   test.each([
     [0n, '0 FLOP'],
     [999n, '999 FLOP'],
-    [1_234_567n, '1.23 MFLOP'],
-    [999_600_000_000n, '1.00 TFLOP'],
-    [45_600_000_000_000_000n, '45.6 PFLOP'],
-    [123_456_000_000_000_000_000_000n, '123456 EFLOP'],
-  ])('%d is %s', (value, text) => expect(plain(flops(value))).toBe(text))
+    [1_500n, '1.50 kFLOP'],
+    [999_999_999_999n, '1.00 TFLOP'],
+    [12_345_000_000_000n, '12.3 TFLOP'],
+    [4_560_000_000_000_000n, '4.56 PFLOP'],
+    [10n ** 25n, '10000 ZFLOP'],
+  ])('%s is %s', (value, text) => expect(plain(flops(value))).toBe(text))
+})
+
+describe('money', () => {
+  const dot = { decimals: 10, symbol: 'DOT' }
+  test.each([
+    [0n, '0 DOT'],
+    [1n, '0.0000000001 DOT'],
+    [12_045_000_000_000n, '1,204.5 DOT'],
+    [-5_000_000_000n, '−0.5 DOT'],
+    [123_456_789_012_345_678_901n, '12,345,678,901.2345678901 DOT'],
+  ])('%s planck are %s, to the last digit', (value, text) => expect(plain(money(value, dot))).toBe(text))
+
+  test('a chain without decimals counts whole units', () =>
+    expect(plain(money(1_234_567n, { decimals: 0, symbol: 'UNIT' }))).toBe('1,234,567 UNIT'))
 })
 
 describe('time', () => {

@@ -1,0 +1,24 @@
+/** Owns the one account of the earnings page, the link to a wallet and the check of its proof. */
+import { openDevice } from '../../store/device.ts'
+import { identityApi } from '../../wallet/api.ts'
+import { API_ROOT } from '../api/client.ts'
+import { LedgerCalls } from '../api/ledgerCalls.ts'
+import { Earnings } from './earnings.svelte.ts'
+import { ProofCheck } from './proofCheck.svelte.ts'
+import { api } from './session.svelte.ts'
+import { WalletLink } from './walletLink.svelte.ts'
+
+export const identity = identityApi(API_ROOT)
+const ledger = new LedgerCalls(api)
+
+export const earnings = new Earnings({
+  api,
+  ledger,
+  identity,
+  deviceId: async () => (await openDevice()).identity.id,
+})
+export const proof = new ProofCheck(ledger)
+export const walletLink = new WalletLink({
+  load: async () => (await import('./walletAccess.ts')).walletAccess,
+  changed: () => earnings.refresh(),
+})
