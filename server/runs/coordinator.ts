@@ -46,6 +46,8 @@ const LEFT: ErrorBody = {
 export interface CoordinatorOptions extends BooksOptions {
   blobs: BlobStore
   version: string
+  /** All credit that the ledger has for a run. @throws SkeinError `ledger.fault` */
+  creditOf: (runId: string) => Promise<bigint>
   timing?: Partial<Timing>
   /** Unix milliseconds. */
   now?: () => number
@@ -137,7 +139,7 @@ export class Coordinator implements RunControl {
 
   async launch(request: LaunchRequest): Promise<RunSummary> {
     const { store, blobs, log } = this.#options
-    const { name, datasetId, config: asked } = launchRequestSchema.parse(request)
+    const { name, datasetId, config: asked, payment = null } = launchRequestSchema.parse(request)
     const dataset = await store.dataset(datasetId)
     if (!dataset)
       return fail(
@@ -171,6 +173,7 @@ export class Coordinator implements RunControl {
       finishedAt: null,
       prepared: null,
       recovered: 0,
+      payment,
     }
     const checkpoint = { runId: id, step: 0, stages, bytes, createdAt: now }
     await store.insertRun(run, checkpoint)
@@ -359,7 +362,8 @@ export class Coordinator implements RunControl {
 
   async #summary(record: RunRecord): Promise<RunSummary> {
     if (!this.#stats.knows(record.id)) this.#stats.restore(record.id, await this.#options.store.metrics(record.id))
-    return summaryView(record, this.#stats)
+    const credit = record.payment ? await this.#options.creditOf(record.id).catch(() => null) : null
+    return summaryView(record, this.#stats, credit)
   }
 }
 

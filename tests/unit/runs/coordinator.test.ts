@@ -7,6 +7,8 @@ import { openFolderBlobs } from '../../../server/checkpoints/folderBlobs.ts'
 import type { Gateway } from '../../../server/control/gateway.ts'
 import { openSqliteStore } from '../../../server/db/sqlite.ts'
 import type { BlobStore, Store } from '../../../server/db/store.ts'
+import { Ledger } from '../../../server/ledger/ledger.ts'
+import { serverClock } from '../../../server/ledger/sealing.ts'
 import { createMetrics } from '../../../server/metrics.ts'
 import { Coordinator } from '../../../server/runs/coordinator.ts'
 import type { LiveEvent } from '../../../src/protocol/api.ts'
@@ -74,7 +76,9 @@ async function start(): Promise<void> {
   order = []
   const log = { info: () => {}, error: () => {} }
   const options = { blobs, metrics: createMetrics({ process: false }), log, version: 'test', timing }
-  coordinator = new Coordinator({ ...options, store: slow(store) })
+  const ledger = new Ledger({ store: store.ledger, clock: serverClock(), epochLength: 3_600_000, log })
+  const creditOf = (runId: string) => ledger.creditOf(runId)
+  coordinator = new Coordinator({ ...options, store: slow(store), creditOf })
   await coordinator.resume(gateway)
 }
 
@@ -164,6 +168,25 @@ test('a vocabulary left out is the dataset’s; one that is too small is refused
   await expect(coordinator.launch({ name: 'x', datasetId: 'd2', config: small })).rejects.toMatchObject({
     code: 'run.vocabulary',
   })
+})
+
+test('what a run pays is kept, and its price is in the ledger before anything it earns', async () => {
+  const payment = { planckPerPflop: '3', budget: '1000' }
+  const unpaid = await coordinator.launch({ name: 'free', datasetId: 'd1', config })
+  expect(unpaid.payment).toBeNull()
+  const { id } = await coordinator.launch({ name: 'paid', datasetId: 'd1', config, payment })
+  const price = { kind: 'price', run: id, planckPerPflop: '3' } as const
+  const entries = async () => (await store.ledger.rows(1, 10)).map(({ entry }): unknown => JSON.parse(entry))
+  expect(await entries()).toEqual([price])
+  const credit = String(10n ** 16n + 1n)
+  const device = 'ab'.repeat(32)
+  await store.ledger.append([{ kind: 'audit', run: id, step: 1, stage: 0, device, credit }], 1)
+  // Half a planck is owed to nobody, and is spent all the same.
+  expect((await coordinator.detail(id)).payment).toEqual({ ...payment, spent: '31' })
+  await coordinator.close()
+  await start()
+  expect((await coordinator.detail(id)).payment).toEqual({ ...payment, spent: '31' })
+  expect(await entries()).toHaveLength(2)
 })
 
 test('what is to be applied, a step and the number of a generation are in the store before anybody hears of them', async () => {

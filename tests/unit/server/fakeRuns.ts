@@ -21,6 +21,7 @@ export function summary(change: Partial<RunSummary> = {}): RunSummary {
     boundaryBytesPerToken: 256,
     rollbacks: 0,
     recovered: 0,
+    payment: null,
     createdAt: 1,
     startedAt: 2,
     finishedAt: null,
