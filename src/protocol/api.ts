@@ -10,6 +10,8 @@ export const runStateSchema = z.enum([
   'preparing',
   'training',
   'evaluating',
+  // Until its budget is raised.
+  'paused',
   'finished',
   'cancelled',
   'failed',

@@ -11,6 +11,9 @@ export const paymentSchema = z.strictObject({
 })
 export type Payment = z.infer<typeof paymentSchema>
 
+/** What `POST /api/v1/runs/:id/budget` takes: the new total, not what is added. */
+export const budgetRequestSchema = paymentSchema.pick({ budget: true })
+
 export const paymentViewSchema = paymentSchema.extend({
   /** What the ledger's credit for the run costs, rounded up; null while the ledger is damaged. */
   spent: planckSchema.nullable(),

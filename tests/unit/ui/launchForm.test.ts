@@ -5,7 +5,7 @@ import type { DatasetView, LaunchRequest, RunSummary } from '../../../src/protoc
 import { SkeinError, toErrorBody } from '../../../src/protocol/errors.ts'
 import { modelConfigSchema, optimizerConfigSchema, runConfigSchema } from '../../../src/protocol/runConfig.ts'
 import { configFigures, defaultValues, readConfig } from '../../../src/ui/console/configForm.ts'
-import { BUDGET, PRICE, readPayment } from '../../../src/ui/console/paymentForm.ts'
+import { BUDGET, PRICE, readPayment, readRaise } from '../../../src/ui/console/paymentForm.ts'
 import { modelPresets, runFields } from '../../../src/ui/console/runFields.ts'
 import { LaunchForm } from '../../../src/ui/state/launchForm.svelte.ts'
 import { detailOf } from './fixtures.ts'
@@ -34,6 +34,11 @@ describe('what a run pays', () => {
       expect(Object.keys(readPayment(price, '5').errors), price).toEqual([PRICE])
     for (const budget of ['', '-1', '2e9', '1'.repeat(40)])
       expect(Object.keys(readPayment('5', budget).errors), budget).toEqual([BUDGET])
+  })
+
+  test('is raised to more than it was, and to nothing else', () => {
+    expect(readRaise('1 001', '1000')).toEqual({ budget: '1001' })
+    for (const typed of ['1000', '999', '', 'x', '-5', '1e9']) expect(readRaise(typed, '1000')).toHaveProperty('error')
   })
 
   test('goes along with the launch, and holds it up while it is wrong', async () => {
