@@ -155,6 +155,7 @@ describe('an entry', () => {
     await expect(ledger.append([{ kind: 'revoke', device }])).rejects.toMatchObject({ code: 'ledger.not_bound' })
     await expect(ledger.append([bind, payout('1')])).rejects.toMatchObject({ code: 'ledger.payout_unsealed' })
     await expect(ledger.append([bind, bind])).rejects.toMatchObject({ code: 'ledger.batch' })
+    await expect(ledger.append([{ ...work(), credit: '1.5' }])).rejects.toMatchObject({ code: 'ledger.entry' })
     expect(await kinds()).toBe('')
     await ledger.append([bind])
     expect(await kinds()).toBe('bind')
@@ -167,6 +168,17 @@ describe('an entry', () => {
     const both = await Promise.allSettled([one.append([revoke]), other.append([revoke])])
     expect(both.map(({ status }) => status).sort()).toEqual(['fulfilled', 'rejected'])
     expect(await kinds()).toBe('bind revoke')
+  })
+
+  it('of a binding is taken once, however often it is offered', async () => {
+    const ledger = open()
+    const revoke = { kind: 'revoke', device } as const
+    const binding = { kind: 'bind', device, wallet, proof: hex(9) } as const
+    for (const entry of [binding, binding, revoke, revoke, binding]) await ledger.record(entry)
+    expect(await kinds()).toBe('bind revoke bind')
+    await ledger.record({ ...binding, wallet: hex(102) })
+    expect(await kinds()).toBe('bind revoke bind bind')
+    await expect(ledger.record({ ...binding, wallet: 'x' })).rejects.toMatchObject({ code: 'ledger.entry' })
   })
 
   it('of a conviction voids all that it can', async () => {
