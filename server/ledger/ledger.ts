@@ -190,6 +190,8 @@ export class Ledger {
       const texts = await this.#options.store.rows(this.#state.head.seq + 1, PAGE)
       for (const text of texts) this.#take(() => readRow(text))
       if (texts.length < PAGE) return
+      // The database answers at once: without this nobody else would get a turn before the last row.
+      await new Promise((resolve) => setImmediate(resolve))
     }
   }
 

@@ -210,6 +210,16 @@ describe('an entry', () => {
   })
 })
 
+it('a long ledger is read without keeping everybody else waiting', async () => {
+  const entries = Array.from({ length: 5500 }, (_, i) => work({ step: i + 1 }))
+  await store.ledger.append(entries, clock)
+  let turns = 0
+  const timer = setInterval(() => (turns += 1), 0)
+  expect(await open().view()).toMatchObject({ rows: 5500, fault: null })
+  clearInterval(timer)
+  expect(turns).toBeGreaterThanOrEqual(4)
+})
+
 it('a damaged row stops sealing and paying, and is named', async () => {
   const before = open()
   await before.append([bind, work()])
