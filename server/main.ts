@@ -183,8 +183,7 @@ export async function startServer(options: Partial<ServerConfig> = {}): Promise<
     closers.push(() => gateway.close())
     // Before the port opens: a volunteer who joins at once finds the runs that wait for it.
     await coordinator.resume(gateway)
-    await ledger.catchUp()
-    await registry.record()
+    void registry.record()
     closers.push(startSealing(ledger, said))
     const url = await listen(app, config)
     app.log.info({ url, dataFolder: config.dataFolder }, 'Skein listens')
