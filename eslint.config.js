@@ -123,7 +123,7 @@ export default ts.config(
   { files: ['server/cli/**', 'tests/**', '*.{js,ts}'], rules: { 'no-console': 'off' } },
 
   border(['src/**/*.{ts,svelte}'], [to.node, to.server], {
-    ignores: ['src/{protocol,ui,model,codec,gpu,formats,agent}/**'],
+    ignores: ['src/{protocol,ui,model,codec,gpu,formats,agent,audit}/**'],
   }),
   border(['src/agent/**/*.ts'], [to.server, to.ui]),
   border(['src/protocol/**/*.ts'], [to.node, to.ours, to.package], {
@@ -137,12 +137,13 @@ export default ts.config(
   border(['src/stage/{machine*,schedule}.ts', 'src/stage/machine/**/*.ts'], [to.node, to.server, to.ui, to.io], {
     rules: pureRules,
   }),
-  border(['server/orchestrator/**/*.ts'], [to.node, to.ui, to.io], { rules: pureRules }),
+  border(['src/audit/**/*.ts'], [to.node, to.server, to.ui, to.io], { rules: pureRules }),
+  border(['server/{orchestrator,audits}/**/*.ts'], [to.node, to.ui, to.io], { rules: pureRules }),
   border(
     ['server/**/*.ts'],
     [to.ui, to.gpu, { regex: '/src/(net|volunteer|store)/', message: 'That runs in pages.' }],
     {
-      ignores: ['server/orchestrator/**'],
+      ignores: ['server/{orchestrator,audits}/**'],
     },
   ),
 )
