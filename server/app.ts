@@ -9,6 +9,7 @@ import type { ApiApp, AppDeps } from './appDeps.ts'
 import { blobRoutes } from './checkpoints/routes.ts'
 import { datasetRoutes } from './datasets/routes.ts'
 import { installErrors } from './httpErrors.ts'
+import { ledgerRoutes } from './ledger/routes.ts'
 import { installPage } from './page.ts'
 import { runRoutes } from './runs/routes.ts'
 
@@ -70,6 +71,7 @@ export async function buildApp(deps: AppDeps): Promise<ApiApp> {
       datasetRoutes(api, deps)
       runRoutes(api, deps)
       blobRoutes(api, deps)
+      ledgerRoutes(api, deps)
       api.get('/openapi.json', { schema: { hide: true } }, async () => app.swagger())
     },
     { prefix: '/api/v1' },

@@ -4,6 +4,7 @@ import type { ZodTypeProvider } from 'fastify-type-provider-zod'
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { ServerConfig } from './config.ts'
 import type { BlobStore, Store } from './db/store.ts'
+import type { Ledger } from './ledger/ledger.ts'
 import type { Metrics } from './metrics.ts'
 import type { NodeTokens, RunControl } from './runs/port.ts'
 
@@ -12,6 +13,7 @@ export interface AppDeps {
   readonly store: Store
   readonly blobs: BlobStore
   readonly runs: RunControl
+  readonly ledger: Ledger
   readonly tokens: NodeTokens
   readonly metrics: Metrics
 }

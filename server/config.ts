@@ -37,6 +37,10 @@ const environmentSchema = z.object({
     .min(2048)
     .max(1_073_741_824)
     .default(64 * 1024 * 1024),
+  /** Seconds of a ledger epoch where time is the server's. */
+  SKEIN_EPOCH: z.coerce.number().int().min(1).max(31_536_000).default(3600),
+  /** Finalized blocks of a ledger epoch where a chain is configured. */
+  SKEIN_EPOCH_BLOCKS: z.coerce.number().int().min(1).max(10_000_000).default(600),
   SKEIN_RATE_PER_MINUTE: z.coerce.number().int().min(1).max(10_000_000).default(3000),
   /** Believe X-Forwarded-For: only behind a proxy that sets it. */
   SKEIN_TRUST_PROXY: flag.default(false),
@@ -64,6 +68,9 @@ export interface ServerConfig {
   iceServers: z.infer<typeof iceServerSchema>[]
   heartbeatMs: number
   maxDatasetBytes: number
+  /** Milliseconds of a ledger epoch without a chain; blocks of one with it. */
+  epochMs: number
+  epochBlocks: number
   /** API requests a minute from one address; blobs and dataset ranges count apart. */
   ratePerMinute: number
   trustProxy: boolean
@@ -101,6 +108,8 @@ export function configFromEnvironment(environment: Record<string, string | undef
     iceServers: [{ urls: env.SKEIN_STUN_URLS }, turn].filter((server) => server.urls.length > 0),
     heartbeatMs: env.SKEIN_HEARTBEAT_MS,
     maxDatasetBytes: env.SKEIN_MAX_DATASET_BYTES,
+    epochMs: env.SKEIN_EPOCH * 1000,
+    epochBlocks: env.SKEIN_EPOCH_BLOCKS,
     ratePerMinute: env.SKEIN_RATE_PER_MINUTE,
     trustProxy: env.SKEIN_TRUST_PROXY,
     hosts: env.SKEIN_HOSTS,

@@ -16,6 +16,9 @@ import { attachControl, CONTROL_PATH } from './control/gateway.ts'
 import { createTokens } from './control/tokens.ts'
 import { lockFolder } from './db/folderLock.ts'
 import { openSqliteStore } from './db/sqlite.ts'
+import { Ledger } from './ledger/ledger.ts'
+import { serverClock } from './ledger/sealing.ts'
+import { startSealing } from './ledger/ticker.ts'
 import { createMetrics } from './metrics.ts'
 import { silenceTiming } from './orchestrator/timing.ts'
 import { Coordinator } from './runs/coordinator.ts'
@@ -130,19 +133,21 @@ export async function startServer(options: Partial<ServerConfig> = {}): Promise<
     const metrics = createMetrics()
     const log: { app: ApiApp | null } = { app: null }
     const { heartbeatMs } = config
+    const said = {
+      info: (fields: object, text: string) => log.app?.log.info(fields, text),
+      error: (fields: object, text: string) => log.app?.log.error(fields, text),
+    }
+    const ledger = new Ledger({ store: store.ledger, clock: serverClock(), epochLength: config.epochMs, log: said })
     const coordinator = new Coordinator({
       timing: silenceTiming(heartbeatMs),
       store,
       blobs,
       metrics,
       version: await versionOf(),
-      log: {
-        info: (fields, text) => log.app?.log.info(fields, text),
-        error: (fields, text) => log.app?.log.error(fields, text),
-      },
+      log: said,
     })
     closers.push(() => coordinator.close())
-    const app = await buildApp({ config, store, blobs, runs: coordinator, tokens, metrics })
+    const app = await buildApp({ config, store, blobs, runs: coordinator, ledger, tokens, metrics })
     log.app = app
     closers.push(async () => {
       // A connection that a browser keeps open would hold the close up for as long as it is kept alive.
@@ -166,6 +171,8 @@ export async function startServer(options: Partial<ServerConfig> = {}): Promise<
     closers.push(() => gateway.close())
     // Before the port opens: a volunteer who joins at once finds the runs that wait for it.
     await coordinator.resume(gateway)
+    await ledger.catchUp()
+    closers.push(startSealing(ledger, said))
     const url = await listen(app, config)
     app.log.info({ url, dataFolder: config.dataFolder }, 'Skein listens')
     return { url, close: () => (closing ??= closeAll()) }

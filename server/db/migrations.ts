@@ -2,8 +2,10 @@
 import { sql } from 'kysely'
 import type { Generated, Kysely } from 'kysely'
 import type { Migration, MigrationProvider } from 'kysely/migration'
+import { ledger } from './ledgerMigration.ts'
+import type { LedgerTables } from './ledgerMigration.ts'
 
-export interface Tables {
+export interface Tables extends LedgerTables {
   datasets: {
     id: string
     name: string
@@ -168,5 +170,11 @@ const elastic: Migration = {
 
 /** Migrations by name, applied in the names' order; a published one is never edited. */
 export const migrations: MigrationProvider = {
-  getMigrations: () => Promise.resolve({ '0001_runs': first, '0002_tokenizers': tokenizers, '0003_elastic': elastic }),
+  getMigrations: () =>
+    Promise.resolve({
+      '0001_runs': first,
+      '0002_tokenizers': tokenizers,
+      '0003_elastic': elastic,
+      '0005_ledger': ledger,
+    }),
 }

@@ -19,6 +19,7 @@ import {
   runOf,
   runRow,
 } from './rows.ts'
+import { SqliteLedger } from './sqliteLedger.ts'
 import type { CheckpointRecord, DatasetRecord, PreparedStep, Reservation, RunRecord, Store } from './store.ts'
 
 /** Milliseconds a statement waits for another process that holds the file. */
@@ -28,10 +29,12 @@ const unknownRun = (id: string) =>
   fail('run.unknown', `There is no run ${id}.`, 'Look the run up in the console or with GET /api/v1/runs.')
 
 class SqliteStore implements Store {
+  readonly ledger: SqliteLedger
   private readonly db: Kysely<Tables>
 
-  constructor(db: Kysely<Tables>) {
+  constructor(db: Kysely<Tables>, database: Database.Database) {
     this.db = db
+    this.ledger = new SqliteLedger(database, db)
   }
 
   async insertDataset(dataset: DatasetRecord): Promise<void> {
@@ -86,7 +89,7 @@ class SqliteStore implements Store {
     if (result.numUpdatedRows === 0n) await this.refuseStep(this.db, runId, step)
   }
 
-  async commitStep(runId: string, metric: Parameters<Store['commitStep']>[1]): Promise<void> {
+  async commitStep(...[runId, metric, entries = []]: Parameters<Store['commitStep']>): Promise<void> {
     const { gradNorm, durationMs, ...same } = metric
     await this.db.transaction().execute(async (tx) => {
       const result = await tx
@@ -98,6 +101,7 @@ class SqliteStore implements Store {
       if (result.numUpdatedRows === 0n) await this.refuseStep(tx, runId, metric.step)
       const row = { ...same, run_id: runId, grad_norm: gradNorm, duration_ms: durationMs }
       await tx.insertInto('metrics').values(row).execute()
+      this.ledger.appendNow(entries, metric.at)
     })
   }
 
@@ -256,7 +260,7 @@ export async function openSqliteStore(path: string): Promise<Store> {
     const db = new Kysely<Tables>({ dialect: new SqliteDialect({ database }) })
     const { error } = await new Migrator({ db, provider: migrations }).migrateToLatest()
     if (error) throw error
-    return new SqliteStore(db)
+    return new SqliteStore(db, database)
   } catch (caught) {
     database?.close()
     const why = caught instanceof Error ? caught.message : String(caught)

@@ -2,7 +2,9 @@
 import type { DatasetView, RunEvent, RunState, StepMetric } from '../../src/protocol/api.ts'
 import type { StageCheckpoint } from '../../src/protocol/control.ts'
 import type { WorkCredit } from '../../src/protocol/receipt.ts'
+import type { LedgerEntry } from '../../src/protocol/ledger.ts'
 import type { RunConfig } from '../../src/protocol/runConfig.ts'
+import type { LedgerStore } from './ledgerStore.ts'
 
 export interface RunRecord {
   id: string
@@ -62,6 +64,8 @@ export interface CheckpointRecord {
 
 /** One interface, several databases: tests/unit/store.compliance runs against each. All writes are durable on return. */
 export interface Store {
+  /** Of the same database, so that one transaction can change both. */
+  readonly ledger: LedgerStore
   insertDataset(dataset: DatasetRecord): Promise<void>
   dataset(id: string): Promise<DatasetRecord | null>
   datasets(): Promise<DatasetView[]>
@@ -77,8 +81,11 @@ export interface Store {
    * and it may be prepared anew. @throws SkeinError `run.unknown`, `store.step_order`
    */
   prepareStep(runId: string, prepared: PreparedStep): Promise<void>
-  /** Commits a step: the metric and the run's `step` together; nothing is prepared any more. */
-  commitStep(runId: string, metric: StepMetric): Promise<void>
+  /**
+   * Commits a step: the metric, the run's `step` and the rows of the ledger that it earns together; nothing is prepared any
+   * more. @throws SkeinError `run.unknown`, `store.step_order`
+   */
+  commitStep(runId: string, metric: StepMetric, entries?: readonly LedgerEntry[]): Promise<void>
   metrics(runId: string): Promise<StepMetric[]>
   /** Publishes a checkpoint; call it only once every chunk was read back whole. */
   insertCheckpoint(checkpoint: CheckpointRecord): Promise<void>

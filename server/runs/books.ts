@@ -44,7 +44,7 @@ export class Books {
         return
       }
       case 'commitStep':
-        await store.commitStep(runId, command.metric)
+        await store.commitStep(runId, command.metric, command.work)
         this.#stats.committed(runId, command.metric)
         metrics.stepCommitted(command.metric.tokens, command.metric.durationMs)
         metrics.claimed(command.claims)

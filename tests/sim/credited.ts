@@ -26,8 +26,11 @@ export function checkCredit(
       due.set(device, known)
     }
     const each = microbatchCredit(run.config, stage)
+    const rows = new Set<string>()
     for (const entry of work) {
       if (entry.stage !== stage) continue
+      demand(!rows.has(entry.device), () => `step ${step}, stage ${stage}: ${entry.device} is credited in two rows`)
+      rows.add(entry.device)
       const sum = BigInt(entry.microbatches) * each
       demand(
         entry.step === step && BigInt(entry.credit) === sum && entry.receipt !== null,

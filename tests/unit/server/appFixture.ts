@@ -9,6 +9,8 @@ import { configFromEnvironment } from '../../../server/config.ts'
 import type { ServerConfig } from '../../../server/config.ts'
 import { openSqliteStore } from '../../../server/db/sqlite.ts'
 import type { BlobStore, Store } from '../../../server/db/store.ts'
+import { Ledger } from '../../../server/ledger/ledger.ts'
+import { serverClock } from '../../../server/ledger/sealing.ts'
 import { createMetrics } from '../../../server/metrics.ts'
 import { FakeRuns } from './fakeRuns.ts'
 
@@ -17,10 +19,11 @@ export interface Fixture {
   store: Store
   blobs: BlobStore
   runs: FakeRuns
+  ledger: Ledger
   close(): Promise<void>
 }
 
-export async function openFixture(change: Partial<ServerConfig> = {}): Promise<Fixture> {
+export async function openFixture(change: Partial<ServerConfig> = {}, { now = Date.now } = {}): Promise<Fixture> {
   const folder = await mkdtemp(join(tmpdir(), 'skein-app-'))
   const staticFolder = join(folder, 'dist')
   await mkdir(join(staticFolder, 'assets'), { recursive: true })
@@ -32,12 +35,15 @@ export async function openFixture(change: Partial<ServerConfig> = {}): Promise<F
   const blobs = await openFolderBlobs(join(folder, 'blobs'))
   const runs = new FakeRuns(store)
   const tokens = { nodeOf: (token: string) => (token === 'node-token' ? 'n1' : null) }
-  const app = await buildApp({ config, store, blobs, runs, tokens, metrics: createMetrics({ process: false }) })
+  const log = { info: () => {}, error: () => {} }
+  const ledger = new Ledger({ store: store.ledger, clock: serverClock(now), epochLength: config.epochMs, log, now })
+  const app = await buildApp({ config, store, blobs, runs, ledger, tokens, metrics: createMetrics({ process: false }) })
   return {
     app,
     store,
     blobs,
     runs,
+    ledger,
     async close() {
       await app.close()
       await store.close()

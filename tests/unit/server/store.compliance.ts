@@ -45,7 +45,7 @@ export const checkpoint = (runId = 'r1', step = 0): CheckpointRecord => ({
   createdAt: 1_700_000_000_002 + step,
 })
 
-const metric = (step: number) => ({
+export const metric = (step: number) => ({
   step,
   loss: 5.5 - step / 3,
   gradNorm: 1.25,
