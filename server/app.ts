@@ -10,6 +10,7 @@ import { blobRoutes } from './checkpoints/routes.ts'
 import { datasetRoutes } from './datasets/routes.ts'
 import { installErrors } from './httpErrors.ts'
 import { installPage } from './page.ts'
+import { payoutRoutes } from './payouts/routes.ts'
 import { runRoutes } from './runs/routes.ts'
 
 /** Bytes of an ordinary JSON body. */
@@ -70,6 +71,7 @@ export async function buildApp(deps: AppDeps): Promise<ApiApp> {
       datasetRoutes(api, deps)
       runRoutes(api, deps)
       blobRoutes(api, deps)
+      payoutRoutes(api, deps)
       api.get('/openapi.json', { schema: { hide: true } }, async () => app.swagger())
     },
     { prefix: '/api/v1' },

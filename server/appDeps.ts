@@ -5,6 +5,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { ServerConfig } from './config.ts'
 import type { BlobStore, Store } from './db/store.ts'
 import type { Metrics } from './metrics.ts'
+import type { Treasury } from './payouts/treasury.ts'
 import type { NodeTokens, RunControl } from './runs/port.ts'
 
 export interface AppDeps {
@@ -14,6 +15,7 @@ export interface AppDeps {
   readonly runs: RunControl
   readonly tokens: NodeTokens
   readonly metrics: Metrics
+  readonly treasury: Pick<Treasury, 'chainView' | 'payoutsView'>
 }
 
 /** Fastify whose handlers take their types from zod schemas. */

@@ -18,6 +18,7 @@ import { lockFolder } from './db/folderLock.ts'
 import { openSqliteStore } from './db/sqlite.ts'
 import { createMetrics } from './metrics.ts'
 import { silenceTiming } from './orchestrator/timing.ts'
+import { Treasury } from './payouts/treasury.ts'
 import { Coordinator } from './runs/coordinator.ts'
 import { attachBroker } from './signalling/broker.ts'
 
@@ -129,6 +130,10 @@ export async function startServer(options: Partial<ServerConfig> = {}): Promise<
     const blobs = await openFolderBlobs(join(config.dataFolder, 'blobs'))
     const metrics = createMetrics()
     const log: { app: ApiApp | null } = { app: null }
+    const report = {
+      info: (fields: object, text: string) => log.app?.log.info(fields, text),
+      error: (fields: object, text: string) => log.app?.log.error(fields, text),
+    }
     const { heartbeatMs } = config
     const coordinator = new Coordinator({
       timing: silenceTiming(heartbeatMs),
@@ -136,13 +141,12 @@ export async function startServer(options: Partial<ServerConfig> = {}): Promise<
       blobs,
       metrics,
       version: await versionOf(),
-      log: {
-        info: (fields, text) => log.app?.log.info(fields, text),
-        error: (fields, text) => log.app?.log.error(fields, text),
-      },
+      log: report,
     })
     closers.push(() => coordinator.close())
-    const app = await buildApp({ config, store, blobs, runs: coordinator, tokens, metrics })
+    const treasury = new Treasury({ config, store: store.payouts, source: null, log: report })
+    closers.push(() => treasury.close())
+    const app = await buildApp({ config, store, blobs, runs: coordinator, tokens, metrics, treasury })
     log.app = app
     closers.push(async () => {
       // A connection that a browser keeps open would hold the close up for as long as it is kept alive.
@@ -165,6 +169,7 @@ export async function startServer(options: Partial<ServerConfig> = {}): Promise<
     closers.push(() => gateway.close())
     // Before the port opens: a volunteer who joins at once finds the runs that wait for it.
     await coordinator.resume(gateway)
+    await treasury.open()
     const url = await listen(app, config)
     app.log.info({ url, dataFolder: config.dataFolder }, 'Skein listens')
     return { url, close: () => (closing ??= closeAll()) }

@@ -7,6 +7,8 @@ import type { DatasetView } from '../../src/protocol/api.ts'
 import { fail, SkeinError } from '../../src/protocol/errors.ts'
 import type { RunConfig } from '../../src/protocol/runConfig.ts'
 import { migrations } from './migrations.ts'
+import type { PayoutTables } from './payoutMigration.ts'
+import type { PayoutStore } from './payoutStore.ts'
 import type { Tables } from './migrations.ts'
 import {
   checkpointOf,
@@ -19,6 +21,7 @@ import {
   runOf,
   runRow,
 } from './rows.ts'
+import { SqlitePayouts } from './sqlitePayouts.ts'
 import type { CheckpointRecord, DatasetRecord, PreparedStep, Reservation, RunRecord, Store } from './store.ts'
 
 /** Milliseconds a statement waits for another process that holds the file. */
@@ -28,10 +31,12 @@ const unknownRun = (id: string) =>
   fail('run.unknown', `There is no run ${id}.`, 'Look the run up in the console or with GET /api/v1/runs.')
 
 class SqliteStore implements Store {
+  readonly payouts: SqlitePayouts
   private readonly db: Kysely<Tables>
 
   constructor(db: Kysely<Tables>) {
     this.db = db
+    this.payouts = new SqlitePayouts(db as unknown as Kysely<PayoutTables>, () => {})
   }
 
   async insertDataset(dataset: DatasetRecord): Promise<void> {
@@ -246,7 +251,7 @@ class SqliteStore implements Store {
  * Opens the file, creating and migrating it as needed; `:memory:` gives a store that ends with the process.
  * @throws SkeinError `store.open` when the file cannot be opened, is no database or comes from a newer version
  */
-export async function openSqliteStore(path: string): Promise<Store> {
+export async function openSqliteStore(path: string): Promise<Store & { readonly payouts: PayoutStore }> {
   let database: Database.Database | undefined
   try {
     database = new Database(path, { timeout: BUSY_MS })

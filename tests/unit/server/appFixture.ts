@@ -9,12 +9,14 @@ import { configFromEnvironment } from '../../../server/config.ts'
 import type { ServerConfig } from '../../../server/config.ts'
 import { openSqliteStore } from '../../../server/db/sqlite.ts'
 import type { BlobStore, Store } from '../../../server/db/store.ts'
+import type { PayoutStore } from '../../../server/db/payoutStore.ts'
 import { createMetrics } from '../../../server/metrics.ts'
+import { Treasury } from '../../../server/payouts/treasury.ts'
 import { FakeRuns } from './fakeRuns.ts'
 
 export interface Fixture {
   app: ApiApp
-  store: Store
+  store: Store & { readonly payouts: PayoutStore }
   blobs: BlobStore
   runs: FakeRuns
   close(): Promise<void>
@@ -32,7 +34,10 @@ export async function openFixture(change: Partial<ServerConfig> = {}): Promise<F
   const blobs = await openFolderBlobs(join(folder, 'blobs'))
   const runs = new FakeRuns(store)
   const tokens = { nodeOf: (token: string) => (token === 'node-token' ? 'n1' : null) }
-  const app = await buildApp({ config, store, blobs, runs, tokens, metrics: createMetrics({ process: false }) })
+  const quiet = { info: () => {}, error: () => {} }
+  const treasury = new Treasury({ config, store: store.payouts, source: null, log: quiet })
+  const metrics = createMetrics({ process: false })
+  const app = await buildApp({ config, store, blobs, runs, tokens, metrics, treasury })
   return {
     app,
     store,
