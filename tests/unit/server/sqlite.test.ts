@@ -20,8 +20,14 @@ describeStore('SQLite in a file', async () => {
   }
 })
 
+const oldTables = ['datasets', 'runs', 'metrics', 'checkpoints', 'events', 'reservations', 'kysely_migration']
+
 /** Leaves the file as the version before migration 0003 did. */
 function undoElastic(raw: Database.Database): void {
+  const tables = raw.prepare(`select name from sqlite_master where type = 'table'`).pluck().all() as string[]
+  for (const name of tables)
+    if (!/^sqlite_|_lock$/.test(name) && !oldTables.includes(name)) raw.exec(`drop table ${name}`)
+  raw.exec(`delete from kysely_migration where name > '0003_elastic'`)
   raw.exec(`alter table runs drop column prepared; alter table runs drop column recovered; drop table reservations`)
   raw.exec(`delete from kysely_migration where name = '0003_elastic'`)
 }
