@@ -156,6 +156,7 @@ export async function startServer(options: Partial<ServerConfig> = {}): Promise<
       metrics,
       version: await versionOf(),
       log: said,
+      creditOf: (runId) => ledger.creditOf(runId),
     })
     closers.push(() => coordinator.close())
     const admission: { gateway: Gateway | null } = { gateway: null }
