@@ -12,7 +12,13 @@ import {
   type RevokeRequest,
 } from '../../src/protocol/wallet.ts'
 import { parseSs58 } from '../../src/wallet/ss58.ts'
-import type { BindingRecord, ChallengeRecord, IdentityEntry, IdentityStore } from '../db/identityStore.ts'
+import type {
+  BindingRecord,
+  ChallengeRecord,
+  IdentityEntry,
+  IdentityStore,
+  KeptChallenge,
+} from '../db/identityStore.ts'
 import { isOwnableKey, verifyEd25519 } from './ed25519.ts'
 import { evidenceOf } from './evidence.ts'
 import { CHALLENGE_USED, deviceRevoked } from './refusals.ts'
@@ -107,11 +113,35 @@ export class Registry {
     return record
   }
 
+  /** @throws SkeinError `identity.challenge_unknown` */
+  async open(id: string): Promise<KeptChallenge> {
+    return (
+      (await this.#options.store.challenge(id)) ??
+      fail('identity.challenge_unknown', 'This server gave no such challenge.', 'Ask for a challenge, and sign it.')
+    )
+  }
+
+  /**
+   * Keeps that a device agrees, so that a wallet elsewhere can bind it. @throws SkeinError `identity.*`
+   */
+  async agree(site: string, id: string, proof: DeviceProof): Promise<KeptChallenge> {
+    const challenge = this.#answerable(await this.open(id), site, 'bind')
+    if (!challenge.devices.includes(proof.device))
+      fail(
+        'identity.device_not_asked',
+        'The challenge is not about this device.',
+        'Ask for a challenge that names the device’s id.',
+      )
+    await this.#options.store.addProof(id, proofOf(proof.device, [proof], challengeText(challenge)))
+    return this.open(id)
+  }
+
   /** @throws SkeinError `identity.*`: a code for each thing that can be wrong */
   async bind(site: string, request: BindRequest): Promise<BindingRecord[]> {
     const challenge = await this.#signed(site, 'bind', request)
     const text = challengeText(challenge)
-    const proofs = challenge.devices.map((device) => proofOf(device, request.proofs, text))
+    const given = [...request.proofs, ...challenge.proofs]
+    const proofs = challenge.devices.map((device) => proofOf(device, given, text))
     const evidence = evidenceOf({ ...request, text, walletId: challenge.walletId, proofs })
     const bound = await this.#options.store.bind({ challenge, evidence, at: this.#now() })
     await this.record()
@@ -166,14 +196,15 @@ export class Registry {
   }
 
   /** The challenge that a request answers, once everything but the devices' proofs has been checked. */
-  async #signed(site: string, purpose: Purpose, request: RevokeRequest): Promise<ChallengeRecord> {
-    const challenge = await this.#options.store.challenge(request.challenge)
-    if (!challenge)
-      return fail(
-        'identity.challenge_unknown',
-        'This server gave no such challenge.',
-        'Ask for a challenge, and sign it.',
-      )
+  async #signed(site: string, purpose: Purpose, request: RevokeRequest): Promise<KeptChallenge> {
+    const challenge = this.#answerable(await this.open(request.challenge), site, purpose)
+    const error = checkWalletSignature(challenge.walletId, request, challengeText(challenge))
+    if (error) throw new SkeinError(error)
+    return challenge
+  }
+
+  /** The challenge, where it may still be answered here and now. */
+  #answerable(challenge: KeptChallenge, site: string, purpose: Purpose): KeptChallenge {
     if (challenge.purpose !== purpose)
       fail(
         'identity.challenge_purpose',
@@ -196,8 +227,6 @@ export class Registry {
     if (challenge.usedAt !== null) throw new SkeinError(CHALLENGE_USED)
     if (challenge.expiresAt <= now)
       fail('identity.challenge_expired', 'The challenge has expired.', 'Ask for a new challenge and sign that one.')
-    const error = checkWalletSignature(challenge.walletId, request, challengeText(challenge))
-    if (error) throw new SkeinError(error)
     return challenge
   }
 }
