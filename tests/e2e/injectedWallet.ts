@@ -2,7 +2,7 @@
 import type { Page } from '@playwright/test'
 import { bytesToHex, hexToBytes } from '@noble/hashes/utils.js'
 import { getPublicKey, secretFromSeed, sign } from '@scure/sr25519'
-import { encodeAddress } from '../../src/wallet/ss58.ts'
+import { encodeAddress, parseSs58 } from '../../src/wallet/ss58.ts'
 
 interface RawPayload {
   address: string
@@ -28,7 +28,10 @@ export async function injectWallet(page: Page, seed: number): Promise<InjectedWa
   const signed: string[] = []
   let refuse = false
   await page.exposeFunction('testWalletSign', (payload: RawPayload): string | null => {
-    if (payload.address !== address || payload.type !== 'bytes') throw new Error('another account, or no bytes')
+    // As wallets do: an account is its key, whichever chain's prefix its address has.
+    const asked = parseSs58(payload.address)?.publicKey
+    if (!asked || bytesToHex(asked) !== bytesToHex(publicKey) || payload.type !== 'bytes')
+      throw new Error('another account, or no bytes')
     if (refuse) {
       refuse = false
       return null
