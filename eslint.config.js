@@ -127,7 +127,7 @@ export default ts.config(
   { files: ['server/cli/**', 'tests/**', '*.{js,ts}'], rules: { 'no-console': 'off' } },
 
   border(['src/**/*.{ts,svelte}'], [to.node, to.server], {
-    ignores: ['src/{protocol,ui,model,codec,gpu,formats,agent,wallet}/**'],
+    ignores: ['src/{protocol,ui,model,codec,gpu,formats,agent,wallet,ledger,audit}/**'],
   }),
   border(['src/agent/**/*.ts'], [to.server, to.ui]),
   border(['src/protocol/**/*.ts'], [to.node, to.ours, to.package], {
@@ -139,17 +139,19 @@ export default ts.config(
   }),
   border(['src/formats/**/*.ts'], [to.node, to.server, to.ui, to.gpu, to.network]),
   border(['src/wallet/**/*.ts'], [to.node, to.server, to.ui, to.gpu]),
+  border(['src/ledger/**/*.ts'], [to.node, to.server, to.ui, to.gpu, to.network], { rules: pureRules }),
   border(['src/stage/{machine*,schedule}.ts', 'src/stage/machine/**/*.ts'], [to.node, to.server, to.ui, to.io], {
     rules: pureRules,
   }),
-  border(['server/orchestrator/**/*.ts'], [to.node, to.ui, to.io], { rules: pureRules }),
+  border(['src/audit/**/*.ts'], [to.node, to.server, to.ui, to.io], { rules: pureRules }),
+  border(['server/{orchestrator,audits}/**/*.ts'], [to.node, to.ui, to.io], { rules: pureRules }),
   border(['server/payouts/{payout,plan,verdict,types}.ts'], [to.node, to.ui, to.io], { rules: pureRules }),
   border(
     ['server/**/*.ts'],
     [to.ui, to.gpu, to.localChain, { regex: '/src/(net|volunteer|store)/', message: 'That runs in pages.' }],
     {
       ignores: [
-        'server/orchestrator/**',
+        'server/{orchestrator,audits}/**',
         'server/payouts/{payout,plan,verdict,types}.ts',
         'server/chain/local/**',
         'server/cli/chain.ts',

@@ -45,7 +45,14 @@ export default defineConfig({
       },
       {
         extends: true,
-        test: { name: 'chain', environment: 'node', pool: 'forks', include: ['tests/chain/**/*.test.ts'] },
+        // A block of the runtime takes a quarter of a second of a free core, and a history has dozens.
+        test: {
+          name: 'chain',
+          environment: 'node',
+          pool: 'forks',
+          testTimeout: 300_000,
+          include: ['tests/chain/**/*.test.ts'],
+        },
       },
       {
         extends: true,

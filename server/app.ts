@@ -13,6 +13,7 @@ import { installErrors } from './httpErrors.ts'
 import { identityRoutes } from './identity/routes.ts'
 import { ledgerRoutes } from './ledger/routes.ts'
 import { installPage } from './page.ts'
+import { payoutRoutes } from './payouts/routes.ts'
 import { runRoutes } from './runs/routes.ts'
 
 /** Bytes of an ordinary JSON body. */
@@ -76,6 +77,7 @@ export async function buildApp(deps: AppDeps): Promise<ApiApp> {
       leaveRoute(api, deps)
       identityRoutes(api, deps)
       ledgerRoutes(api, deps)
+      payoutRoutes(api, deps)
       api.get('/openapi.json', { schema: { hide: true } }, async () => app.swagger())
     },
     { prefix: '/api/v1' },

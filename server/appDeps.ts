@@ -7,6 +7,7 @@ import type { BlobStore, Store } from './db/store.ts'
 import type { Registry } from './identity/registry.ts'
 import type { Ledger } from './ledger/ledger.ts'
 import type { Metrics } from './metrics.ts'
+import type { Treasury } from './payouts/treasury.ts'
 import type { NodeTokens, RunControl } from './runs/port.ts'
 
 export interface AppDeps {
@@ -18,6 +19,7 @@ export interface AppDeps {
   readonly tokens: NodeTokens
   readonly registry: Registry
   readonly metrics: Metrics
+  readonly treasury: Pick<Treasury, 'chainView' | 'payoutsView'>
 }
 
 /** Fastify whose handlers take their types from zod schemas. */

@@ -15,6 +15,11 @@ const list = z
 const flag = z.enum(['0', '1', 'true', 'false']).transform((text) => text === '1' || text === 'true')
 const iceUrl = z.string().regex(/^(stun|stuns|turn|turns):\S+$/, 'must begin with stun:, stuns:, turn: or turns:')
 
+const planck = z
+  .string()
+  .regex(/^\d{1,30}$/, 'must be a whole number of planck')
+  .transform(BigInt)
+
 const environmentSchema = z.object({
   SKEIN_HOST: z.string().min(1).max(255).default('127.0.0.1'),
   /** 0 takes any free port. */
@@ -51,8 +56,19 @@ const environmentSchema = z.object({
     )
     .transform((hosts) => hosts.map((host) => normalHost(host)!))
     .default([]),
-  /** Of the chain on which wallets are paid: 42 is any Substrate chain, 0 Polkadot. */
+  /** Without a chain, which says its own: 42 is any Substrate chain, 0 Polkadot. */
   SKEIN_SS58_PREFIX: z.coerce.number().int().min(0).max(16_383).default(42),
+  /** JSON-RPC of a Substrate node; without it nobody is paid. */
+  SKEIN_CHAIN_URL: z
+    .string()
+    .regex(/^wss?:\/\/\S+$/, 'must begin with ws:// or wss://')
+    .max(300)
+    .optional(),
+  /** Secret of the account that pays; it is kept in the environment alone. */
+  SKEIN_PAYOUT_SEED: z.string().max(500).optional(),
+  SKEIN_PAYOUT_BATCH: z.coerce.number().int().min(1).max(500).default(200),
+  SKEIN_PAYOUT_EPOCH_CAP: planck.optional(),
+  SKEIN_PAYOUT_LEAST: planck.default(0n),
   SKEIN_LOG: z.enum(['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent']).default('info'),
 })
 
@@ -78,9 +94,21 @@ export interface ServerConfig {
   trustProxy: boolean
   /** Hosts that the server is reached by, as URLs have them; empty: any. */
   hosts: string[]
-  /** SS58 prefix that wallets' addresses must have. */
+  /** SS58 prefix that wallets' addresses must have where no chain is configured. */
   ss58Prefix: number
   logLevel: z.infer<typeof environmentSchema>['SKEIN_LOG']
+  /** Null stands for no chain: everything works and stays unpaid. */
+  chainUrl: string | null
+  payouts: {
+    /** Secret of the hot account; null pays nobody. */
+    seed: string | null
+    /** Transfers of one batch, at most. */
+    batch: number
+    /** Planck that an epoch may pay in all; null for no bound. */
+    epochCap: bigint | null
+    /** Planck below which a wallet waits. */
+    least: bigint
+  }
 }
 
 /**
@@ -119,6 +147,13 @@ export function configFromEnvironment(environment: Record<string, string | undef
     hosts: env.SKEIN_HOSTS,
     ss58Prefix: env.SKEIN_SS58_PREFIX,
     logLevel: env.SKEIN_LOG,
+    chainUrl: env.SKEIN_CHAIN_URL ?? null,
+    payouts: {
+      seed: env.SKEIN_PAYOUT_SEED ?? null,
+      batch: env.SKEIN_PAYOUT_BATCH,
+      epochCap: env.SKEIN_PAYOUT_EPOCH_CAP ?? null,
+      least: env.SKEIN_PAYOUT_LEAST,
+    },
   }
 }
 

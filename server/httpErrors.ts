@@ -38,6 +38,7 @@ const STATUS: Readonly<Record<string, number>> = {
   'store.open': 500,
   'store.step_order': 500,
   'checkpoint.incomplete': 500,
+  'chain.unreachable': 503,
 }
 
 /** The status of a refusal: what the code says, else 422, a request that was understood and cannot be granted. */

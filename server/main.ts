@@ -23,6 +23,8 @@ import { serverClock } from './ledger/sealing.ts'
 import { startSealing } from './ledger/ticker.ts'
 import { createMetrics } from './metrics.ts'
 import { silenceTiming } from './orchestrator/timing.ts'
+import { payoutSource } from './payouts/source.ts'
+import { Treasury } from './payouts/treasury.ts'
 import { Coordinator } from './runs/coordinator.ts'
 import { attachBroker } from './signalling/broker.ts'
 
@@ -139,7 +141,14 @@ export async function startServer(options: Partial<ServerConfig> = {}): Promise<
       info: (fields: object, text: string) => log.app?.log.info(fields, text),
       error: (fields: object, text: string) => log.app?.log.error(fields, text),
     }
-    const ledger = new Ledger({ store: store.ledger, clock: serverClock(), epochLength: config.epochMs, log: said })
+    const money: { treasury: Treasury | null } = { treasury: null }
+    const ledger = new Ledger({
+      store: store.ledger,
+      ...(config.chainUrl === null
+        ? { clock: serverClock(), epochLength: config.epochMs }
+        : { clock: { unit: 'block', now: () => money.treasury!.height() }, epochLength: config.epochBlocks }),
+      log: said,
+    })
     const coordinator = new Coordinator({
       timing: silenceTiming(heartbeatMs),
       store,
@@ -153,12 +162,15 @@ export async function startServer(options: Partial<ServerConfig> = {}): Promise<
     const admission: { gateway: Gateway | null } = { gateway: null }
     const registry = new Registry({
       store: store.identity,
-      ss58Prefix: config.ss58Prefix,
+      ss58Prefix: () => (config.chainUrl === null ? config.ss58Prefix : money.treasury!.prefix()),
       recorded: (entry) => ledger.record(entry),
       revoked: (deviceId) => admission.gateway?.expel(deviceId, deviceRevoked(deviceId)),
       failed: (err) => log.app?.log.error({ err }, 'the ledger has not taken an identity'),
     })
-    const app = await buildApp({ config, store, blobs, runs: coordinator, ledger, tokens, registry, metrics })
+    const treasury = new Treasury({ config, store: store.payouts, source: payoutSource(ledger), log: said })
+    money.treasury = treasury
+    closers.push(() => treasury.close())
+    const app = await buildApp({ config, store, blobs, runs: coordinator, ledger, tokens, registry, metrics, treasury })
     log.app = app
     closers.push(async () => {
       // A connection that a browser keeps open would hold the close up for as long as it is kept alive.
@@ -184,8 +196,8 @@ export async function startServer(options: Partial<ServerConfig> = {}): Promise<
     closers.push(() => gateway.close())
     // Before the port opens: a volunteer who joins at once finds the runs that wait for it.
     await coordinator.resume(gateway)
-    await ledger.catchUp()
-    await registry.record()
+    void registry.record()
+    await treasury.open()
     closers.push(startSealing(ledger, said))
     const url = await listen(app, config)
     app.log.info({ url, dataFolder: config.dataFolder }, 'Skein listens')

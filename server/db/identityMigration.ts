@@ -13,6 +13,13 @@ export const identity: Migration = {
       .addColumn('used_at', 'integer')
       .execute()
     await db.schema
+      .createTable('challenge_proofs')
+      .addColumn('challenge_id', 'text', (c) => c.notNull().references('wallet_challenges.id').onDelete('cascade'))
+      .addColumn('device_id', 'text', (c) => c.notNull())
+      .addColumn('signature', 'text', (c) => c.notNull())
+      .addPrimaryKeyConstraint('challenge_proofs_key', ['challenge_id', 'device_id'])
+      .execute()
+    await db.schema
       .createIndex('wallet_challenges_by_expiry')
       .on('wallet_challenges')
       .columns(['expires_at', 'used_at'])
@@ -48,6 +55,7 @@ export interface IdentityTables {
     expires_at: number
     used_at: number | null
   }
+  challenge_proofs: { challenge_id: string; device_id: string; signature: string }
   bindings: { device_id: string; wallet_id: string; proof: string; bound_at: number; revoked_at: number | null }
   identity_evidence: { hash: string; body: string }
   /** Waiting for the ledger. */

@@ -1,9 +1,15 @@
 /** Owns the port of identities: which wallet has which devices, and the challenges by which that is signed. */
-import type { Challenge } from '../../src/protocol/wallet.ts'
+import type { Challenge, DeviceProof } from '../../src/protocol/wallet.ts'
 
 export interface ChallengeRecord extends Challenge {
   /** The public key behind `wallet`. */
   walletId: string
+}
+
+export interface KeptChallenge extends ChallengeRecord {
+  usedAt: number | null
+  /** Of devices that agreed by themselves, each once. */
+  proofs: DeviceProof[]
 }
 
 export interface BindingRecord {
@@ -43,7 +49,9 @@ export interface Signed {
 export interface IdentityStore {
   /** Keeps a challenge unless `limit` are open by its `issuedAt`; forgets those that expired more than `keepMs` before. */
   addChallenge(challenge: ChallengeRecord, limit: number, keepMs: number): Promise<boolean>
-  challenge(id: string): Promise<(ChallengeRecord & { usedAt: number | null }) | null>
+  challenge(id: string): Promise<KeptChallenge | null>
+  /** Keeps that a device agrees with a challenge. */
+  addProof(challengeId: string, proof: DeviceProof): Promise<void>
   /**
    * Uses the challenge up and binds its devices to its wallet. Those it has already stay as they are; each other one becomes an
    * entry for the ledger. @throws SkeinError `identity.challenge_used`, `identity.device_bound`, `identity.device_revoked`

@@ -8,6 +8,8 @@ import { fail, SkeinError } from '../../src/protocol/errors.ts'
 import type { RunConfig } from '../../src/protocol/runConfig.ts'
 import type { IdentityTables } from './identityMigration.ts'
 import { migrations } from './migrations.ts'
+import type { PayoutTables } from './payoutMigration.ts'
+import type { PayoutStore } from './payoutStore.ts'
 import type { Tables } from './migrations.ts'
 import {
   checkpointOf,
@@ -22,6 +24,7 @@ import {
 } from './rows.ts'
 import { SqliteIdentity } from './sqliteIdentity.ts'
 import { SqliteLedger } from './sqliteLedger.ts'
+import { SqlitePayouts } from './sqlitePayouts.ts'
 import type { CheckpointRecord, DatasetRecord, PreparedStep, Reservation, RunRecord, Store } from './store.ts'
 
 /** Milliseconds a statement waits for another process that holds the file. */
@@ -33,13 +36,18 @@ const unknownRun = (id: string) =>
 class SqliteStore implements Store {
   readonly identity: SqliteIdentity
   readonly ledger: SqliteLedger
+  readonly payouts: SqlitePayouts
   private readonly db: Kysely<Tables>
 
   constructor(db: Kysely<Tables>, database: Database.Database) {
     this.db = db
-    // It sees its own tables alone.
+    // Each sees its own tables alone.
     this.identity = new SqliteIdentity(db as unknown as Kysely<IdentityTables>)
     this.ledger = new SqliteLedger(database, db)
+    // What is paid is in the ledger with the batch's last state, or neither is.
+    this.payouts = new SqlitePayouts(db as unknown as Kysely<PayoutTables>, (entries, at) =>
+      this.ledger.appendNow(entries, at),
+    )
   }
 
   async insertDataset(dataset: DatasetRecord): Promise<void> {
@@ -258,7 +266,7 @@ class SqliteStore implements Store {
  * Opens the file, creating and migrating it as needed; `:memory:` gives a store that ends with the process.
  * @throws SkeinError `store.open` when the file cannot be opened, is no database or comes from a newer version
  */
-export async function openSqliteStore(path: string): Promise<Store> {
+export async function openSqliteStore(path: string): Promise<Store & { readonly payouts: PayoutStore }> {
   let database: Database.Database | undefined
   try {
     database = new Database(path, { timeout: BUSY_MS })

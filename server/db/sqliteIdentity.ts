@@ -2,7 +2,7 @@
 import type { Kysely, Selectable, Transaction } from 'kysely'
 import { z } from 'zod'
 import { fail, SkeinError } from '../../src/protocol/errors.ts'
-import { challengeSchema, walletIdSchema } from '../../src/protocol/wallet.ts'
+import { challengeSchema, walletIdSchema, type DeviceProof } from '../../src/protocol/wallet.ts'
 import { CHALLENGE_USED, deviceRevoked } from '../identity/refusals.ts'
 import type { IdentityTables } from './identityMigration.ts'
 import type { BindingRecord, ChallengeRecord, IdentityEntry, IdentityStore, Signed } from './identityStore.ts'
@@ -51,7 +51,22 @@ export class SqliteIdentity implements IdentityStore {
 
   async challenge(id: string): ReturnType<IdentityStore['challenge']> {
     const row = await this.#db.selectFrom('wallet_challenges').selectAll().where('id', '=', id).executeTakeFirst()
-    return row ? { ...readJson(recordSchema, row.challenge, `Challenge ${id}`), usedAt: row.used_at } : null
+    if (!row) return null
+    const proofs = await this.#db
+      .selectFrom('challenge_proofs')
+      .select(['device_id as device', 'signature'])
+      .where('challenge_id', '=', id)
+      .orderBy('device_id')
+      .execute()
+    return { ...readJson(recordSchema, row.challenge, `Challenge ${id}`), usedAt: row.used_at, proofs }
+  }
+
+  async addProof(challengeId: string, { device, signature }: DeviceProof): Promise<void> {
+    await this.#db
+      .insertInto('challenge_proofs')
+      .values({ challenge_id: challengeId, device_id: device, signature })
+      .onConflict((conflict) => conflict.columns(['challenge_id', 'device_id']).doUpdateSet({ signature }))
+      .execute()
   }
 
   async bind(signed: Signed): Promise<BindingRecord[]> {

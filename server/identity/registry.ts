@@ -12,7 +12,13 @@ import {
   type RevokeRequest,
 } from '../../src/protocol/wallet.ts'
 import { parseSs58 } from '../../src/wallet/ss58.ts'
-import type { BindingRecord, ChallengeRecord, IdentityEntry, IdentityStore } from '../db/identityStore.ts'
+import type {
+  BindingRecord,
+  ChallengeRecord,
+  IdentityEntry,
+  IdentityStore,
+  KeptChallenge,
+} from '../db/identityStore.ts'
 import { isOwnableKey, verifyEd25519 } from './ed25519.ts'
 import { evidenceOf } from './evidence.ts'
 import { CHALLENGE_USED, deviceRevoked } from './refusals.ts'
@@ -36,7 +42,7 @@ const ENTRIES_AT_ONCE = 100
 export interface RegistryOptions {
   store: IdentityStore
   /** Of the chain. */
-  ss58Prefix: number
+  ss58Prefix: () => number
   /**
    * Takes an entry into the ledger. Each is offered in order and again until this resolves, in the next process too: one that the
    * ledger has already is to be passed over. Where there is no ledger they wait in the store.
@@ -60,7 +66,12 @@ export class Registry {
     this.#now = options.now ?? Date.now
   }
 
-  /** @throws SkeinError `identity.ss58`, `identity.ss58_prefix` */
+  /** SS58 prefix of the chain's addresses. @throws what the chain says while it cannot be asked */
+  get ss58Prefix(): number {
+    return this.#options.ss58Prefix()
+  }
+
+  /** @throws SkeinError `identity.ss58`, `identity.ss58_prefix`; what {@link ss58Prefix} throws */
   walletIdOf(address: string): string {
     const parsed = parseSs58(address)
     if (!parsed)
@@ -69,7 +80,7 @@ export class Registry {
         'The wallet’s address is not valid SS58.',
         'Copy it again: a letter is missing, or not the right one.',
       )
-    const { ss58Prefix } = this.#options
+    const { ss58Prefix } = this
     if (parsed.prefix !== ss58Prefix)
       fail(
         'identity.ss58_prefix',
@@ -107,11 +118,35 @@ export class Registry {
     return record
   }
 
+  /** @throws SkeinError `identity.challenge_unknown` */
+  async open(id: string): Promise<KeptChallenge> {
+    return (
+      (await this.#options.store.challenge(id)) ??
+      fail('identity.challenge_unknown', 'This server gave no such challenge.', 'Ask for a challenge, and sign it.')
+    )
+  }
+
+  /**
+   * Keeps that a device agrees, so that a wallet elsewhere can bind it. @throws SkeinError `identity.*`
+   */
+  async agree(site: string, id: string, proof: DeviceProof): Promise<KeptChallenge> {
+    const challenge = this.#answerable(await this.open(id), site, 'bind')
+    if (!challenge.devices.includes(proof.device))
+      fail(
+        'identity.device_not_asked',
+        'The challenge is not about this device.',
+        'Ask for a challenge that names the device’s id.',
+      )
+    await this.#options.store.addProof(id, proofOf(proof.device, [proof], challengeText(challenge)))
+    return this.open(id)
+  }
+
   /** @throws SkeinError `identity.*`: a code for each thing that can be wrong */
   async bind(site: string, request: BindRequest): Promise<BindingRecord[]> {
     const challenge = await this.#signed(site, 'bind', request)
     const text = challengeText(challenge)
-    const proofs = challenge.devices.map((device) => proofOf(device, request.proofs, text))
+    const given = [...request.proofs, ...challenge.proofs]
+    const proofs = challenge.devices.map((device) => proofOf(device, given, text))
     const evidence = evidenceOf({ ...request, text, walletId: challenge.walletId, proofs })
     const bound = await this.#options.store.bind({ challenge, evidence, at: this.#now() })
     await this.record()
@@ -166,14 +201,15 @@ export class Registry {
   }
 
   /** The challenge that a request answers, once everything but the devices' proofs has been checked. */
-  async #signed(site: string, purpose: Purpose, request: RevokeRequest): Promise<ChallengeRecord> {
-    const challenge = await this.#options.store.challenge(request.challenge)
-    if (!challenge)
-      return fail(
-        'identity.challenge_unknown',
-        'This server gave no such challenge.',
-        'Ask for a challenge, and sign it.',
-      )
+  async #signed(site: string, purpose: Purpose, request: RevokeRequest): Promise<KeptChallenge> {
+    const challenge = this.#answerable(await this.open(request.challenge), site, purpose)
+    const error = checkWalletSignature(challenge.walletId, request, challengeText(challenge))
+    if (error) throw new SkeinError(error)
+    return challenge
+  }
+
+  /** The challenge, where it may still be answered here and now. */
+  #answerable(challenge: KeptChallenge, site: string, purpose: Purpose): KeptChallenge {
     if (challenge.purpose !== purpose)
       fail(
         'identity.challenge_purpose',
@@ -196,8 +232,6 @@ export class Registry {
     if (challenge.usedAt !== null) throw new SkeinError(CHALLENGE_USED)
     if (challenge.expiresAt <= now)
       fail('identity.challenge_expired', 'The challenge has expired.', 'Ask for a new challenge and sign that one.')
-    const error = checkWalletSignature(challenge.walletId, request, challengeText(challenge))
-    if (error) throw new SkeinError(error)
     return challenge
   }
 }

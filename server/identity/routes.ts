@@ -7,8 +7,10 @@ import { deviceIdSchema } from '../../src/protocol/identity.ts'
 import {
   bindRequestSchema,
   challengeRequestSchema,
+  challengeSchema,
   challengeText,
   challengeViewSchema,
+  deviceProofSchema,
   deviceViewSchema,
   revokeRequestSchema,
   ss58TextSchema,
@@ -18,7 +20,7 @@ import {
 } from '../../src/protocol/wallet.ts'
 import { encodeAddress } from '../../src/wallet/ss58.ts'
 import type { ApiApp, AppDeps } from '../appDeps.ts'
-import type { BindingRecord } from '../db/identityStore.ts'
+import type { BindingRecord, KeptChallenge } from '../db/identityStore.ts'
 import { audienceOf } from './audience.ts'
 
 /** Bytes of a body: 32 devices with their signatures are 8 KB. */
@@ -27,11 +29,11 @@ const BODY_LIMIT = 32_768
 export const SIGNING_RATE = { max: 30, timeWindow: 60_000 }
 
 const tags = ['identity']
+const challengeParams = z.object({ id: challengeSchema.shape.id })
 const hashParams = z.object({ hash: z.string().regex(/^[0-9a-f]{64}$/) })
 
 export function identityRoutes(app: ApiApp, { config, registry }: AppDeps): void {
-  const { ss58Prefix } = config
-  const ss58 = (walletId: string) => encodeAddress(hexToBytes(walletId), ss58Prefix)
+  const ss58 = (walletId: string) => encodeAddress(hexToBytes(walletId), registry.ss58Prefix)
 
   const siteOf = (request: FastifyRequest): string =>
     audienceOf(request.headers, config) ??
@@ -56,7 +58,9 @@ export function identityRoutes(app: ApiApp, { config, registry }: AppDeps): void
   })
   const signing = { bodyLimit: BODY_LIMIT, config: { rateLimit: SIGNING_RATE } }
 
-  app.get('/wallet', { schema: { tags, response: { 200: walletInfoSchema } } }, async () => ({ ss58Prefix }))
+  app.get('/wallet', { schema: { tags, response: { 200: walletInfoSchema } } }, async () => ({
+    ss58Prefix: registry.ss58Prefix,
+  }))
 
   app.post(
     '/wallet/challenge',
@@ -72,8 +76,35 @@ export function identityRoutes(app: ApiApp, { config, registry }: AppDeps): void
     async (request, reply) => {
       const { purpose, wallet, devices } = request.body
       const challenge = await registry.challenge(siteOf(request), purpose, wallet, devices)
-      return reply.status(201).send({ ...challenge, text: challengeText(challenge) })
+      return reply.status(201).send({ ...challenge, text: challengeText(challenge), agreed: [] })
     },
+  )
+
+  const challengeView = (challenge: KeptChallenge) => ({
+    ...challenge,
+    text: challengeText(challenge),
+    agreed: challenge.proofs.map(({ device }) => device),
+  })
+
+  app.get(
+    '/wallet/challenges/:id',
+    { schema: { tags, params: challengeParams, response: { 200: challengeViewSchema } } },
+    async (request) => challengeView(await registry.open(request.params.id)),
+  )
+
+  app.post(
+    '/wallet/challenges/:id/proofs',
+    {
+      ...signing,
+      schema: {
+        tags,
+        summary: 'A device agrees with a challenge, so that a wallet on another machine can bind it.',
+        params: challengeParams,
+        body: deviceProofSchema,
+        response: { 200: challengeViewSchema },
+      },
+    },
+    async (request) => challengeView(await registry.agree(siteOf(request), request.params.id, request.body)),
   )
 
   app.post(

@@ -1,4 +1,5 @@
 /** Owns the live ledger: the accounts as all rows so far make them, what may be appended, and the sealing of epochs. */
+import { z } from 'zod'
 import { emptyLedger } from '../../src/ledger/accounts.ts'
 import { changedLeaves, leafBodies, sealEntry } from '../../src/ledger/leaves.ts'
 import { applyRow, effectOf, voidable } from '../../src/ledger/replay.ts'
@@ -6,6 +7,7 @@ import { hashHolds, NO_ROW } from '../../src/ledger/rows.ts'
 import { accountView } from '../../src/ledger/view.ts'
 import { fail, SkeinError, toErrorBody } from '../../src/protocol/errors.ts'
 import type { ErrorBody } from '../../src/protocol/errors.ts'
+import { ledgerEntrySchema } from '../../src/protocol/ledger.ts'
 import type { AccountId, EntryOf, LedgerEntry, LedgerRow, SealRow } from '../../src/protocol/ledger.ts'
 import type { AccountView, LedgerView } from '../../src/protocol/ledgerApi.ts'
 import type { LedgerStore } from '../db/ledgerStore.ts'
@@ -58,34 +60,40 @@ export class Ledger {
    * @throws SkeinError `ledger.*` with the rule that one breaks; nothing is appended then
    */
   async append(entries: readonly LedgerEntry[]): Promise<number[]> {
+    for (const entry of entries) requireEntry(entry)
     const subjects = entries.map((entry) => `${entry.kind} ${subjectOf(entry)}`)
     if (new Set(subjects).size < subjects.length)
       fail('ledger.batch', 'Two entries of a batch are about the same thing.', 'Append them one after the other.')
-    return this.#inTurn(async () => {
-      for (let attempt = 1; ; attempt++) {
-        await this.#read()
-        this.#requireSound()
-        const { head } = this.#state
-        for (const entry of entries) effectOf(nodeSha256, this.#state, entry, head.seq + 1, this.#now())
-        try {
-          const rows = await this.#options.store.append(entries, this.#now(), head.seq)
-          await this.#read()
-          return rows.map(({ seq }) => seq)
-        } catch (caught) {
-          if (!(caught instanceof SkeinError) || caught.code !== 'ledger.moved' || attempt === ATTEMPTS) throw caught
-        }
-      }
-    })
+    return this.#inTurn(() => this.#append(entries))
   }
 
   /**
-   * Appends a binding or a revocation unless that is how things stand already: who offers it may have died before it learned
-   * that it was taken.
+   * Appends a binding or its end unless it holds already: for those who offer one until they know that it was taken.
+   * @throws SkeinError `ledger.*`
    */
   async record(entry: EntryOf<'bind' | 'revoke'>): Promise<void> {
-    await this.catchUp()
-    const bound = this.#state.devices.get(entry.device)?.wallet?.id ?? null
-    if (bound !== (entry.kind === 'bind' ? `wallet:${entry.wallet}` : null)) await this.append([entry])
+    requireEntry(entry)
+    await this.#inTurn(async () => {
+      await this.#read()
+      const now = this.#state.devices.get(entry.device)?.wallet?.id ?? null
+      if (now !== (entry.kind === 'bind' ? `wallet:${entry.wallet}` : null)) await this.#append([entry])
+    })
+  }
+
+  async #append(entries: readonly LedgerEntry[]): Promise<number[]> {
+    for (let attempt = 1; ; attempt++) {
+      await this.#read()
+      this.#requireSound()
+      const { head } = this.#state
+      for (const entry of entries) effectOf(nodeSha256, this.#state, entry, head.seq + 1, this.#now())
+      try {
+        const rows = await this.#options.store.append(entries, this.#now(), head.seq)
+        await this.#read()
+        return rows.map(({ seq }) => seq)
+      } catch (caught) {
+        if (!(caught instanceof SkeinError) || caught.code !== 'ledger.moved' || attempt === ATTEMPTS) throw caught
+      }
+    }
   }
 
   /** Voids all that the device earned in the window and that can still be voided, and says how much that was. */
@@ -192,6 +200,8 @@ export class Ledger {
       const texts = await this.#options.store.rows(this.#state.head.seq + 1, PAGE)
       for (const text of texts) this.#take(() => readRow(text))
       if (texts.length < PAGE) return
+      // The database answers at once: without this nobody else would get a turn before the last row.
+      await new Promise((resolve) => setImmediate(resolve))
     }
   }
 
@@ -219,6 +229,12 @@ export class Ledger {
     this.#turn = turn.catch(() => {})
     return turn
   }
+}
+
+/** @throws SkeinError `ledger.entry` */
+function requireEntry(entry: LedgerEntry): void {
+  const { error } = ledgerEntrySchema.safeParse(entry)
+  if (error) fail('ledger.entry', `That is no entry: ${z.prettifyError(error)}`.slice(0, 1000), 'Correct these fields.')
 }
 
 function subjectOf(entry: LedgerEntry): string {

@@ -2,6 +2,8 @@
  * Owns what a step's work earns: each microbatch counts for the device whose work is in the sum, as long as what its receipt
  * says it took is what the neighbour's says it made, wherever both speak of the same tensor.
  */
+import { sha256 } from '@noble/hashes/sha2.js'
+import { bytesToHex, utf8ToBytes } from '@noble/hashes/utils.js'
 import { microbatchCredit } from '../../src/model/credit.ts'
 import type { ErrorBody } from '../../src/protocol/errors.ts'
 import type { ReceiptEntry, WorkCredit } from '../../src/protocol/receipt.ts'
@@ -102,6 +104,7 @@ function credit(
   const { owner, receipts, work } = round.stages[stage]!
   const each = microbatchCredit(run.config, stage)
   const about = { kind: 'work', run: run.id, generation: run.generation, step: round.step, stage } as const
+  const earned = new Map<string, { accepted: number; hashes: string[] }>()
   for (const [id, book] of receipts) {
     if (!valid(round, stage, id)) continue
     for (const { hash, places } of book.receipts) {
@@ -112,9 +115,15 @@ function credit(
         if (verdicts[place] === null) accepted += 1
       }
       if (accepted === 0) continue
-      const earned = (each * BigInt(accepted)).toString()
-      settlement.work.push({ ...about, device: book.device, microbatches: accepted, credit: earned, receipt: hash })
+      const known = earned.get(book.device) ?? { accepted: 0, hashes: [] }
+      earned.set(book.device, { accepted: known.accepted + accepted, hashes: [...known.hashes, hash] })
     }
+  }
+  // One row a device, which may have been here as one node and come back as another.
+  for (const [device, { accepted, hashes }] of earned) {
+    const receipt = hashes.length === 1 ? hashes[0]! : sha256Hex(hashes.join('\n'))
+    const credit = (each * BigInt(accepted)).toString()
+    settlement.work.push({ ...about, device, microbatches: accepted, credit, receipt })
   }
   const refused = new Map<string, Map<ErrorBody, number>>()
   owner.forEach((id, place) => {
@@ -177,4 +186,5 @@ function tellDisputes(run: Run, step: number, disputes: readonly Dispute[], comm
   if (pairs.size > MOST_TOLD) tell(`${pairs.size - MOST_TOLD} more pairs of devices contradict each other.`)
 }
 
+const sha256Hex = (text: string) => bytesToHex(sha256(utf8ToBytes(text)))
 const short = (device: string) => (device.length > 12 ? `${device.slice(0, 12)}…` : device)

@@ -62,14 +62,8 @@ export class Payouts {
 
   /** Goes on with the batch that was under way, and then with every finalized block. @throws SkeinError `chain.unreachable` */
   async start(): Promise<void> {
-    const { chain, store, hot } = this.#deps
+    const { chain, store } = this.#deps
     const batch = await store.open()
-    if (batch && batch.hot !== hot.wallet && batch.attempt === null)
-      fail(
-        'payout.other_account',
-        `Batch ${batch.id} was frozen to be paid by ${chain.addressOf(batch.hot)}, and the hot account is another one now.`,
-        'Set SKEIN_PAYOUT_SEED to the key of that account until the batch is paid.',
-      )
     this.#take({ kind: 'opened', batch, disputed: await store.disputed(), genesis: chain.info.genesis })
     this.#unsubscribe = await chain.onFinalized((number) => this.#take({ kind: 'finalized', number }))
   }
@@ -178,6 +172,12 @@ export class Payouts {
 
   async #sign(batch: Batch, number: number): Promise<PayoutEvent> {
     const { chain, hot, limits } = this.#deps
+    if (batch.hot !== hot.wallet)
+      fail(
+        'payout.other_account',
+        `Batch ${batch.id} was frozen to be paid by ${chain.addressOf(batch.hot)}, and the hot account is another one now.`,
+        'Set SKEIN_PAYOUT_SEED to the key of that account until the batch is paid.',
+      )
     const nonce = await chain.nextNonce(hot.wallet)
     const signed = await chain.sign(batch, hot, nonce, limits.eraBlocks)
     const dry = await chain.dryRun(signed.bytes)

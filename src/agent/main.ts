@@ -2,6 +2,7 @@
 import { fleetSchema } from '../protocol/api.ts'
 import { fail, SkeinError, toErrorBody } from '../protocol/errors.ts'
 import { gpuSource } from './adapter.ts'
+import { agree } from './agree.ts'
 import { runAgent, type Agent, type AgentSurroundings } from './agent.ts'
 import { agentChunks } from './chunks.ts'
 import { AGENT_USAGE, agentOptions, type AgentOptions } from './options.ts'
@@ -87,6 +88,10 @@ export async function agentMain(args: readonly string[], source = gpuSource): Pr
       return 0
     }
     json = options.json
+    if (options.agree !== null) {
+      await agree(options.origin, options.state ?? defaultStateFolder(), options.agree, print)
+      return 0
+    }
     let agent: Agent | null = null
     obeySignals(() => agent)
     // Whoever read the lines is gone: that is no reason to stop.

@@ -8,6 +8,7 @@ export const AGENT_USAGE = `npm run agent -- --server URL [options]
   --adapter NAME    part of the name of the GPU to use, or its number in the list that a wrong name brings up
   --allow-software  work even where no GPU is found, slowly
   --state DIR       where the device's id is kept; one agent a folder (a folder of the user's by default)
+  --agree ID        agree to be bound to the wallet of that challenge, which /earnings shows, and end
   --json            log lines as JSON
   --help            this text`
 
@@ -19,6 +20,8 @@ export interface AgentOptions {
   readonly memoryBytes: number | null
   readonly adapter: string | null
   readonly state: string | null
+  /** A challenge to agree with, in place of working. */
+  readonly agree: string | null
   readonly json: boolean
 }
 
@@ -38,6 +41,7 @@ export function agentOptions(args: readonly string[]): AgentOptions | null {
     memoryBytes: values.memory === undefined ? null : bytesOf(values.memory),
     adapter: values.adapter ?? null,
     state: values.state ?? null,
+    agree: values.agree === undefined ? null : challengeOf(values.agree),
     json: values.json ?? false,
   }
 }
@@ -55,6 +59,7 @@ function parse(args: readonly string[]) {
         memory: text,
         adapter: text,
         state: text,
+        agree: text,
         'allow-software': flag,
         json: flag,
         help: { ...flag, short: 'h' },
@@ -76,6 +81,11 @@ function originOf(text: string | undefined): string {
     url?.password ? 'The server’s address must not hold a password.' : `“${text}” is no address of a Skein server.`,
     'Give it as http:// or https:// with a host, and a port where it needs one: --server https://skein.example',
   )
+}
+
+function challengeOf(text: string): string {
+  if (/^[0-9a-f]{32}$/.test(text)) return text
+  return fail('agent.option', '--agree takes the 32 digits of a challenge, as the page shows them.', REMEDY)
 }
 
 function bytesOf(text: string): number {

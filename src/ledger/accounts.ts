@@ -38,7 +38,8 @@ export interface Account {
   paidThrough: number
   /** Accepted credit at the seal of the latest epoch that was paid. */
   paidCredit: bigint
-  payouts: Map<number, PayoutNote>
+  /** By extrinsic: one pays a wallet once. */
+  payouts: Map<string, PayoutNote>
   /** At the latest seals, oldest first. */
   marks: Mark[]
   /** Its leaf of the last seal without the epoch; null when it had none. */

@@ -249,12 +249,16 @@ function seal(state: LedgerState, { epoch }: EntryOf<'seal'>, bodies: readonly L
 }
 
 function checkPayout(state: LedgerState, entry: EntryOf<'payout'>): Account {
-  const { epoch, wallet, planck } = entry
+  const { epoch, wallet, planck, extrinsic } = entry
   if (epoch > state.seals.length)
     fail('ledger.payout_unsealed', `Wallet ${wallet} is paid for epoch ${epoch}, which is not sealed.`, REMEDY)
   const account = state.accounts.get(`wallet:${wallet}`)
-  if (account?.payouts.has(epoch))
-    fail('ledger.payout_repeated', `Wallet ${wallet} is paid for epoch ${epoch} a second time.`, REMEDY)
+  if (account?.payouts.has(extrinsic))
+    fail(
+      'ledger.payout_repeated',
+      `What extrinsic ${extrinsic} paid wallet ${wallet} is in the ledger already.`,
+      REMEDY,
+    )
   const limit = account ? payable(account, epoch) : 0n
   if (account && account.paid + BigInt(planck) <= limit) return account
   const owed = limit - (account?.paid ?? 0n)
@@ -274,7 +278,7 @@ function payable({ marks, ceiling }: Account, epoch: number): bigint {
 function pay(state: LedgerState, account: Account, entry: EntryOf<'payout'>, seq: number, at: number): void {
   const { epoch, planck, block, extrinsic } = entry
   account.paid += BigInt(planck)
-  account.payouts.set(epoch, { epoch, planck, block, extrinsic, seq, at })
+  account.payouts.set(extrinsic, { epoch, planck, block, extrinsic, seq, at })
   account.paidThrough = Math.max(account.paidThrough, state.seals[epoch - 1]!.entry.last)
   const mark = account.marks.findLast((one) => one.epoch <= epoch)
   if (mark && mark.credit > account.paidCredit) account.paidCredit = mark.credit

@@ -136,7 +136,7 @@ export const workCreditSchema = z.object({
   microbatches: uint,
   /** Model FLOPs, forward and backward, as a decimal number. */
   credit: z.string().regex(/^(0|[1-9][0-9]{0,38})$/),
-  /** SHA-256 of the signed receipt, in hex. */
+  /** SHA-256 of the signed receipt, in hex; of several, of their hashes in the order they came, a line each. */
   receipt: hex(32).nullable(),
 })
 export type WorkCredit = z.infer<typeof workCreditSchema>

@@ -48,9 +48,6 @@ export const challengeSchema = z.object({
 })
 export type Challenge = z.infer<typeof challengeSchema>
 
-/** The challenge with its text, which is what {@link challengeText} makes of it. */
-export const challengeViewSchema = challengeSchema.extend({ text: z.string() })
-
 /** A wallet's signature over the challenge's text within `<Bytes>` and `</Bytes>`, as extensions make it. */
 const walletSignature = { challenge: challengeSchema.shape.id, scheme: schemeSchema, signature: signatureSchema }
 
@@ -58,9 +55,13 @@ const walletSignature = { challenge: challengeSchema.shape.id, scheme: schemeSch
 export const deviceProofSchema = z.object({ device: deviceIdSchema, signature: signatureSchema })
 export type DeviceProof = z.infer<typeof deviceProofSchema>
 
+/** The challenge with its text, which is what {@link challengeText} makes of it, and the devices that have agreed so far. */
+export const challengeViewSchema = challengeSchema.extend({ text: z.string(), agreed: z.array(deviceIdSchema) })
+export type ChallengeView = z.infer<typeof challengeViewSchema>
+
 export const bindRequestSchema = z.object({
   ...walletSignature,
-  /** One of each device of the challenge. */
+  /** One of each device of the challenge that has not agreed by itself. */
   proofs: z.array(deviceProofSchema).max(MAX_CHALLENGE_DEVICES),
 })
 export type BindRequest = z.infer<typeof bindRequestSchema>

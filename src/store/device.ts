@@ -71,7 +71,8 @@ async function storedIdentity(database: IDBPDatabase<Schema>): Promise<DeviceIde
 
 /** Another tab may have been quicker: the profile has one key, the first that was kept. */
 async function keepIdentity(database: IDBPDatabase<Schema>, fresh: DeviceIdentity): Promise<DeviceIdentity> {
-  const keeping = database.transaction('profile', 'readwrite')
+  // On the disk before anything is earned with it: a browser that is killed must come back as the same device.
+  const keeping = database.transaction('profile', 'readwrite', { durability: 'strict' })
   const stored = await keeping.store.get('identity')
   if (typeof stored === 'object' && stored.privateKey instanceof CryptoKey) {
     await keeping.done

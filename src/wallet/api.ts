@@ -62,6 +62,8 @@ export function identityApi(root: string, fetcher: typeof fetch = (input, init) 
   return {
     ss58Prefix: async () => (await call('/wallet', walletInfoSchema)).ss58Prefix,
     challenge: (request) => call('/wallet/challenge', challengeViewSchema, request),
+    open: (id) => call(`/wallet/challenges/${encodeURIComponent(id)}`, challengeViewSchema),
+    agree: (id, proof) => call(`/wallet/challenges/${encodeURIComponent(id)}/proofs`, challengeViewSchema, proof),
     bind: (request) => call('/wallet/bind', walletDevicesSchema, request),
     revoke: (request) => call('/wallet/revoke', walletDevicesSchema, request),
     device: (deviceId) => call(`/devices/${encodeURIComponent(deviceId)}`, deviceViewSchema),

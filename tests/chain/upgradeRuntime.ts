@@ -2,14 +2,26 @@
 import { zstdDecompressSync } from 'node:zlib'
 import type { LocalChain } from '../../server/chain/local/localChain.ts'
 
-/** `:code` */
-const CODE = '0x3a636f6465'
 /** What a compressed runtime begins with: the prefix of sp-maybe-compressed-blob. */
 const COMPRESSED = '52bc537646db8e05'
 
-const little = (value: number) => Buffer.from([value & 255, (value >> 8) & 255, 0, 0])
-/** `i32.const value`, for values of two bytes in LEB128. */
-const constant = (value: number) => Buffer.from([0x41, (value & 127) | 128, value >> 7])
+/** A `RuntimeVersion` holds the authoring, spec and implementation version one after another. */
+function versions(spec: number): Buffer {
+  const bytes = Buffer.alloc(12)
+  bytes.writeUInt32LE(1, 0)
+  bytes.writeUInt32LE(spec, 4)
+  return bytes
+}
+
+/**
+ * `i64.const` in LEB128 of the spec version and, above it, transaction version 6: what signatures cover, folded into the code.
+ */
+function signedVersions(spec: number): Buffer {
+  const bytes = [0x42]
+  let left = BigInt(spec) | (6n << 32n)
+  for (; left > 63n; left >>= 7n) bytes.push(Number(left & 127n) | 128)
+  return Buffer.from([...bytes, Number(left)])
+}
 
 function replaceAll(code: Buffer, from: Buffer, to: Buffer): number {
   let replaced = 0
@@ -22,12 +34,14 @@ function replaceAll(code: Buffer, from: Buffer, to: Buffer): number {
 
 export async function upgradeRuntime(local: LocalChain, from: number, to: number): Promise<void> {
   const { chain } = local
-  const stored = Buffer.from(((await chain.head.get(CODE)) as string).slice(2), 'hex')
+  const stored = Buffer.from((await chain.head.wasm).slice(2), 'hex')
   const compressed = stored.toString('hex', 0, 8) === COMPRESSED
   const code = compressed ? zstdDecompressSync(stored.subarray(8)) : stored
-  if (replaceAll(code, little(from), little(to)) + replaceAll(code, constant(from), constant(to)) === 0)
-    throw new Error(`The runtime does not hold version ${from}.`)
-  chain.head.pushStorageLayer().setAll([[CODE, `0x${code.toString('hex')}`]])
+  // Twice in data, for the runtime and for nodes, and once in code.
+  const replaced =
+    replaceAll(code, versions(from), versions(to)) + replaceAll(code, signedVersions(from), signedVersions(to))
+  if (replaced !== 3) throw new Error(`The runtime holds version ${from} ${replaced} times.`)
+  chain.head.setWasm(`0x${code.toString('hex')}`)
   await local.build(1)
   const { specVersion } = await chain.head.runtimeVersion
   if (specVersion !== to) throw new Error(`The runtime says version ${specVersion}.`)

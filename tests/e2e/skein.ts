@@ -4,6 +4,7 @@ import os from 'node:os'
 import path from 'node:path'
 import { test as base, type BrowserContext, type Page } from '@playwright/test'
 import { createApiClient, type ApiClient } from '../../server/cli/apiClient.ts'
+import type { ServerConfig } from '../../server/config.ts'
 import { startServer } from '../../server/main.ts'
 import { generateCorpus } from '../../src/formats/corpus.ts'
 import type { DatasetView, RunDetail, StepMetric } from '../../src/protocol/api.ts'
@@ -32,6 +33,8 @@ export interface FinishedRun {
 
 export interface Skein {
   origin: string
+  /** Where the server keeps its database. */
+  dataFolder: string
   api: ApiClient
   corpus: string
   dataset: DatasetView
@@ -46,10 +49,12 @@ export interface Skein {
 
 export const volunteerPath = '/?start=1&adapter=software'
 
-export const test = base.extend<{ pageFolder: string; skein: Skein }>({
+export const test = base.extend<{ pageFolder: string; serverOptions: Partial<ServerConfig>; skein: Skein }>({
   /** The built page that the server hands out. */
   pageFolder: [path.resolve(import.meta.dirname, '..', '..', 'dist'), { option: true }],
-  skein: async ({ browser, contextOptions, permissions, pageFolder }, use) => {
+  /** Settings of the server in which a spec differs from the others. */
+  serverOptions: [{}, { option: true }],
+  skein: async ({ browser, contextOptions, permissions, pageFolder, serverOptions }, use) => {
     const dataFolder = await mkdtemp(path.join(os.tmpdir(), 'skein-e2e-'))
     const server = await startServer({
       host: '127.0.0.1',
@@ -59,6 +64,7 @@ export const test = base.extend<{ pageFolder: string; skein: Skein }>({
       heartbeatMs: 500,
       logLevel: 'error',
       ratePerMinute: 1_000_000,
+      ...serverOptions,
     })
     const contexts: BrowserContext[] = []
     const api = createApiClient(server.url)
@@ -71,6 +77,7 @@ export const test = base.extend<{ pageFolder: string; skein: Skein }>({
     }
     await use({
       origin: server.url,
+      dataFolder,
       api,
       corpus,
       dataset,

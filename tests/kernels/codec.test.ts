@@ -1,5 +1,6 @@
 /** Proves the boundary codecs: their sizes, their error bounds, and what they do at the edges of their range. */
 import { afterAll, describe, expect, it } from 'vitest'
+import { decodeBoundary } from '../../src/audit/decode.ts'
 import { codecKernels } from '../../src/codec/codec.ts'
 import { encodedBytes, encodedRows } from '../../src/codec/size.ts'
 import type { GpuContext } from '../../src/gpu/device.ts'
@@ -52,6 +53,12 @@ describe.each(shapes)('[%i, %i]', (rows, columns) => {
 
   it('f32 is exact', async () => {
     expect((await roundTrip('f32', values, rows, columns)).values).toEqual(values)
+  })
+
+  it.each(['f32', 'f16', 'int8'] as const)('%s bytes are read alike without a GPU', async (name) => {
+    const tiny = values.map((x) => x * 1e-6)
+    const { values: decoded, payload } = await roundTrip(name, tiny, rows, columns, 512)
+    expect(decodeBoundary(name, payload, { rows, columns }, 512)).toEqual(decoded)
   })
 
   it('f16 errs by at most one part in 2048', async () => {

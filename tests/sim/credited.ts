@@ -11,9 +11,10 @@ export function checkCredit(
   { work, claims }: Extract<OrchestratorCommand, { type: 'commitStep' }>,
   run: Run,
   round: Round,
-  { devices, forgers }: Pick<Watch, 'devices' | 'forgers'>,
+  watch: Watch,
 ): void {
   const { step, stages } = round
+  const { devices, forgers } = watch
   demand(forgers.size > 0 || claims.disputed === 0, () => `step ${step}: honest devices contradict each other`)
   for (const [stage, { owner }] of stages.entries()) {
     const due = new Map<string, { most: number; least: number }>()
@@ -26,8 +27,11 @@ export function checkCredit(
       due.set(device, known)
     }
     const each = microbatchCredit(run.config, stage)
+    const rows = new Set<string>()
     for (const entry of work) {
       if (entry.stage !== stage) continue
+      demand(!rows.has(entry.device), () => `step ${step}, stage ${stage}: ${entry.device} is credited in two rows`)
+      rows.add(entry.device)
       const sum = BigInt(entry.microbatches) * each
       demand(
         entry.step === step && BigInt(entry.credit) === sum && entry.receipt !== null,
@@ -42,6 +46,7 @@ export function checkCredit(
       owed.least -= entry.microbatches
     }
     for (const [device, { most, least }] of due) {
+      watch.uncredited += most
       demand(most >= 0, () => `step ${step}, stage ${stage}: ${device} is credited ${-most} microbatches too many`)
       demand(least <= 0, () => `step ${step}, stage ${stage}: ${device} lacks credit for ${least} microbatches`)
     }

@@ -50,16 +50,6 @@ export const MUTATIONS: readonly Mutation[] = [
     ],
   },
   {
-    guard: 'a tensor that its maker may have made twice is held against nothing',
-    edits: [
-      {
-        file: 'server/orchestrator/credit.ts',
-        text: 'makers.rejoined.has(from) ? null : valid(round, making, from)',
-        without: 'valid(round, making, from)',
-      },
-    ],
-  },
-  {
     guard: 'owner compare: a false update is seen',
     worlds: 'untruthful',
     edits: [

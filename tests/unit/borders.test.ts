@@ -32,6 +32,14 @@ it.each([
   ['src/stage/machine.ts', '../net/link.ts'],
   ['server/orchestrator/orchestrator.ts', '../db/store.ts'],
   ['server/orchestrator/orchestrator.ts', 'node:crypto'],
+  ['src/ledger/replay.ts', 'node:crypto'],
+  ['src/ledger/replay.ts', '../net/link.ts'],
+  ['server/audits/audits.ts', '../db/store.ts'],
+  ['src/audit/compare.ts', '../gpu/device.ts'],
+  ['server/payouts/payout.ts', '../db/payoutStore.ts'],
+  ['server/payouts/plan.ts', 'node:crypto'],
+  ['server/main.ts', './chain/local/localChain.ts'],
+  ['server/main.ts', '@acala-network/chopsticks-core'],
   ['server/app.ts', '../src/gpu/device.ts'],
   ['server/app.ts', '../src/ui/main.ts'],
   ['src/net/link.ts', '../../server/config.ts'],
@@ -48,6 +56,7 @@ it.each([
   ['src/model/layout.ts', '../protocol/runConfig.ts'],
   ['src/stage/machine.ts', '../protocol/routing.ts'],
   ['server/orchestrator/orchestrator.ts', '../../src/protocol/routing.ts'],
+  ['server/audits/audits.ts', '../../src/audit/compare.ts'],
   ['server/app.ts', '../src/protocol/errors.ts'],
   ['src/agent/state.ts', 'node:fs'],
   ['src/agent/adapter.ts', '../gpu/device.ts'],
@@ -64,7 +73,8 @@ it.each([
   'setTimeout(() => {}, 1)',
   'setInterval(() => {}, 1)',
 ])('a pure core may not say %s', async (code) => {
-  for (const file of ['src/stage/machine.ts', 'server/orchestrator/orchestrator.ts'])
+  const cores = ['src/stage/machine.ts', 'server/orchestrator/orchestrator.ts', 'server/audits/audits.ts']
+  for (const file of [...cores, 'src/audit/compare.ts', 'src/ledger/replay.ts'])
     expect(await complaints(file, code), file).not.toEqual([])
   expect(await complaints('server/runs/coordinator.ts', code)).toEqual([])
 })

@@ -22,11 +22,16 @@ export async function verifyFile(file: string, { roots, head, account, json }: V
   const outcome = await readThrough(file, verifier, head)
   const checked = isFault(outcome) ? outcome : (anchorFault(verifier, roots) ?? outcome)
   const seconds = (performance.now() - started) / 1000
+  const { user, system } = process.cpuUsage()
+  const cpuSeconds = (user + system) / 1e6
   const view = account === null || isFault(checked) ? null : accountView(verifier.state, account)
   if (json) {
     const plain = (_: string, value: unknown) => (typeof value === 'bigint' ? String(value) : value)
     console.log(
-      JSON.stringify({ sound: !isFault(checked), ...checked, seconds, ...(view && { account: view }) }, plain),
+      JSON.stringify(
+        { sound: !isFault(checked), ...checked, seconds, cpuSeconds, ...(view && { account: view }) },
+        plain,
+      ),
     )
   } else if (isFault(checked)) console.log(inWords(checked))
   else {
@@ -36,7 +41,7 @@ export async function verifyFile(file: string, { roots, head, account, json }: V
         `${grouped(credit)} FLOPs of accepted credit, ${grouped(paid)} planck paid.`,
     )
     console.log(
-      `Last row ${checked.head}. ${seconds.toFixed(1)} s, ${grouped(Math.round(rows / seconds))} rows a second.`,
+      `Last row ${checked.head}. ${seconds.toFixed(1)} s (${cpuSeconds.toFixed(1)} s of a core), ${grouped(Math.round(rows / seconds))} rows a second.`,
     )
     if (roots.size === 0)
       console.log(

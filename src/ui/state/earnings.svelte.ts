@@ -2,18 +2,27 @@
 import type { AccountId } from '../../protocol/ledger.ts'
 import type { AccountView, LedgerView } from '../../protocol/ledgerApi.ts'
 import type { DeviceView, WalletDevices } from '../../protocol/wallet.ts'
+import type { ChainView, PayoutBatch } from '../../protocol/payouts.ts'
 import { toErrorBody, type ErrorBody } from '../../protocol/errors.ts'
+import type { KeptReceipt, ReceiptStore } from '../../store/receipts.ts'
 import type { IdentityApi } from '../../wallet/api.ts'
 import type { ApiClient } from '../api/client.ts'
 import type { LedgerCalls } from '../api/ledgerCalls.ts'
+import type { PayoutCalls } from '../api/payoutCalls.ts'
 import type { CreditContext } from '../words/credit.ts'
+import { runNames } from '../words/run.ts'
 
 const EVERY_MS = 5000
+const BATCHES = 50
+const RECEIPTS = 10
 
 export interface EarningsSources {
   api: Pick<ApiClient, 'runs'>
   ledger: Pick<LedgerCalls, 'ledger' | 'account'>
+  payouts: Pick<PayoutCalls, 'chain' | 'payouts'>
   identity: Pick<IdentityApi, 'device' | 'devicesOf'>
+  /** What this browser profile signed and was answered, kept here and nowhere else. */
+  receipts: () => Promise<Pick<ReceiptStore, 'latest' | 'days'>>
   /** The id of this browser profile's device; it is made at the first visit. */
   deviceId: () => Promise<string>
 }
@@ -26,7 +35,15 @@ export class Earnings {
   wallet = $state.raw<WalletDevices | null>(null)
   account = $state.raw<AccountView | null>(null)
   ledger = $state.raw<LedgerView | null>(null)
-  runNames = $state.raw<ReadonlyMap<string, string>>(new Map())
+  /** Null where the server has no chain; undefined while it has not said. */
+  chain = $state.raw<ChainView | null | undefined>(undefined)
+  /** Batches with a transfer to the wallet, newest first. */
+  batches = $state.raw<readonly PayoutBatch[]>([])
+  /** The newest receipts that this device keeps, newest first. */
+  receipts = $state.raw<readonly KeptReceipt[]>([])
+  /** What all receipts that this device ever had are worth, in FLOPs. */
+  receiptsWorth = $state.raw(0n)
+  runNames = $state.raw(runNames([]))
   /** The last failure; what was known before stays on the page. */
   error = $state.raw<ErrorBody | null>(null)
   readonly #sources: EarningsSources
@@ -45,14 +62,28 @@ export class Earnings {
     return this.device?.revokedAt != null
   }
 
+  /** Whether the server can pay at all; null while it has not said. */
+  get pays(): boolean | null {
+    return this.chain === undefined ? null : this.chain !== null
+  }
+
   get context(): CreditContext {
-    return { bound: this.bound, epochLength: this.ledger?.epochLength ?? null, pays: null }
+    return { bound: this.bound, epochLength: this.ledger?.epochLength ?? null, pays: this.pays }
+  }
+
+  /** The root that a paid batch carried into a block, as the server has it from the chain. */
+  anchorOf(epoch: number): { root: string; block: string } | null {
+    const batch = this.batches.find((candidate) => candidate.epoch === epoch && candidate.state === 'paid')
+    return batch?.block ? { root: batch.root, block: batch.block.hash } : null
   }
 
   async refresh(): Promise<void> {
-    const { api, ledger, identity } = this.#sources
+    const { api, ledger, identity, payouts } = this.#sources
     try {
       this.deviceId ??= await this.#sources.deviceId()
+      const kept = await this.#sources.receipts()
+      this.receipts = await kept.latest(RECEIPTS)
+      this.receiptsWorth = (await kept.days()).reduce((sum, { credit }) => sum + credit, 0n)
       const device = await identity.device(this.deviceId)
       const bound = device.walletId !== null && device.revokedAt === null
       const id: AccountId = bound ? `wallet:${device.walletId!}` : `device:${this.deviceId}`
@@ -67,7 +98,10 @@ export class Earnings {
       this.wallet = wallet
       this.account = account
       this.ledger = view
-      if (runs) this.runNames = new Map(runs.map((run) => [run.id, run.name]))
+      if (runs) this.runNames = runNames(runs)
+      // A chain's node out of reach hides nothing of what was earned.
+      this.chain = await payouts.chain()
+      this.batches = bound ? (await payouts.payouts(BATCHES, device.walletId)).batches : []
       this.error = null
     } catch (caught) {
       this.error = toErrorBody(caught)

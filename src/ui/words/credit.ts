@@ -34,7 +34,8 @@ export function creditSentence(state: CreditState, { bound, epochLength, pays }:
         epochLength ? `, ${epochWords(epochLength)}` : ''
       }.`
     case 'verified':
-      if (pays === false) return 'Sealed under the root of an epoch. Nothing is paid on this server.'
+      if (pays === false)
+        return 'Sealed under the root of an epoch. Nothing is paid on this server: it has no chain configured.'
       if (!bound) return 'Sealed under the root of an epoch. Connect a wallet, and it is the wallet’s.'
       return 'Sealed under the root of an epoch. Where its run has a price, it waits for the next payout.'
     case 'paid':

@@ -43,3 +43,8 @@ export function timeLeft(run: RunSummary): number | null {
 export function tokensPerStep(config: { batch: number; model: { blockSize: number } }): number {
   return config.batch * config.model.blockSize
 }
+
+/** What runs are called, by their ids. */
+export function runNames(runs: readonly Pick<RunSummary, 'id' | 'name'>[]): ReadonlyMap<string, string> {
+  return new Map(runs.map(({ id, name }) => [id, name]))
+}

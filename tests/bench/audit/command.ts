@@ -27,11 +27,19 @@ function optionsOf(args: readonly string[]) {
   try {
     const text = { type: 'string' } as const
     const flag = { type: 'boolean', default: false } as const
-    const options = {
-      ...{ with: { type: 'string', multiple: true, default: [] as string[] }, out: text, kernels: text, json: text },
-      ...{ quick: flag, markdown: flag, help: flag },
-    } as const
-    return parseArgs({ args: [...args], strict: true, options }).values
+    return parseArgs({
+      args: [...args],
+      strict: true,
+      options: {
+        with: { type: 'string', multiple: true, default: [] as string[] },
+        out: text,
+        kernels: text,
+        json: text,
+        quick: flag,
+        markdown: flag,
+        help: flag,
+      },
+    }).values
   } catch (caught) {
     return fail('bench.option', caught instanceof Error ? caught.message : String(caught), REMEDY)
   }

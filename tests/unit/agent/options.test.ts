@@ -20,6 +20,7 @@ it('takes a server’s address with or without its slash, and leaves the rest to
       memoryBytes: null,
       adapter: null,
       state: null,
+      agree: null,
       json: false,
     })
   }
@@ -41,8 +42,16 @@ it('takes every option', () => {
     memoryBytes: 1.5 * 1024 ** 3,
     adapter: 'H200',
     state: '/s',
+    agree: null,
     json: true,
   })
+})
+
+it('takes a challenge by its digits alone', () => {
+  const id = '0123456789abcdef'.repeat(2)
+  expect(agentOptions(['--server', 'https://skein.example', '--agree', id])).toMatchObject({ agree: id })
+  for (const text of ['', 'x', id.toUpperCase(), `${id}0`])
+    expect(refused('--server', 'https://skein.example', '--agree', text).code).toBe('agent.option')
 })
 
 it('gives the usage, whatever else is wrong', () => {

@@ -23,13 +23,13 @@ const conviction = (change: Partial<EntryOf<'conviction'>> = {}): LedgerEntry =>
   reason: 'Zeros.',
   ...change,
 })
-const payout = (planck: string, epoch = 1): LedgerEntry => ({
+const payout = (planck: string, epoch = 1, extrinsic = hex(80 + epoch)): LedgerEntry => ({
   kind: 'payout',
   epoch,
   wallet,
   planck,
   block: hex(7),
-  extrinsic: hex(8),
+  extrinsic,
 })
 const add = (...entries: LedgerEntry[]) => entries.forEach((entry) => ledger.add(entry))
 const refused = (entry: LedgerEntry, code: string) => {
@@ -168,19 +168,21 @@ describe('a payout', () => {
     expect(view()).toMatchObject({
       credit: { pending: String(PFLOP), verified: '0', paid: String(PFLOP) },
       planck: { pending: '10', verified: '0', paid: '10' },
-      payouts: [{ epoch: 1, planck: '10', block: hex(7), extrinsic: hex(8) }],
+      payouts: [{ epoch: 1, planck: '10', block: hex(7), extrinsic: hex(81) }],
     })
   })
 
-  it('is refused beyond what was owed at a seal, twice for an epoch, and for an epoch that is not sealed', () => {
+  it('is refused beyond what was owed at a seal, twice for an extrinsic, and for an epoch that is not sealed', () => {
     add(work({ step: 2 }))
     refused(payout('11'), 'ledger.payout_exceeds')
     refused(payout('1', 2), 'ledger.payout_unsealed')
     refused({ ...(payout('1') as EntryOf<'payout'>), wallet: hex(77) }, 'ledger.payout_exceeds')
     add(payout('6'))
     refused(payout('4'), 'ledger.payout_repeated')
+    add(payout('1', 1, hex(70)))
+    refused(payout('4', 1, hex(71)), 'ledger.payout_exceeds')
     seal()
-    add(payout('14', 2))
+    add(payout('13', 2))
     refused(payout('1', 2), 'ledger.payout_repeated')
   })
 

@@ -11,6 +11,11 @@ import { Ledger } from '../../../server/ledger/ledger.ts'
 import { serverClock } from '../../../server/ledger/sealing.ts'
 import { createMetrics } from '../../../server/metrics.ts'
 import { Coordinator } from '../../../server/runs/coordinator.ts'
+import { checkReceipt } from '../../../server/runs/receiptCheck.ts'
+import { microbatchCredit } from '../../../src/model/credit.ts'
+import type { LedgerEntry } from '../../../src/protocol/ledger.ts'
+import { signReceipts } from '../../../src/stage/receiptWork.ts'
+import { testDevice } from '../deviceKeys.ts'
 import type { LiveEvent } from '../../../src/protocol/api.ts'
 import type { ClientMessage, Holding, ServerMessage } from '../../../src/protocol/control.ts'
 
@@ -187,6 +192,42 @@ test('what is to be applied, a step and the number of a generation are in the st
   expect(after('prepareStep', 'apply')).toBe(0)
   // The first `step` is the one that is committed.
   expect(after('commitStep', 'step')).toBe(1)
+})
+
+test('a step whose receipt its device signed is in the ledger with the commit, and the device is told after it', async () => {
+  const { id } = await coordinator.launch({ name: 'run', datasetId: 'd1', config })
+  const device = testDevice(7)
+  coordinator.nodeJoined('n1', hello(null, device.id))
+  await ready()
+  for (const signs of [device, testDevice(8)]) {
+    const { generation, step, version, leases } = await next('step')
+    const none = { activationTaken: null, activationMade: null, gradientTaken: null, gradientMade: null }
+    const entries = leases.map(([microbatch]) => ({ microbatch, up: null, down: null, ...none }))
+    const about = { run: id, generation, step, leases: version, stage: 0 }
+    const [signed] = await signReceipts(about, entries, { id: device.id, sign: signs.sign })
+    say({ type: 'receipt', generation, ...signed! })
+    say({ type: 'finished', generation, step, version, losses: [[0, 40, 16]], busyMs: 5 })
+    const { attempt } = await next('reduce')
+    say({ type: 'reduced', generation, step, attempt, shard: 0, squaredNorm: 4 })
+    await next('apply')
+    order.length = 0
+    say({ type: 'updated', generation, step, shard: 0 })
+    const { work, refused } = await next('credited')
+    expect(order.indexOf('commitStep')).toBeLessThan(order.indexOf('credited'))
+    const rows = (await store.ledger.rows(1, 10)).map(({ entry }) => JSON.parse(entry) as LedgerEntry)
+    if (signs === device) {
+      const { hash } = checkReceipt(signed!, device.id)
+      const { credit } = work[0]!
+      expect(BigInt(credit)).toBe(microbatchCredit((await store.run(id))!.config, 0))
+      const row = { kind: 'work', run: id, generation, step, stage: 0, device: device.id, microbatches: 1 }
+      expect(work).toEqual([{ ...row, credit, receipt: hash }])
+      expect(rows).toEqual(work)
+    } else {
+      expect(work).toEqual([])
+      expect(refused).toMatchObject([{ microbatches: 1, error: { code: 'receipt.signature' } }])
+      expect(rows).toHaveLength(1)
+    }
+  }
 })
 
 test('no message waits for a write that need not come before it', async () => {

@@ -12,12 +12,14 @@ import type { BlobStore, Store } from '../../../server/db/store.ts'
 import { Registry, type RegistryOptions } from '../../../server/identity/registry.ts'
 import { Ledger } from '../../../server/ledger/ledger.ts'
 import { serverClock } from '../../../server/ledger/sealing.ts'
+import type { PayoutStore } from '../../../server/db/payoutStore.ts'
 import { createMetrics } from '../../../server/metrics.ts'
+import { Treasury } from '../../../server/payouts/treasury.ts'
 import { FakeRuns } from './fakeRuns.ts'
 
 export interface Fixture {
   app: ApiApp
-  store: Store
+  store: Store & { readonly payouts: PayoutStore }
   blobs: BlobStore
   runs: FakeRuns
   ledger: Ledger
@@ -41,7 +43,7 @@ export async function openFixture(
   const tokens = { nodeOf: (token: string) => (token === 'node-token' ? 'n1' : null) }
   const registry = new Registry({
     store: store.identity,
-    ss58Prefix: config.ss58Prefix,
+    ss58Prefix: () => config.ss58Prefix,
     recorded: null,
     revoked: () => {},
     failed: (error) => {
@@ -52,8 +54,9 @@ export async function openFixture(
   })
   const log = { info: () => {}, error: () => {} }
   const ledger = new Ledger({ store: store.ledger, clock: serverClock(now), epochLength: config.epochMs, log, now })
+  const treasury = new Treasury({ config, store: store.payouts, source: null, log })
   const metrics = createMetrics({ process: false })
-  const app = await buildApp({ config, store, blobs, runs, ledger, tokens, registry, metrics })
+  const app = await buildApp({ config, store, blobs, runs, ledger, tokens, registry, metrics, treasury })
   return {
     app,
     store,

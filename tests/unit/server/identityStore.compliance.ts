@@ -49,10 +49,21 @@ export function describeIdentityStore(
     it('keeps every field of a challenge, and knows whether it was used', async () => {
       const signed = await sign(ALICE, [hex('1')])
       const { id } = signed.challenge
-      expect(await store.identity.challenge(id)).toEqual({ ...signed.challenge, usedAt: null })
+      expect(await store.identity.challenge(id)).toEqual({ ...signed.challenge, usedAt: null, proofs: [] })
       await store.identity.bind(signed)
-      expect(await store.identity.challenge(id)).toEqual({ ...signed.challenge, usedAt: 1500 })
+      expect(await store.identity.challenge(id)).toEqual({ ...signed.challenge, usedAt: 1500, proofs: [] })
       expect(await store.identity.challenge(hex('0').slice(32))).toBeNull()
+    })
+
+    it('keeps one agreement of each device with a challenge, as long as the challenge', async () => {
+      const { id } = (await sign(ALICE, [hex('1'), hex('2')])).challenge
+      const proof = (device: string, digit: string) => ({ device: hex(device), signature: digit.repeat(128) })
+      await store.identity.addProof(id, proof('2', 'a'))
+      await store.identity.addProof(id, proof('1', 'b'))
+      await store.identity.addProof(id, proof('2', 'c'))
+      expect((await store.identity.challenge(id))!.proofs).toEqual([proof('1', 'b'), proof('2', 'c')])
+      await add(challenge('99', { issuedAt: 2001 + HOUR, expiresAt: 2002 + HOUR }))
+      expect(await store.identity.challenge(id)).toBeNull()
     })
 
     it('keeps so many open challenges and no more, and forgets those that expired long ago', async () => {

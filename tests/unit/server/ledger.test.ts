@@ -167,6 +167,7 @@ describe('an entry', () => {
     await expect(ledger.append([{ kind: 'revoke', device }])).rejects.toMatchObject({ code: 'ledger.not_bound' })
     await expect(ledger.append([bind, payout('1')])).rejects.toMatchObject({ code: 'ledger.payout_unsealed' })
     await expect(ledger.append([bind, bind])).rejects.toMatchObject({ code: 'ledger.batch' })
+    await expect(ledger.append([{ ...work(), credit: '1.5' }])).rejects.toMatchObject({ code: 'ledger.entry' })
     expect(await kinds()).toBe('')
     await ledger.append([bind])
     expect(await kinds()).toBe('bind')
@@ -179,6 +180,17 @@ describe('an entry', () => {
     const both = await Promise.allSettled([one.append([revoke]), other.append([revoke])])
     expect(both.map(({ status }) => status).sort()).toEqual(['fulfilled', 'rejected'])
     expect(await kinds()).toBe('bind revoke')
+  })
+
+  it('of a binding is taken once, however often it is offered', async () => {
+    const ledger = open()
+    const revoke = { kind: 'revoke', device } as const
+    const binding = { kind: 'bind', device, wallet, proof: hex(9) } as const
+    for (const entry of [binding, binding, revoke, revoke, binding]) await ledger.record(entry)
+    expect(await kinds()).toBe('bind revoke bind')
+    await ledger.record({ ...binding, wallet: hex(102) })
+    expect(await kinds()).toBe('bind revoke bind bind')
+    await expect(ledger.record({ ...binding, wallet: 'x' })).rejects.toMatchObject({ code: 'ledger.entry' })
   })
 
   it('of a conviction voids all that it can', async () => {
@@ -208,6 +220,16 @@ describe('an entry', () => {
     await ledger.convict({ device, run: 'r1', fromStep: 2, toStep: 2, reason: 'Zeros.' })
     expect((await ledger.owed())!.wallets).toEqual([])
   })
+})
+
+it('a long ledger is read without keeping everybody else waiting', async () => {
+  const entries = Array.from({ length: 5500 }, (_, i) => work({ step: i + 1 }))
+  await store.ledger.append(entries, clock)
+  let turns = 0
+  const timer = setInterval(() => (turns += 1), 0)
+  expect(await open().view()).toMatchObject({ rows: 5500, fault: null })
+  clearInterval(timer)
+  expect(turns).toBeGreaterThanOrEqual(4)
 })
 
 it('a damaged row stops sealing and paying, and is named', async () => {

@@ -87,17 +87,13 @@ describe('the SQLite ledger', () => {
     }
   })
 
-  it('appends thousands of rows a second, synced to disk step by step', async () => {
+  it('takes thousands of rows, those of a step with its commit', async () => {
     const { store } = await opened()
-    const started = performance.now()
     for (let step = 1; step <= 20; step++) {
       const entries = Array.from({ length: 200 }, (_, i) => work({ step, device: hex(i + 1), receipt: hex(i) }))
       await store.commitStep('r1', metric(step), entries)
     }
-    const rate = 4000 / ((performance.now() - started) / 1000)
-    console.log(`ledger: ${Math.round(rate)} rows/s appended, 200 rows a commit`)
-    // Far below what it does on an idle machine, and above what a network of thousands of nodes needs.
-    expect(rate).toBeGreaterThan(1000)
+    expect((await store.ledger.head()).seq).toBe(4000)
     await store.close()
   })
 })

@@ -1,7 +1,13 @@
 /** Proves the page's way to bind a device, from a wallet's accounts to the server's routes, and that it signs nothing unasked. */
+import { mkdtempSync, rmSync } from 'node:fs'
+import os from 'node:os'
+import path from 'node:path'
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
+import { agree } from '../../../src/agent/agree.ts'
+import { openKeyFile } from '../../../src/agent/keyFile.ts'
+import { deviceProofText } from '../../../src/protocol/wallet.ts'
 import { identityApi, type IdentityApi } from '../../../src/wallet/api.ts'
-import { bindDevice, revokeDevices, type BindingOptions } from '../../../src/wallet/binding.ts'
+import { bindDevice, bindOtherDevices, revokeDevices, type BindingOptions } from '../../../src/wallet/binding.ts'
 import { connectWallets, signText, type WalletAccess, type WalletAccount } from '../../../src/wallet/extension.ts'
 import { testDevice } from '../deviceKeys.ts'
 import { testWallet } from '../identity/wallets.ts'
@@ -128,6 +134,33 @@ describe('a device of this browser', () => {
       },
     })
     await expect(bindDevice(slow, laptop)).rejects.toMatchObject({ code: 'identity.challenge_expired' })
+  })
+
+  it('of another machine is bound once it has agreed there, by the agent’s own command', async () => {
+    const folder = mkdtempSync(path.join(os.tmpdir(), 'skein-agree-'))
+    const { id } = openKeyFile(path.join(folder, 'device.key'))
+    const printed: string[] = []
+    const run = (challenge: string) => agree(`http://${site}`, folder, challenge, (text) => void printed.push(text))
+    await expect(bindOtherDevices(await options(), [id], async () => {})).rejects.toMatchObject({
+      code: 'identity.device_proof_missing',
+    })
+    const bound = await bindOtherDevices(await options(), [id], async (challenge) => {
+      await run(challenge)
+      expect((await api.open(challenge)).agreed).toEqual([id])
+    })
+    expect(bound).toMatchObject({ walletId: alice.walletId, devices: [{ deviceId: id }] })
+    expect(printed[0]).toContain(alice.address())
+    // Not with what is about others, used, or nobody's.
+    const others = await api.challenge({ wallet: alice.address(), devices: [laptop.id] })
+    await expect(run(others.id)).rejects.toMatchObject({ code: 'wallet.challenge' })
+    await expect(run('0'.repeat(32))).rejects.toMatchObject({ code: 'identity.challenge_unknown' })
+    const mine = await api.challenge({ wallet: alice.address(), devices: [id] })
+    const forged = { device: id, signature: laptop.signHex(deviceProofText(mine.text)) }
+    await expect(api.agree(mine.id, forged)).rejects.toMatchObject({ code: 'identity.device_proof' })
+    const uninvited = { device: laptop.id, signature: laptop.signHex(deviceProofText(mine.text)) }
+    await expect(api.agree(mine.id, uninvited)).rejects.toMatchObject({ code: 'identity.device_not_asked' })
+    expect((await api.open(mine.id)).agreed).toEqual([])
+    rmSync(folder, { recursive: true })
   })
 
   it('signs nothing that it did not ask for, and neither does the wallet', async () => {

@@ -1,0 +1,143 @@
+/** Owns what the server has to do with money: its chain, its key and its payouts, all of which it works without. */
+import { setTimeout as sleep } from 'node:timers/promises'
+import { fail, toErrorBody } from '../../src/protocol/errors.ts'
+import type { ChainView, PayoutsView } from '../../src/protocol/payouts.ts'
+import type { Chain, Signer, WalletId } from '../chain/port.ts'
+import type { ServerConfig } from '../config.ts'
+import type { PayoutStore } from '../db/payoutStore.ts'
+import { Payouts } from './payouts.ts'
+import type { PayoutDeps } from './payouts.ts'
+import type { PayoutSource } from './types.ts'
+
+/** Milliseconds between tries to reach a node that has not answered yet. */
+const RETRY_MS = 5000
+/** Milliseconds that a connection being made holds up the end. */
+const CLOSE_MS = 1000
+/** Blocks in which a signed batch can be included. */
+const ERA_BLOCKS = 64
+
+export interface TreasuryDeps {
+  config: Pick<ServerConfig, 'chainUrl' | 'payouts'>
+  store: PayoutStore
+  /** Null while there is no ledger to pay from. */
+  source: PayoutSource | null
+  log: PayoutDeps['log']
+}
+
+export interface PayoutsQuery {
+  wallet: WalletId | null
+  before: number | null
+  limit: number
+}
+
+export class Treasury {
+  readonly #deps: TreasuryDeps
+  #chain: Chain | null = null
+  #hot: Signer | null = null
+  #payouts: Payouts | null = null
+  #retry: ReturnType<typeof setTimeout> | null = null
+  #connecting: Promise<void> | null = null
+  #closed = false
+
+  constructor(deps: TreasuryDeps) {
+    this.#deps = deps
+  }
+
+  /**
+   * Begins to connect where a chain is configured; a node out of reach keeps nobody waiting.
+   * @throws SkeinError `chain.seed` when the secret is no key
+   */
+  async open(): Promise<void> {
+    const { chainUrl, payouts } = this.#deps.config
+    if (chainUrl === null) return
+    if (payouts.seed !== null) {
+      const { signerFromSecret } = await import('../chain/signer.ts')
+      this.#hot = await signerFromSecret(payouts.seed)
+    }
+    this.#connecting = this.#connect(chainUrl)
+  }
+
+  /** Null without a chain. @throws SkeinError `chain.unreachable` */
+  async chainView(): Promise<ChainView | null> {
+    if (this.#deps.config.chainUrl === null) return null
+    const chain = this.#connected()
+    const { existentialDeposit, ...info } = chain.info
+    const hot = this.#hot
+    const balance = hot ? (await chain.freeBalances([hot.wallet]))[0]! : 0n
+    return {
+      ...info,
+      existentialDeposit: String(existentialDeposit),
+      finalized: (await chain.finalized()).number,
+      hot: hot && { address: chain.addressOf(hot.wallet), wallet: hot.wallet, balance: String(balance) },
+    }
+  }
+
+  /** Of the last finalized block. @throws SkeinError `chain.unreachable` */
+  async height(): Promise<number> {
+    return (await this.#connected().finalized()).number
+  }
+
+  /** SS58 prefix of the chain's addresses. @throws SkeinError `chain.unreachable` */
+  prefix(): number {
+    return this.#connected().info.prefix
+  }
+
+  #connected(): Chain {
+    return (
+      this.#chain ??
+      fail(
+        'chain.unreachable',
+        'The chain’s node has not answered yet.',
+        'Check that the node behind SKEIN_CHAIN_URL runs; the server goes on trying.',
+      )
+    )
+  }
+
+  async payoutsView({ wallet, before, limit }: PayoutsQuery): Promise<PayoutsView> {
+    const { store } = this.#deps
+    const records = await store.batches(limit, before, wallet)
+    const ids = records.map(({ id }) => id)
+    const amounts = wallet === null ? null : await store.amountsOf(wallet, ids)
+    const batches = records.map((record) => ({
+      ...record,
+      total: String(record.total),
+      amount: amounts ? String(amounts.get(record.id) ?? 0n) : null,
+    }))
+    return { status: this.#payouts?.status() ?? null, batches }
+  }
+
+  async close(): Promise<void> {
+    this.#closed = true
+    if (this.#retry) clearTimeout(this.#retry)
+    // Whoever does not answer now is not waited for; what it answers later is closed at once.
+    await Promise.race([this.#connecting, sleep(CLOSE_MS)])
+    await this.#payouts?.close()
+    await this.#chain?.close()
+  }
+
+  async #connect(url: string): Promise<void> {
+    const { log } = this.#deps
+    try {
+      const { connectChain } = await import('../chain/polkadotChain.ts')
+      this.#chain ??= await connectChain(url)
+      if (this.#closed) return await this.#chain.close()
+      await this.#startPayouts(this.#chain)
+      log.info({ chain: this.#chain.info.name, genesis: this.#chain.info.genesis }, 'chain connected')
+    } catch (caught) {
+      const { code, message } = toErrorBody(caught)
+      log.error({ code }, message)
+      if (this.#closed) return
+      this.#retry = setTimeout(() => (this.#connecting = this.#connect(url)), RETRY_MS)
+    }
+  }
+
+  async #startPayouts(chain: Chain): Promise<void> {
+    const { store, source, log, config } = this.#deps
+    if (!source || !this.#hot || this.#closed) return
+    const { batch, epochCap, least } = config.payouts
+    const limits = { batch, epochCap, least, eraBlocks: ERA_BLOCKS }
+    const payouts = new Payouts({ chain, store, source, hot: this.#hot, limits, now: Date.now, log })
+    await payouts.start()
+    this.#payouts = payouts
+  }
+}
