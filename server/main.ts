@@ -157,6 +157,10 @@ export async function startServer(options: Partial<ServerConfig> = {}): Promise<
       version: await versionOf(),
       log: said,
       creditOf: (runId) => ledger.creditOf(runId),
+      deposits: {
+        walletFor: (runId) => money.treasury!.depositWallet(runId),
+        addressOf: (wallet) => money.treasury!.addressOf(wallet),
+      },
     })
     closers.push(() => coordinator.close())
     const admission: { gateway: Gateway | null } = { gateway: null }
@@ -167,7 +171,13 @@ export async function startServer(options: Partial<ServerConfig> = {}): Promise<
       revoked: (deviceId) => admission.gateway?.expel(deviceId, deviceRevoked(deviceId)),
       failed: (err) => log.app?.log.error({ err }, 'the ledger has not taken an identity'),
     })
-    const treasury = new Treasury({ config, store: store.payouts, source: payoutSource(ledger), log: said })
+    const treasury = new Treasury({
+      config,
+      store: store.payouts,
+      source: payoutSource(ledger),
+      log: said,
+      deposits: { open: () => coordinator.depositors(), held: (runId, planck) => coordinator.deposited(runId, planck) },
+    })
     money.treasury = treasury
     closers.push(() => treasury.close())
     const app = await buildApp({ config, store, blobs, runs: coordinator, ledger, tokens, registry, metrics, treasury })

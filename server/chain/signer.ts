@@ -12,6 +12,16 @@ function isKey(secret: string): boolean {
 }
 
 /**
+ * The secret of a run's deposit address: the same key never stands for two runs, and none of them says anything of the
+ * secret it is from. A password comes last in a secret.
+ */
+export function depositSecret(secret: string, runId: string): string {
+  const at = secret.indexOf('///')
+  const [key, password] = at < 0 ? [secret, ''] : [secret.slice(0, at), secret.slice(at)]
+  return `${key}//run//${runId}${password}`
+}
+
+/**
  * An sr25519 key from a mnemonic, a seed in hex, or a development path such as `//Alice`, each with derivations.
  * @throws SkeinError `chain.seed`, which does not say what the secret was
  */

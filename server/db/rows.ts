@@ -6,7 +6,7 @@ import { runStateSchema, stepMetricSchema, tokenizerKindSchema } from '../../src
 import type { DatasetView, StepMetric } from '../../src/protocol/api.ts'
 import { stageCheckpointSchema } from '../../src/protocol/control.ts'
 import { fail } from '../../src/protocol/errors.ts'
-import { paymentSchema } from '../../src/protocol/payment.ts'
+import { depositSchema, paymentSchema } from '../../src/protocol/payment.ts'
 import { workCreditSchema } from '../../src/protocol/receipt.ts'
 import { runConfigSchema } from '../../src/protocol/runConfig.ts'
 import type { Tables } from './migrations.ts'
@@ -21,6 +21,8 @@ const preparedSchema = z.object({
   // Versions before this one wrote none.
   work: z.array(workCreditSchema).default([]),
 })
+
+const runPaymentSchema = paymentSchema.extend({ deposit: depositSchema.nullable().default(null) })
 
 /** JSON of a column, checked: the file may have been written by another version or by hand. */
 export function readJson<T>(schema: z.ZodType<T>, text: string, what: string): T {
@@ -57,7 +59,7 @@ export function runOf(row: Selectable<Tables['runs']>): RunRecord {
     finishedAt: row.finished_at,
     prepared: row.prepared === null ? null : readJson(preparedSchema, row.prepared, `The step of run ${row.id}`),
     recovered: row.recovered,
-    payment: row.payment === null ? null : readJson(paymentSchema, row.payment, `What run ${row.id} pays`),
+    payment: row.payment === null ? null : readJson(runPaymentSchema, row.payment, `What run ${row.id} pays`),
   }
 }
 
@@ -90,7 +92,7 @@ export function runRow(run: Partial<RunRecord>): Partial<Insertable<Tables['runs
     started_at: startedAt,
     finished_at: finishedAt,
     prepared: prepared && preparedText(prepared),
-    payment: payment && JSON.stringify(paymentSchema.parse(payment)),
+    payment: payment && JSON.stringify(runPaymentSchema.parse(payment)),
   }
   return Object.fromEntries(Object.entries(row).filter(([, value]) => value !== undefined))
 }

@@ -1,12 +1,18 @@
 /** Owns the store port: what the server must never forget, whichever database keeps it. */
+import type { z } from 'zod'
 import type { DatasetView, RunEvent, RunState, StepMetric } from '../../src/protocol/api.ts'
 import type { StageCheckpoint } from '../../src/protocol/control.ts'
 import type { LedgerEntry } from '../../src/protocol/ledger.ts'
-import type { Payment } from '../../src/protocol/payment.ts'
+import type { depositSchema, Payment } from '../../src/protocol/payment.ts'
 import type { WorkCredit } from '../../src/protocol/receipt.ts'
 import type { RunConfig } from '../../src/protocol/runConfig.ts'
 import type { IdentityStore } from './identityStore.ts'
 import type { LedgerStore } from './ledgerStore.ts'
+
+/** With the address that its money has to come to, where there is one. */
+export interface RunPayment extends Payment {
+  deposit: z.infer<typeof depositSchema> | null
+}
 
 export interface RunRecord {
   id: string
@@ -30,7 +36,7 @@ export interface RunRecord {
   /** Leases that moved from a lost or slow owner to another. */
   recovered: number
   /** Null for a run that pays nobody. */
-  payment: Payment | null
+  payment: RunPayment | null
 }
 
 /** What owners are told to apply, the metric of the step that this makes, and what its work earns. */

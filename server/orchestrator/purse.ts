@@ -10,11 +10,13 @@ type Commands = OrchestratorCommand[]
 /** Why the run cannot begin its next step, in words; null when it can, or has none left to pay for. */
 export function shortfall({ purse, step, config }: Run): string | null {
   if (purse === null || step >= config.steps) return null
-  const { planckPerPflop, budget, credit, stepCredit } = purse
+  const { planckPerPflop, budget, deposited, credit, stepCredit } = purse
   if (costOf(credit + stepCredit, planckPerPflop) <= budget) return null
   const left = budget - costOf(credit, planckPerPflop)
   const cost = costOf(stepCredit, planckPerPflop)
-  return `The budget is used up: a step can cost ${cost} planck, and of ${budget} planck ${left < 0n ? 0n : left} are left. Raise it, and the run goes on.`
+  const rest = `a step can cost ${cost} planck, and of ${budget} planck ${left < 0n ? 0n : left} are left.`
+  if (!deposited) return `The budget is used up: ${rest} Raise it, and the run goes on.`
+  return `The money is used up, or not there yet: ${rest} Send more to its deposit address within its budget, and the run goes on.`
 }
 
 /**

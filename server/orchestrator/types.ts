@@ -192,6 +192,8 @@ export interface Saving {
 export interface Purse {
   readonly planckPerPflop: bigint
   budget: bigint
+  /** The budget is, or is bounded by, what came to the run's deposit address. */
+  readonly deposited: boolean
   /** All that was earned in the run, whether it was voided or not: a waiver may give that back. */
   credit: bigint
   /** The most that a step can earn. */

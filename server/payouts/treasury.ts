@@ -5,6 +5,8 @@ import type { ChainView, PayoutsView } from '../../src/protocol/payouts.ts'
 import type { Chain, Signer, WalletId } from '../chain/port.ts'
 import type { ServerConfig } from '../config.ts'
 import type { PayoutStore } from '../db/payoutStore.ts'
+import { watchDeposits } from './deposits.ts'
+import type { Deposit } from './deposits.ts'
 import { Payouts } from './payouts.ts'
 import type { PayoutDeps } from './payouts.ts'
 import type { PayoutSource } from './types.ts'
@@ -22,6 +24,8 @@ export interface TreasuryDeps {
   /** Null while there is no ledger to pay from. */
   source: PayoutSource | null
   log: PayoutDeps['log']
+  /** Runs that are paid for by deposits, and where to tell what their addresses hold. */
+  deposits: { open: () => Promise<readonly Deposit[]>; held: (runId: string, planck: bigint) => Promise<void> }
 }
 
 export interface PayoutsQuery {
@@ -35,6 +39,7 @@ export class Treasury {
   #chain: Chain | null = null
   #hot: Signer | null = null
   #payouts: Payouts | null = null
+  #unwatch: (() => Promise<void>) | null = null
   #retry: ReturnType<typeof setTimeout> | null = null
   #connecting: Promise<void> | null = null
   #closed = false
@@ -82,6 +87,19 @@ export class Treasury {
     return this.#connected().info.prefix
   }
 
+  /** Where a run's money is sent; null without a chain or a key. */
+  async depositWallet(runId: string): Promise<WalletId | null> {
+    const { chainUrl, payouts } = this.#deps.config
+    if (chainUrl === null || payouts.seed === null) return null
+    const { depositSecret, signerFromSecret } = await import('../chain/signer.ts')
+    return (await signerFromSecret(depositSecret(payouts.seed, runId))).wallet
+  }
+
+  /** SS58, with the chain's prefix; null while the chain has not answered yet. */
+  addressOf(wallet: WalletId): string | null {
+    return this.#chain?.addressOf(wallet) ?? null
+  }
+
   #connected(): Chain {
     return (
       this.#chain ??
@@ -112,6 +130,7 @@ export class Treasury {
     // Whoever does not answer now is not waited for; what it answers later is closed at once.
     await Promise.race([this.#connecting, sleep(CLOSE_MS)])
     await this.#payouts?.close()
+    await this.#unwatch?.()
     await this.#chain?.close()
   }
 
@@ -122,6 +141,9 @@ export class Treasury {
       this.#chain ??= await connectChain(url)
       if (this.#closed) return await this.#chain.close()
       await this.#startPayouts(this.#chain)
+      if (this.#closed) return
+      const { deposits } = this.#deps
+      this.#unwatch ??= await watchDeposits({ chain: this.#chain, ...deposits, log })
       log.info({ chain: this.#chain.info.name, genesis: this.#chain.info.genesis }, 'chain connected')
     } catch (caught) {
       const { code, message } = toErrorBody(caught)
@@ -133,7 +155,8 @@ export class Treasury {
 
   async #startPayouts(chain: Chain): Promise<void> {
     const { store, source, log, config } = this.#deps
-    if (!source || !this.#hot || this.#closed) return
+    // A second driver would pay what the first one pays.
+    if (!source || !this.#hot || this.#closed || this.#payouts) return
     const { batch, epochCap, least } = config.payouts
     const limits = { batch, epochCap, least, eraBlocks: ERA_BLOCKS }
     const payouts = new Payouts({ chain, store, source, hot: this.#hot, limits, now: Date.now, log })

@@ -19,14 +19,15 @@ import type { Hello } from '../control/parse.ts'
 import type { BlobStore, CheckpointRecord, RunRecord } from '../db/store.ts'
 import { decide, initialState } from '../orchestrator/orchestrator.ts'
 import type { Timing } from '../orchestrator/timing.ts'
-import type { OrchestratorCommand, OrchestratorEvent, Purse } from '../orchestrator/types.ts'
+import type { OrchestratorCommand, OrchestratorEvent } from '../orchestrator/types.ts'
 import { Books, type BooksOptions } from './books.ts'
 import type { RunControl } from './port.ts'
 import { checkReceipt } from './receiptCheck.ts'
+import { Budgets, type BudgetsOptions } from './budgets.ts'
 import { CLOUD_GPUS } from './cloudGpus.ts'
 import { LiveFeed } from './liveFeed.ts'
 import { Outbox, type Task } from './outbox.ts'
-import { purseFor, raised } from './purse.ts'
+import { purseFor } from './purse.ts'
 import { quoteFor } from './quote.ts'
 import { RunStats } from './runStats.ts'
 import { settle, stageBytesOf, submission } from './submission.ts'
@@ -44,11 +45,9 @@ const LEFT: ErrorBody = {
   remedy: 'Open the page again.',
 }
 
-export interface CoordinatorOptions extends BooksOptions {
+export interface CoordinatorOptions extends BooksOptions, BudgetsOptions {
   blobs: BlobStore
   version: string
-  /** All credit that the ledger has for a run. @throws SkeinError `ledger.fault` */
-  creditOf: (runId: string) => Promise<bigint>
   timing?: Partial<Timing>
   /** Unix milliseconds. */
   now?: () => number
@@ -63,6 +62,7 @@ export class Coordinator implements RunControl {
   readonly #feed: LiveFeed
   readonly #stats = new RunStats()
   readonly #books: Books
+  readonly #budgets: Budgets
   readonly #ticker: ReturnType<typeof setInterval>
   #gateway: Gateway | null = null
   readonly #outbox = new Outbox()
@@ -76,6 +76,7 @@ export class Coordinator implements RunControl {
     this.#state = initialState(options.timing)
     this.#feed = new LiveFeed((runId) => this.detail(runId))
     this.#books = new Books(options, this.#now, this.#stats, this.#feed)
+    this.#budgets = new Budgets(options, this.#outbox)
     this.#ticker = setInterval(() => this.#dispatch({ type: 'tick' }), 500)
   }
 
@@ -87,7 +88,7 @@ export class Coordinator implements RunControl {
       const checkpoint = await this.#options.store.latestCheckpoint(run.id)
       const dataset = await this.#options.store.dataset(run.datasetId)
       if (!checkpoint || !dataset) continue
-      const purse = await this.#purseOf(run)
+      const purse = await this.#budgets.purseOf(run)
       if (purse === 'unknown') continue
       this.#stats.restore(run.id, await this.#options.store.metrics(run.id))
       this.#generations.set(run.id, run.generation)
@@ -142,10 +143,11 @@ export class Coordinator implements RunControl {
 
   async launch(request: LaunchRequest): Promise<RunSummary> {
     const { store, blobs, log } = this.#options
-    const { name, datasetId, config: asked, payment = null } = launchRequestSchema.parse(request)
+    const { name, datasetId, config: asked, payment: offered } = launchRequestSchema.parse(request)
     const { config, dataset } = await settle(store, datasetId, asked)
     const now = this.#now()
     const id = `r${randomBytes(6).toString('hex')}`
+    const payment = await this.#budgets.offered(id, offered)
     const stages = await writeInitialCheckpoint(blobs, config)
     const bytes = await readBack(blobs, stages, runLayouts(config))
     const run: RunRecord = {
@@ -195,11 +197,22 @@ export class Coordinator implements RunControl {
   async raiseBudget(runId: string, budget: string): Promise<RunSummary> {
     const { name } = await this.#record(runId)
     if (!this.#state.runs.has(runId)) return ended(name)
-    await this.#outbox.write(runId, async () => {
-      const payment = raised(await this.#record(runId), budget)
-      await this.#options.store.updateRun(runId, { payment })
-    })
-    return this.#tell(runId, { type: 'budgetRaised', runId, budget: BigInt(budget) })
+    const most = await this.#budgets.raise(runId, budget)
+    return this.#tell(runId, { type: 'budgetRaised', runId, budget: most })
+  }
+
+  /** A finalized block says that the run's deposit address holds this much. */
+  async deposited(runId: string, planck: bigint): Promise<void> {
+    const most = await this.#budgets.deposited(runId, planck)
+    if (most === null) return
+    this.#dispatch({ type: 'budgetRaised', runId, budget: most })
+    await this.#outbox.settled(runId)
+    this.#feed.touch(runId)
+  }
+
+  /** Runs under way whose money comes to an address of their own. */
+  depositors(): Promise<{ runId: string; wallet: string }[]> {
+    return this.#budgets.depositors(this.#state.runs.keys())
   }
 
   checkpoint(runId: string): Promise<RunSummary> {
@@ -212,17 +225,6 @@ export class Coordinator implements RunControl {
     this.#dispatch(event)
     await this.#outbox.settled(runId)
     return this.#summary(await this.#record(runId))
-  }
-
-  /** A run whose spending cannot be told is not taken up: it might spend what it has not. */
-  async #purseOf(run: RunRecord): Promise<Purse | null | 'unknown'> {
-    if (!run.payment) return null
-    try {
-      return purseFor(run, await this.#options.creditOf(run.id))
-    } catch (caught) {
-      this.#options.log.error({ err: caught, runId: run.id }, 'a run that pays is not taken up')
-      return 'unknown'
-    }
   }
 
   async summaries(): Promise<RunSummary[]> {
@@ -386,7 +388,7 @@ export class Coordinator implements RunControl {
   async #summary(record: RunRecord): Promise<RunSummary> {
     if (!this.#stats.knows(record.id)) this.#stats.restore(record.id, await this.#options.store.metrics(record.id))
     const credit = record.payment ? await this.#options.creditOf(record.id).catch(() => null) : null
-    return summaryView(record, this.#stats, credit)
+    return summaryView(record, this.#stats, credit, this.#options.deposits.addressOf)
   }
 }
 

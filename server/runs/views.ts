@@ -37,7 +37,12 @@ export function fleetView(state: OrchestratorState, version: string): FleetView 
 }
 
 /** @param credit all that was earned in the run; null while that cannot be told */
-export function summaryView(record: RunRecord, stats: RunStats, credit: bigint | null): RunSummary {
+export function summaryView(
+  record: RunRecord,
+  stats: RunStats,
+  credit: bigint | null,
+  addressOf: (wallet: string) => string | null,
+): RunSummary {
   const {
     id,
     name,
@@ -71,6 +76,7 @@ export function summaryView(record: RunRecord, stats: RunStats, credit: bigint |
     recovered,
     payment: payment && {
       ...payment,
+      deposit: payment.deposit && { ...payment.deposit, address: addressOf(payment.deposit.wallet) },
       spent: credit === null ? null : String(costOf(credit, BigInt(payment.planckPerPflop))),
     },
     createdAt,

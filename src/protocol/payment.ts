@@ -1,6 +1,6 @@
 /** Owns what a run pays for its work: the price of credit, the budget, and what of it is spent. */
 import { z } from 'zod'
-import { planckSchema } from './ledger.ts'
+import { planckSchema, walletIdSchema } from './ledger.ts'
 
 /** In the chain's smallest unit, as decimal strings. */
 export const paymentSchema = z.strictObject({
@@ -14,7 +14,12 @@ export type Payment = z.infer<typeof paymentSchema>
 /** What `POST /api/v1/runs/:id/budget` takes: the new total, not what is added. */
 export const budgetRequestSchema = paymentSchema.pick({ budget: true })
 
+/** What a run's deposit address holds, as far as finalized blocks have ever said; it may spend no more. */
+export const depositSchema = z.strictObject({ wallet: walletIdSchema, held: planckSchema })
+
 export const paymentViewSchema = paymentSchema.extend({
+  /** Null where the server has no chain to be paid on; `address` is null until the chain has answered. */
+  deposit: depositSchema.extend({ address: z.string().nullable() }).nullable(),
   /** What the ledger's credit for the run costs, rounded up; null while the ledger is damaged. */
   spent: planckSchema.nullable(),
 })

@@ -12,7 +12,13 @@ const each = stepCredit(runConfigSchema.parse(shape))
 const STEP = 1000n
 const planckPerPflop = (STEP * FLOPS_PER_PFLOP) / each
 const stepCost = costOf(each, planckPerPflop)
-const purseOf = (budget: bigint, credit = 0n) => ({ planckPerPflop, budget, credit, stepCredit: each })
+const purseOf = (budget: bigint, credit = 0n) => ({
+  planckPerPflop,
+  budget,
+  deposited: false,
+  credit,
+  stepCredit: each,
+})
 const paid = (budget: bigint, input = {}) => training(input, ['a', 'b', 'c', 'd'], { purse: purseOf(budget) })
 const spentIn = (fleet: Fleet) => {
   const work = fleet.of('commitStep').flatMap((command) => command.work)

@@ -41,14 +41,32 @@ let store: Store
 let blobs: BlobStore
 let coordinator: Coordinator
 let sent: ServerMessage[]
+/** By run; none where there is no chain. */
+let wallets: Map<string, string> | null
 
 async function start(): Promise<void> {
   sent = []
   const log = { info: () => {}, error: () => {} }
   const ledger = new Ledger({ store: store.ledger, clock: serverClock(), epochLength: 3_600_000, log })
   const creditOf = (runId: string) => ledger.creditOf(runId)
+  const addresses = {
+    walletFor: async (runId: string) => {
+      wallets?.set(runId, runId.slice(1).padStart(64, '0'))
+      return wallets?.get(runId) ?? null
+    },
+    addressOf: (wallet: string) => `SS58 ${wallet}`,
+  }
   const metrics = createMetrics({ process: false })
-  coordinator = new Coordinator({ store, blobs, metrics, log, version: 'test', creditOf })
+  coordinator = new Coordinator({
+    store,
+    blobs,
+    metrics,
+    log,
+    version: 'test',
+    creditOf,
+    deposits: addresses,
+    timing: { recoveryMs: 100 },
+  })
   const gateway: Gateway = {
     send: (_, message) => void sent.push(message),
     disconnect: () => {},
@@ -59,6 +77,7 @@ async function start(): Promise<void> {
 }
 
 beforeEach(async () => {
+  wallets = null
   folder = await mkdtemp(join(tmpdir(), 'skein-payment-'))
   store = await openSqliteStore(':memory:')
   blobs = await openFolderBlobs(join(folder, 'blobs'))
@@ -93,9 +112,9 @@ test('what a run pays is kept, and its price is in the ledger before anything it
   expect(await entries()).toEqual([{ kind: 'price', run: id, planckPerPflop: '3' }])
   await earn(id, 10n ** 16n + 1n)
   // Less than a planck is owed to nobody, and is spent all the same.
-  expect((await coordinator.detail(id)).payment).toEqual({ ...payment, spent: '31' })
+  expect((await coordinator.detail(id)).payment).toEqual({ ...payment, spent: '31', deposit: null })
   await restart()
-  expect((await coordinator.detail(id)).payment).toEqual({ ...payment, spent: '31' })
+  expect((await coordinator.detail(id)).payment).toEqual({ ...payment, spent: '31', deposit: null })
   expect(await entries()).toHaveLength(2)
 })
 
@@ -121,7 +140,46 @@ test('what was earned before a restart counts, and a raised budget outlives it',
   await restart()
   enter()
   await expect.poll(async () => (await coordinator.detail(id)).payment).toMatchObject({ budget })
-  expect((await store.run(id))!.payment).toEqual({ planckPerPflop: ONE, budget })
+  expect((await store.run(id))!.payment).toEqual({ planckPerPflop: ONE, budget, deposit: null })
+})
+
+test('where there is a chain a run spends what came to its address, within its budget, whatever leaves it later', async () => {
+  wallets = new Map()
+  enter()
+  const { id, payment } = await launch({ planckPerPflop: ONE, budget: String(2n * STEP) })
+  const wallet = wallets.get(id)!
+  expect(payment!.deposit).toEqual({ wallet, address: `SS58 ${wallet}`, held: '0' })
+  const now = () => coordinator.detail(id)
+  expect(await now()).toMatchObject({ state: 'paused', detail: expect.stringContaining('deposit address') })
+  expect(await coordinator.depositors()).toEqual([{ runId: id, wallet }])
+  await coordinator.deposited(id, STEP - 1n)
+  expect(await now()).toMatchObject({ state: 'paused', payment: { deposit: { held: String(STEP - 1n) } } })
+  await coordinator.deposited(id, STEP)
+  expect((await now()).state).toBe('preparing')
+  await coordinator.deposited(id, 1n)
+  await earn(id, 1n)
+  await restart()
+  enter()
+  // First it looks whether somebody still holds what came after the checkpoint.
+  await expect.poll(async () => (await now()).state, { timeout: 5000 }).toBe('paused')
+  expect((await now()).payment).toMatchObject({ spent: '1', deposit: { held: String(STEP) } })
+  // A budget that is raised pays nothing by itself.
+  await coordinator.raiseBudget(id, String(9n * STEP))
+  expect((await now()).state).toBe('paused')
+  await coordinator.deposited(id, STEP + 1n)
+  expect((await now()).state).toBe('preparing')
+  await coordinator.cancel(id)
+  expect(await coordinator.depositors()).toEqual([])
+})
+
+test('a deposit beyond the budget is not spent', async () => {
+  wallets = new Map()
+  const { id } = await launch({ planckPerPflop: ONE, budget: String(STEP - 1n) })
+  await coordinator.deposited(id, 100n * STEP)
+  expect((await coordinator.detail(id)).state).toBe('paused')
+  enter()
+  await coordinator.raiseBudget(id, String(STEP))
+  expect((await coordinator.detail(id)).state).toBe('preparing')
 })
 
 test('a budget is raised only where there is one, on a run that can still use it', async () => {

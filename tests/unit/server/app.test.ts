@@ -108,7 +108,12 @@ describe('a budget', () => {
 
   it('is raised by who may launch runs, in whole planck of any length', async () => {
     const budget = '1' + '0'.repeat(38)
-    expect((await raise('r1', { budget })).json().payment).toEqual({ planckPerPflop: '1', budget, spent: '0' })
+    expect((await raise('r1', { budget })).json().payment).toEqual({
+      planckPerPflop: '1',
+      budget,
+      spent: '0',
+      deposit: null,
+    })
     for (const wrong of ['-1', '1.5', '', '1' + '0'.repeat(39), 7])
       expect((await raise('r1', { budget: wrong })).statusCode).toBe(400)
     expect((await raise('r1', { budget, planckPerPflop: '2' })).statusCode).toBe(400)

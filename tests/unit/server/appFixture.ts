@@ -54,7 +54,8 @@ export async function openFixture(
   })
   const log = { info: () => {}, error: () => {} }
   const ledger = new Ledger({ store: store.ledger, clock: serverClock(now), epochLength: config.epochMs, log, now })
-  const treasury = new Treasury({ config, store: store.payouts, source: null, log })
+  const deposits = { open: async () => [], held: async () => {} }
+  const treasury = new Treasury({ config, store: store.payouts, source: null, log, deposits })
   const metrics = createMetrics({ process: false })
   const app = await buildApp({ config, store, blobs, runs, ledger, tokens, registry, metrics, treasury })
   return {

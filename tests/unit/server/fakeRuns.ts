@@ -81,7 +81,7 @@ export class FakeRuns implements RunControl {
   async raiseBudget(runId: string, budget: string): Promise<RunSummary> {
     if (runId === 'free') fail('run.unpaid', 'It pays nobody.', 'Launch another.')
     this.budgets.push(budget)
-    return summary({ payment: { planckPerPflop: '1', budget, spent: '0' } })
+    return summary({ payment: { planckPerPflop: '1', budget, spent: '0', deposit: null } })
   }
 
   async quote({ datasetId, planckPerPflop }: Parameters<RunControl['quote']>[0]): Promise<Quote> {

@@ -116,7 +116,7 @@ export function describeStore(name: string, open: () => Promise<{ store: Store; 
     })
 
     it('inserts what a run pays with its price in the ledger, once', async () => {
-      const payment = { planckPerPflop: '250', budget: '9'.repeat(30) }
+      const payment = { planckPerPflop: '250', budget: '9'.repeat(30), deposit: { wallet: 'ab'.repeat(32), held: '7' } }
       await store.insertRun(run('r1', { payment }), checkpoint())
       await store.insertRun(run('free'), checkpoint('free'))
       expect((await store.run('r1'))!.payment).toEqual(payment)
