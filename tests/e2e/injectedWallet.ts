@@ -2,7 +2,7 @@
 import type { Page } from '@playwright/test'
 import { bytesToHex, hexToBytes } from '@noble/hashes/utils.js'
 import { getPublicKey, secretFromSeed, sign } from '@scure/sr25519'
-import { encodeAddress } from '../../src/wallet/ss58.ts'
+import { decodeAddress, encodeAddress } from '../../src/wallet/ss58.ts'
 
 interface RawPayload {
   address: string
@@ -24,11 +24,14 @@ export interface InjectedWallet {
 export async function injectWallet(page: Page, seed: number): Promise<InjectedWallet> {
   const secret = secretFromSeed(new Uint8Array(32).fill(seed))
   const publicKey = getPublicKey(secret)
+  const walletId = bytesToHex(publicKey)
   const address = encodeAddress(publicKey)
   const signed: string[] = []
   let refuse = false
   await page.exposeFunction('testWalletSign', (payload: RawPayload): string | null => {
-    if (payload.address !== address || payload.type !== 'bytes') throw new Error('another account, or no bytes')
+    // Extensions know an account by its key, in whichever prefix it is written.
+    const asked = bytesToHex(decodeAddress(payload.address))
+    if (asked !== walletId || payload.type !== 'bytes') throw new Error('another account, or no bytes')
     if (refuse) {
       refuse = false
       return null
@@ -65,5 +68,5 @@ export async function injectWallet(page: Page, seed: number): Promise<InjectedWa
     },
     { address, name: 'Savings', type: 'sr25519' },
   )
-  return { address, walletId: bytesToHex(publicKey), signed, refuseNext: () => (refuse = true) }
+  return { address, walletId, signed, refuseNext: () => (refuse = true) }
 }
