@@ -1,5 +1,7 @@
 /** Proves the way of money: what a page earned is paid by a real runtime, to the last planck, and the page shows and checks it. */
 import path from 'node:path'
+import { blake2b } from '@noble/hashes/blake2.js'
+import { bytesToHex, hexToBytes } from '@noble/hashes/utils.js'
 import { connectChain } from '../../server/chain/polkadotChain.ts'
 import { startLocalChain, type LocalChain } from '../../server/chain/local/localChain.ts'
 import { openSqliteStore } from '../../server/db/sqlite.ts'
@@ -50,12 +52,16 @@ test('what a page trained is paid to its wallet in a finalized block, and its pr
   const asked = await page.request.get(`${skein.origin}/api/v1/accounts/wallet:${wallet.walletId}`)
   const account = (await asked.json()) as {
     credit: { earned: string }
-    payouts: { planck: string; block: string; epoch: number }[]
+    payouts: { planck: string; block: string; extrinsic: string; epoch: number }[]
   }
   const planck = (BigInt(account.credit.earned) * PLANCK_PER_PFLOP) / 10n ** 15n
   expect(account.payouts.map((payout) => payout.planck)).toEqual([String(planck)])
   expect(await node.freeBalances([wallet.walletId])).toEqual([planck])
   const [payout] = account.payouts
+  const { number } = await node.finalized()
+  const found = await node.find(`0x${payout!.extrinsic}`, Math.max(1, number - 60), number)
+  expect(found).toMatchObject({ success: true, completed: true, block: { hash: `0x${payout!.block}` } })
+  expect(found!.transfers.map((transfer) => transfer.planck)).toEqual([planck])
   await expect(paid.getByRole('button', { name: 'Copy the block hash' })).toHaveAttribute('title', `0x${payout!.block}`)
   await expect(page.locator('[data-state=paid]')).not.toHaveText(/^0\sFLOP$/)
 
@@ -64,5 +70,7 @@ test('what a page trained is paid to its wallet in a finalized block, and its pr
   await proof.getByRole('button', { name: 'Check my proof' }).click()
   await expect(proof.getByRole('status')).toHaveText('The proof holds.')
   await expect(proof).toContainText('as carrying this root')
+  const root = await proof.getByRole('button', { name: 'Copy the root' }).getAttribute('title')
+  expect(found!.remarks).toEqual([`0x${bytesToHex(blake2b(hexToBytes(root!), { dkLen: 32 }))}`])
   await node.close()
 })
