@@ -56,7 +56,7 @@ const environmentSchema = z.object({
     )
     .transform((hosts) => hosts.map((host) => normalHost(host)!))
     .default([]),
-  /** Of the chain on which wallets are paid: 42 is any Substrate chain, 0 Polkadot. */
+  /** Without a chain, which says its own: 42 is any Substrate chain, 0 Polkadot. */
   SKEIN_SS58_PREFIX: z.coerce.number().int().min(0).max(16_383).default(42),
   /** JSON-RPC of a Substrate node; without it nobody is paid. */
   SKEIN_CHAIN_URL: z
@@ -94,7 +94,7 @@ export interface ServerConfig {
   trustProxy: boolean
   /** Hosts that the server is reached by, as URLs have them; empty: any. */
   hosts: string[]
-  /** SS58 prefix that wallets' addresses must have. */
+  /** SS58 prefix that wallets' addresses must have where no chain is configured. */
   ss58Prefix: number
   logLevel: z.infer<typeof environmentSchema>['SKEIN_LOG']
   /** Null stands for no chain: everything works and stays unpaid. */

@@ -25,6 +25,8 @@ const STATUS: Readonly<Record<string, number>> = {
   'ledger.unknown_epoch': 404,
   'ledger.no_leaf': 404,
   'run.ended': 409,
+  'run.unpaid': 409,
+  'run.budget_lowered': 409,
   'ledger.moved': 409,
   'dataset.too_large': 413,
   'dataset.range': 416,

@@ -156,12 +156,13 @@ export async function startServer(options: Partial<ServerConfig> = {}): Promise<
       metrics,
       version: await versionOf(),
       log: said,
+      creditOf: (runId) => ledger.creditOf(runId),
     })
     closers.push(() => coordinator.close())
     const admission: { gateway: Gateway | null } = { gateway: null }
     const registry = new Registry({
       store: store.identity,
-      ss58Prefix: config.ss58Prefix,
+      ss58Prefix: () => (config.chainUrl === null ? config.ss58Prefix : money.treasury!.prefix()),
       recorded: (entry) => ledger.record(entry),
       revoked: (deviceId) => admission.gateway?.expel(deviceId, deviceRevoked(deviceId)),
       failed: (err) => log.app?.log.error({ err }, 'the ledger has not taken an identity'),

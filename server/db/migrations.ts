@@ -6,6 +6,7 @@ import { identity } from './identityMigration.ts'
 import type { IdentityTables } from './identityMigration.ts'
 import { ledger } from './ledgerMigration.ts'
 import type { LedgerTables } from './ledgerMigration.ts'
+import { money } from './moneyMigration.ts'
 import { payoutMigration } from './payoutMigration.ts'
 
 export interface Tables extends IdentityTables, LedgerTables {
@@ -39,6 +40,8 @@ export interface Tables extends IdentityTables, LedgerTables {
     /** JSON of a `PreparedStep`. */
     prepared: string | null
     recovered: number
+    /** JSON of a `Payment`; null for a run that pays nobody. */
+    payment: string | null
   }
   reservations: {
     run_id: string
@@ -181,5 +184,6 @@ export const migrations: MigrationProvider = {
       '0004_identity': identity,
       '0005_ledger': ledger,
       '0006_payouts': payoutMigration,
+      '0008_money': money,
     }),
 }

@@ -6,6 +6,7 @@ import { runStateSchema, stepMetricSchema, tokenizerKindSchema } from '../../src
 import type { DatasetView, StepMetric } from '../../src/protocol/api.ts'
 import { stageCheckpointSchema } from '../../src/protocol/control.ts'
 import { fail } from '../../src/protocol/errors.ts'
+import { paymentSchema } from '../../src/protocol/payment.ts'
 import { workCreditSchema } from '../../src/protocol/receipt.ts'
 import { runConfigSchema } from '../../src/protocol/runConfig.ts'
 import type { Tables } from './migrations.ts'
@@ -56,6 +57,7 @@ export function runOf(row: Selectable<Tables['runs']>): RunRecord {
     finishedAt: row.finished_at,
     prepared: row.prepared === null ? null : readJson(preparedSchema, row.prepared, `The step of run ${row.id}`),
     recovered: row.recovered,
+    payment: row.payment === null ? null : readJson(paymentSchema, row.payment, `What run ${row.id} pays`),
   }
 }
 
@@ -66,7 +68,18 @@ export function preparedText(prepared: PreparedStep): string {
 
 /** The columns of those fields that are present. */
 export function runRow(run: Partial<RunRecord>): Partial<Insertable<Tables['runs']>> {
-  const { datasetId, config, valLoss, boundaryBytesPerToken, createdAt, startedAt, finishedAt, prepared, ...same } = run
+  const {
+    datasetId,
+    config,
+    valLoss,
+    boundaryBytesPerToken,
+    createdAt,
+    startedAt,
+    finishedAt,
+    prepared,
+    payment,
+    ...same
+  } = run
   const row: Partial<Insertable<Tables['runs']>> = {
     ...same,
     dataset_id: datasetId,
@@ -77,6 +90,7 @@ export function runRow(run: Partial<RunRecord>): Partial<Insertable<Tables['runs
     started_at: startedAt,
     finished_at: finishedAt,
     prepared: prepared && preparedText(prepared),
+    payment: payment && JSON.stringify(paymentSchema.parse(payment)),
   }
   return Object.fromEntries(Object.entries(row).filter(([, value]) => value !== undefined))
 }

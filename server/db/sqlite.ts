@@ -71,6 +71,9 @@ class SqliteStore implements Store {
         .values(runRow(run) as Insertable<Tables['runs']>)
         .execute()
       await tx.insertInto('checkpoints').values(checkpointRow(initial)).execute()
+      if (!run.payment) return
+      const { planckPerPflop } = run.payment
+      this.ledger.appendNow([{ kind: 'price', run: run.id, planckPerPflop }], run.createdAt)
     })
   }
 

@@ -2,6 +2,7 @@
 import type { DatasetView, RunEvent, RunState, StepMetric } from '../../src/protocol/api.ts'
 import type { StageCheckpoint } from '../../src/protocol/control.ts'
 import type { LedgerEntry } from '../../src/protocol/ledger.ts'
+import type { Payment } from '../../src/protocol/payment.ts'
 import type { WorkCredit } from '../../src/protocol/receipt.ts'
 import type { RunConfig } from '../../src/protocol/runConfig.ts'
 import type { IdentityStore } from './identityStore.ts'
@@ -28,6 +29,8 @@ export interface RunRecord {
   prepared: PreparedStep | null
   /** Leases that moved from a lost or slow owner to another. */
   recovered: number
+  /** Null for a run that pays nobody. */
+  payment: Payment | null
 }
 
 /** What owners are told to apply, the metric of the step that this makes, and what its work earns. */
@@ -73,7 +76,7 @@ export interface Store {
   dataset(id: string): Promise<DatasetRecord | null>
   datasets(): Promise<DatasetView[]>
 
-  /** The run and its checkpoint of step 0 appear together or not at all. */
+  /** The run, its checkpoint of step 0 and the ledger's row of its price appear together or not at all. */
   insertRun(run: RunRecord, initial: CheckpointRecord): Promise<void>
   run(id: string): Promise<RunRecord | null>
   /** Newest first. */

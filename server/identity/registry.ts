@@ -42,7 +42,7 @@ const ENTRIES_AT_ONCE = 100
 export interface RegistryOptions {
   store: IdentityStore
   /** Of the chain. */
-  ss58Prefix: number
+  ss58Prefix: () => number
   /**
    * Takes an entry into the ledger. Each is offered in order and again until this resolves, in the next process too: one that the
    * ledger has already is to be passed over. Where there is no ledger they wait in the store.
@@ -66,7 +66,12 @@ export class Registry {
     this.#now = options.now ?? Date.now
   }
 
-  /** @throws SkeinError `identity.ss58`, `identity.ss58_prefix` */
+  /** SS58 prefix of the chain's addresses. @throws what the chain says while it cannot be asked */
+  get ss58Prefix(): number {
+    return this.#options.ss58Prefix()
+  }
+
+  /** @throws SkeinError `identity.ss58`, `identity.ss58_prefix`; what {@link ss58Prefix} throws */
   walletIdOf(address: string): string {
     const parsed = parseSs58(address)
     if (!parsed)
@@ -75,7 +80,7 @@ export class Registry {
         'The wallet’s address is not valid SS58.',
         'Copy it again: a letter is missing, or not the right one.',
       )
-    const { ss58Prefix } = this.#options
+    const { ss58Prefix } = this
     if (parsed.prefix !== ss58Prefix)
       fail(
         'identity.ss58_prefix',

@@ -33,8 +33,7 @@ const challengeParams = z.object({ id: challengeSchema.shape.id })
 const hashParams = z.object({ hash: z.string().regex(/^[0-9a-f]{64}$/) })
 
 export function identityRoutes(app: ApiApp, { config, registry }: AppDeps): void {
-  const { ss58Prefix } = config
-  const ss58 = (walletId: string) => encodeAddress(hexToBytes(walletId), ss58Prefix)
+  const ss58 = (walletId: string) => encodeAddress(hexToBytes(walletId), registry.ss58Prefix)
 
   const siteOf = (request: FastifyRequest): string =>
     audienceOf(request.headers, config) ??
@@ -59,7 +58,9 @@ export function identityRoutes(app: ApiApp, { config, registry }: AppDeps): void
   })
   const signing = { bodyLimit: BODY_LIMIT, config: { rateLimit: SIGNING_RATE } }
 
-  app.get('/wallet', { schema: { tags, response: { 200: walletInfoSchema } } }, async () => ({ ss58Prefix }))
+  app.get('/wallet', { schema: { tags, response: { 200: walletInfoSchema } } }, async () => ({
+    ss58Prefix: registry.ss58Prefix,
+  }))
 
   app.post(
     '/wallet/challenge',

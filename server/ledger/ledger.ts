@@ -136,6 +136,16 @@ export class Ledger {
     })
   }
 
+  /**
+   * All credit that was ever earned in the run: a waiver can give back what is voided.
+   * @throws SkeinError `ledger.fault`: rows are missing from the sum
+   */
+  async creditOf(run: string): Promise<bigint> {
+    await this.catchUp()
+    this.#requireSound()
+    return this.#state.earnedIn.get(run) ?? 0n
+  }
+
   /** What each wallet is owed by the last seal; null before the first one. */
   async owed(): Promise<Owed | null> {
     await this.catchUp()

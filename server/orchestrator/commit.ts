@@ -1,9 +1,10 @@
 /** Owns the moment a step becomes final, and the start of whatever comes after it. */
 import { saveWhenDue } from './checkpoints.ts'
 import { breakGeneration, end } from './generations.ts'
-import { announceCredit } from './credit.ts'
+import { announceCredit, bookCredit } from './credit.ts'
 import { newRound, sendStep } from './leases.ts'
 import { chooseOwners, synced } from './owners.ts'
+import { pause, shortfall } from './purse.ts'
 import { recutWhenPays } from './recutting.ts'
 import type { OrchestratorCommand, OrchestratorState, Run } from './types.ts'
 
@@ -37,6 +38,7 @@ export function commit(state: OrchestratorState, run: Run, now: number, commands
   }
   const { work, attested, unattested, disputes } = apply!.settlement
   const claims = { attested, unattested, disputed: disputes.length }
+  bookCredit(run, work)
   commands.push({ type: 'commitStep', runId: run.id, metric, work, claims })
   announceCredit(state, run, step, apply!.settlement, commands)
   saveWhenDue(run, now, commands)
@@ -58,7 +60,9 @@ export function goOn(state: OrchestratorState, run: Run, now: number, commands: 
     }
     run.owners[stage] = owners
   }
-  if (run.step < run.config.steps) startStep(state, run, now, commands)
+  const short = shortfall(run)
+  if (short !== null) pause(state, run, short, now, commands)
+  else if (run.step < run.config.steps) startStep(state, run, now, commands)
   else startScoring(state, run, now, commands)
 }
 

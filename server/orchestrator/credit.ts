@@ -137,6 +137,11 @@ function credit(
     for (const [error, microbatches] of counts) settlement.refused.push({ device, stage, microbatches, error })
 }
 
+/** What a committed step earned is spent. */
+export function bookCredit({ purse }: Run, work: readonly WorkCredit[]): void {
+  if (purse) for (const { credit } of work) purse.credit += BigInt(credit)
+}
+
 /** Tells each device of a committed step what it earned, and what not and why; tells the run of what is disputed. */
 export function announceCredit(
   state: OrchestratorState,

@@ -3,6 +3,7 @@ import { shardCount } from '../../src/protocol/routing.ts'
 import { describeShortage, isComplete, isRunnable, proposeSeats } from './formation.ts'
 import { assign } from './membership.ts'
 import { spreadOwners } from './owners.ts'
+import { rest, shortfall } from './purse.ts'
 import { recover } from './recovery.ts'
 import type { OrchestratorCommand, OrchestratorState, Run, RunSubmission } from './types.ts'
 
@@ -22,10 +23,11 @@ export function submit(
   commands: OrchestratorCommand[],
 ): void {
   if (state.runs.has(submission.id)) return
-  const { recovering, reservations, ...given } = submission
+  const { recovering, reservations, purse, ...given } = submission
   const run: Run = {
     ...given,
     reservations: new Map(reservations),
+    purse: purse && { ...purse },
     state: 'waiting',
     detail: 'Waiting for volunteers.',
     members: [],
@@ -59,6 +61,8 @@ export function form(state: OrchestratorState, run: Run, now: number, commands: 
   if (run.saving || now < run.retryAt) return
   if (run.recoverUntil !== null && !recover(state, run, now, commands)) return
   if (run.members.length > 0) return
+  const short = shortfall(run)
+  if (short !== null) return rest(run, short, commands)
   const seating = proposeSeats(state, run, now)
   const { seats } = seating
   if (isRunnable(seats)) {

@@ -52,7 +52,7 @@ export function assign(
 /** Room for volunteers beyond the replicas of a stage: they stand by with its weights. */
 const roomFor = (run: Run) => run.config.replicas + Math.max(1, Math.ceil(run.config.replicas / 4))
 
-const isWaiting = (run: Run) => run.members.length === 0 && run.recoverUntil === null
+const isWaiting = (run: Run) => run.members.length === 0 && run.recoverUntil === null && run.state !== 'paused'
 
 /** Takes a free node into a live run, at its own stage if it has one there, else where it is needed most. */
 export function admit(state: OrchestratorState, node: FleetNode, now: number, commands: Commands): boolean {

@@ -10,6 +10,7 @@ import { cancel, form, submit } from './generations.ts'
 import { admit, dismiss, suspect } from './membership.ts'
 import { readmit } from './losses.ts'
 import { onStepPrepared } from './merge.ts'
+import { raiseBudget } from './purse.ts'
 import { giveUpRecut, onCheckpointRecut } from './recutting.ts'
 import { onReceipt } from './receipts.ts'
 import { onRunMessage } from './reports.ts'
@@ -70,6 +71,11 @@ export function decide(state: OrchestratorState, event: OrchestratorEvent): Orch
     case 'runCancelled':
       cancel(state, event.runId, commands)
       break
+    case 'budgetRaised': {
+      const run = state.runs.get(event.runId)
+      if (run) raiseBudget(state, run, event.budget, now, commands)
+      break
+    }
     case 'checkpointRequested': {
       const run = state.runs.get(event.runId)
       if (run) run.saveSoon = true
@@ -158,10 +164,13 @@ function enter(
 }
 
 export function standbyReason(state: OrchestratorState): string {
-  const active = [...state.runs.values()].filter((run) => run.state !== 'waiting')
-  const waiting = [...state.runs.values()].find((run) => run.state === 'waiting')
+  const runs = [...state.runs.values()]
+  const active = runs.filter((run) => run.state !== 'waiting' && run.state !== 'paused')
+  const waiting = runs.find((run) => run.state === 'waiting')
   if (waiting) return `“${waiting.name}” waits for more volunteers.`
   if (active.length > 0) return 'Every place in the current run is taken; this device steps in when one falls free.'
+  const paused = runs.find((run) => run.state === 'paused')
+  if (paused) return `“${paused.name}” is paused until its budget is raised.`
   return 'No run is under way; this device starts as soon as a researcher launches one.'
 }
 

@@ -1,7 +1,7 @@
 /** Owns how a run goes on under a server that was started again: from what its nodes hold, if together they hold it all. */
 import { shardCount } from '../../src/protocol/routing.ts'
 import { giveUpSaving } from './checkpoints.ts'
-import { announceCredit } from './credit.ts'
+import { announceCredit, bookCredit } from './credit.ts'
 import { nextGeneration, rollBackWhenDue } from './generations.ts'
 import { assign } from './membership.ts'
 import { chooseOwners } from './owners.ts'
@@ -85,6 +85,7 @@ function resume(
     run.step = step
     // What the work of that step earns was settled before it could be applied, and written down with it.
     const { metric, work } = unapplied!
+    bookCredit(run, work)
     const claims = { attested: 0, unattested: 0, disputed: 0 }
     commands.push({ type: 'commitStep', runId: run.id, metric, work, claims })
     announceCredit(state, run, step, { work: [...work], refused: [], disputes: [] }, commands)

@@ -188,6 +188,16 @@ export interface Saving {
   publishing: readonly StageCheckpoint[] | null
 }
 
+/** What a run may spend, in planck and in credit. */
+export interface Purse {
+  readonly planckPerPflop: bigint
+  budget: bigint
+  /** All that was earned in the run, whether it was voided or not: a waiver may give that back. */
+  credit: bigint
+  /** The most that a step can earn. */
+  readonly stepCredit: bigint
+}
+
 export interface Run {
   readonly id: string
   readonly name: string
@@ -238,6 +248,8 @@ export interface Run {
   readonly reservations: Map<string, number>
   /** Leases that moved from a lost or slow owner to another. */
   recovered: number
+  /** Null for a run that pays nobody. */
+  readonly purse: Purse | null
 }
 
 export interface OrchestratorState {
@@ -256,6 +268,7 @@ export type RunSubmission = Pick<
   unapplied: Run['unapplied']
   reservations: ReadonlyMap<string, number>
   recovered: number
+  purse: Readonly<Purse> | null
   /** Whether nodes of this run may still be there: true when the server starts, false when a run is launched. */
   recovering: boolean
 }
@@ -283,6 +296,8 @@ export type OrchestratorEvent = { now: number } & (
     }
   | { type: 'runSubmitted'; run: RunSubmission }
   | { type: 'runCancelled'; runId: string }
+  /** Planck in all; durable already. */
+  | { type: 'budgetRaised'; runId: string; budget: bigint }
   | { type: 'checkpointRequested'; runId: string }
   /** The answer to `prepareStep`: the record is durable. */
   | { type: 'stepPrepared'; runId: string; generation: number; step: number }

@@ -17,7 +17,7 @@ const CLOSE_MS = 1000
 const ERA_BLOCKS = 64
 
 export interface TreasuryDeps {
-  config: Pick<ServerConfig, 'chainUrl' | 'ss58Prefix' | 'payouts'>
+  config: Pick<ServerConfig, 'chainUrl' | 'payouts'>
   store: PayoutStore
   /** Null while there is no ledger to pay from. */
   source: PayoutSource | null
@@ -77,6 +77,11 @@ export class Treasury {
     return (await this.#connected().finalized()).number
   }
 
+  /** SS58 prefix of the chain's addresses. @throws SkeinError `chain.unreachable` */
+  prefix(): number {
+    return this.#connected().info.prefix
+  }
+
   #connected(): Chain {
     return (
       this.#chain ??
@@ -116,13 +121,6 @@ export class Treasury {
       const { connectChain } = await import('../chain/polkadotChain.ts')
       this.#chain ??= await connectChain(url)
       if (this.#closed) return await this.#chain.close()
-      const { prefix } = this.#chain.info
-      if (prefix !== this.#deps.config.ss58Prefix)
-        fail(
-          'chain.ss58_prefix',
-          `Addresses of the chain have the SS58 prefix ${prefix}; this server asks wallets for ${this.#deps.config.ss58Prefix}.`,
-          `Set SKEIN_SS58_PREFIX to ${prefix}.`,
-        )
       await this.#startPayouts(this.#chain)
       log.info({ chain: this.#chain.info.name, genesis: this.#chain.info.genesis }, 'chain connected')
     } catch (caught) {

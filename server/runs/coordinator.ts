@@ -5,10 +5,8 @@
  * message waits for a write.
  */
 import { randomBytes } from 'node:crypto'
-import { evalWindowStarts } from '../../src/formats/windows.ts'
 import { validateRunConfig } from '../../src/model/config.ts'
 import { runLayouts } from '../../src/model/layout.ts'
-import { estimateStageMemory } from '../../src/model/memory.ts'
 import type { FleetView, LaunchRequest, LiveEvent, NodeView, RunDetail, RunSummary } from '../../src/protocol/api.ts'
 import { launchRequestSchema } from '../../src/protocol/api.ts'
 import type { ClientMessage } from '../../src/protocol/control.ts'
@@ -22,13 +20,15 @@ import type { Hello } from '../control/parse.ts'
 import type { BlobStore, CheckpointRecord, RunRecord } from '../db/store.ts'
 import { decide, initialState } from '../orchestrator/orchestrator.ts'
 import type { Timing } from '../orchestrator/timing.ts'
-import type { DatasetRef, OrchestratorCommand, OrchestratorEvent, RunSubmission } from '../orchestrator/types.ts'
+import type { OrchestratorCommand, OrchestratorEvent, Purse } from '../orchestrator/types.ts'
 import { Books, type BooksOptions } from './books.ts'
 import type { RunControl } from './port.ts'
 import { checkReceipt } from './receiptCheck.ts'
 import { LiveFeed } from './liveFeed.ts'
 import { Outbox, type Task } from './outbox.ts'
+import { purseFor, raised } from './purse.ts'
 import { RunStats } from './runStats.ts'
+import { stageBytesOf, submission } from './submission.ts'
 import { detailView, fleetView, nodeView, summaryView } from './views.ts'
 
 /** Events kept in a run's view; the store keeps all. */
@@ -46,6 +46,8 @@ const LEFT: ErrorBody = {
 export interface CoordinatorOptions extends BooksOptions {
   blobs: BlobStore
   version: string
+  /** All credit that the ledger has for a run. @throws SkeinError `ledger.fault` */
+  creditOf: (runId: string) => Promise<bigint>
   timing?: Partial<Timing>
   /** Unix milliseconds. */
   now?: () => number
@@ -84,11 +86,13 @@ export class Coordinator implements RunControl {
       const checkpoint = await this.#options.store.latestCheckpoint(run.id)
       const dataset = await this.#options.store.dataset(run.datasetId)
       if (!checkpoint || !dataset) continue
+      const purse = await this.#purseOf(run)
+      if (purse === 'unknown') continue
       this.#stats.restore(run.id, await this.#options.store.metrics(run.id))
       this.#generations.set(run.id, run.generation)
       const { prepared: unapplied, recovered } = run
       const reservations = await this.#options.store.reservations(run.id, RESERVATIONS_KEPT)
-      const before = { unapplied, recovered, reservations, recovering: true }
+      const before = { unapplied, recovered, reservations, purse, recovering: true }
       this.#dispatch({ type: 'runSubmitted', run: { ...submission(run, dataset, checkpoint), ...before } })
     }
     await this.#outbox.settled()
@@ -137,7 +141,7 @@ export class Coordinator implements RunControl {
 
   async launch(request: LaunchRequest): Promise<RunSummary> {
     const { store, blobs, log } = this.#options
-    const { name, datasetId, config: asked } = launchRequestSchema.parse(request)
+    const { name, datasetId, config: asked, payment = null } = launchRequestSchema.parse(request)
     const dataset = await store.dataset(datasetId)
     if (!dataset)
       return fail(
@@ -171,12 +175,15 @@ export class Coordinator implements RunControl {
       finishedAt: null,
       prepared: null,
       recovered: 0,
+      payment,
     }
     const checkpoint = { runId: id, step: 0, stages, bytes, createdAt: now }
     await store.insertRun(run, checkpoint)
     log.info({ runId: id, name }, 'run launched')
     this.#generations.set(id, 0)
-    const before = { unapplied: null, recovered: 0, reservations: new Map<string, number>(), recovering: false }
+    const purse = purseFor(run, 0n)
+    const reservations = new Map<string, number>()
+    const before = { unapplied: null, recovered: 0, reservations, purse, recovering: false }
     this.#dispatch({ type: 'runSubmitted', run: { ...submission(run, dataset, checkpoint), ...before } })
     await this.#outbox.settled(id)
     return this.#summary((await store.run(id))!)
@@ -186,17 +193,37 @@ export class Coordinator implements RunControl {
     return this.#tell(runId, { type: 'runCancelled', runId })
   }
 
+  async raiseBudget(runId: string, budget: string): Promise<RunSummary> {
+    const { name } = await this.#record(runId)
+    if (!this.#state.runs.has(runId)) return ended(name)
+    await this.#outbox.write(runId, async () => {
+      const payment = raised(await this.#record(runId), budget)
+      await this.#options.store.updateRun(runId, { payment })
+    })
+    return this.#tell(runId, { type: 'budgetRaised', runId, budget: BigInt(budget) })
+  }
+
   checkpoint(runId: string): Promise<RunSummary> {
     return this.#tell(runId, { type: 'checkpointRequested', runId })
   }
 
   async #tell(runId: string, event: DistributedEvent): Promise<RunSummary> {
     const run = await this.#record(runId)
-    if (!this.#state.runs.has(runId))
-      return fail('run.ended', `Run ${run.name} has already ended.`, 'Launch a new run with the same configuration.')
+    if (!this.#state.runs.has(runId)) return ended(run.name)
     this.#dispatch(event)
     await this.#outbox.settled(runId)
     return this.#summary(await this.#record(runId))
+  }
+
+  /** A run whose spending cannot be told is not taken up: it might spend what it has not. */
+  async #purseOf(run: RunRecord): Promise<Purse | null | 'unknown'> {
+    if (!run.payment) return null
+    try {
+      return purseFor(run, await this.#options.creditOf(run.id))
+    } catch (caught) {
+      this.#options.log.error({ err: caught, runId: run.id }, 'a run that pays is not taken up')
+      return 'unknown'
+    }
   }
 
   async summaries(): Promise<RunSummary[]> {
@@ -359,31 +386,11 @@ export class Coordinator implements RunControl {
 
   async #summary(record: RunRecord): Promise<RunSummary> {
     if (!this.#stats.knows(record.id)) this.#stats.restore(record.id, await this.#options.store.metrics(record.id))
-    return summaryView(record, this.#stats)
+    const credit = record.payment ? await this.#options.creditOf(record.id).catch(() => null) : null
+    return summaryView(record, this.#stats, credit)
   }
 }
 
-function submission(
-  run: RunRecord,
-  dataset: DatasetRef,
-  checkpoint: CheckpointRecord,
-): Omit<RunSubmission, 'unapplied' | 'recovered' | 'reservations' | 'recovering'> {
-  const { id, name, config, generation, step } = run
-  const { tokens, trainTokens } = dataset
-  return {
-    id,
-    name,
-    config,
-    generation,
-    step,
-    dataset: { id: dataset.id, tokens, trainTokens },
-    checkpoint: { step: checkpoint.step, stages: checkpoint.stages },
-    stageBytes: stageBytesOf(config),
-    evalWindows: evalWindowStarts(dataset, config.model.blockSize, config.evalTokens).length,
-  }
-}
-
-/** Bytes a node needs for each stage. */
-function stageBytesOf(config: RunConfig): number[] {
-  return Array.from({ length: config.stages }, (_, stage) => estimateStageMemory(config, stage).total)
+function ended(name: string): never {
+  return fail('run.ended', `Run ${name} has already ended.`, 'Launch a new run with the same configuration.')
 }

@@ -6,6 +6,8 @@ export interface RunControl {
   launch(request: LaunchRequest): Promise<RunSummary>
   /** @throws SkeinError `run.unknown`, `run.ended` */
   cancel(runId: string): Promise<RunSummary>
+  /** Planck in all; durable on return. @throws SkeinError `run.unknown`, `run.ended`, `run.unpaid`, `run.budget_lowered` */
+  raiseBudget(runId: string, budget: string): Promise<RunSummary>
   /** Asks for a checkpoint right after the next commit. @throws SkeinError `run.unknown`, `run.ended` */
   checkpoint(runId: string): Promise<RunSummary>
   summaries(): Promise<RunSummary[]>

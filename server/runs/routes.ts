@@ -10,6 +10,7 @@ import {
   stepMetricSchema,
 } from '../../src/protocol/api.ts'
 import { fail } from '../../src/protocol/errors.ts'
+import { budgetRequestSchema } from '../../src/protocol/payment.ts'
 import { requireAdmin } from '../access.ts'
 import { bulkRate } from '../appDeps.ts'
 import type { ApiApp, AppDeps } from '../appDeps.ts'
@@ -54,6 +55,21 @@ export function runRoutes(app: ApiApp, deps: AppDeps): void {
     '/runs/:id/cancel',
     { schema: { tags: ['runs'], params: idParams, response: { 200: runSummarySchema } }, onRequest: admin },
     (request) => runs.cancel(request.params.id),
+  )
+
+  app.post(
+    '/runs/:id/budget',
+    {
+      schema: {
+        tags: ['runs'],
+        summary: 'Raises what the run may cost in all, in planck; a run that paused for want of it goes on.',
+        params: idParams,
+        body: budgetRequestSchema,
+        response: { 200: runSummarySchema },
+      },
+      onRequest: admin,
+    },
+    (request) => runs.raiseBudget(request.params.id, request.body.budget),
   )
 
   app.post(

@@ -2,6 +2,7 @@
 import { parameterCount, runLayouts } from '../../src/model/layout.ts'
 import { estimateStageMemory } from '../../src/model/memory.ts'
 import type { FleetView, NodeView, RunDetail, RunSummary } from '../../src/protocol/api.ts'
+import { costOf } from '../../src/protocol/payment.ts'
 import { PROTOCOL_VERSION } from '../../src/protocol/version.ts'
 import type { CheckpointRecord, RunRecord } from '../db/store.ts'
 import type { FleetNode, OrchestratorState, Run } from '../orchestrator/types.ts'
@@ -35,7 +36,8 @@ export function fleetView(state: OrchestratorState, version: string): FleetView 
   return { protocol: PROTOCOL_VERSION, version, nodes: nodes.length, working, standby, runsActive: state.runs.size }
 }
 
-export function summaryView(record: RunRecord, stats: RunStats): RunSummary {
+/** @param credit all that was earned in the run; null while that cannot be told */
+export function summaryView(record: RunRecord, stats: RunStats, credit: bigint | null): RunSummary {
   const {
     id,
     name,
@@ -47,6 +49,7 @@ export function summaryView(record: RunRecord, stats: RunStats): RunSummary {
     valLoss,
     rollbacks,
     recovered,
+    payment,
     createdAt,
     startedAt,
     finishedAt,
@@ -66,6 +69,10 @@ export function summaryView(record: RunRecord, stats: RunStats): RunSummary {
     boundaryBytesPerToken: record.boundaryBytesPerToken ?? stats.boundaryBytesPerToken(id),
     rollbacks,
     recovered,
+    payment: payment && {
+      ...payment,
+      spent: credit === null ? null : String(costOf(credit, BigInt(payment.planckPerPflop))),
+    },
     createdAt,
     startedAt,
     finishedAt,

@@ -1,8 +1,7 @@
 /** Owns what the ledger's rows add up to: accounts, the devices that earn for them, and what credit is worth. */
 import type { AccountId, EntryOf, SealRow } from '../protocol/ledger.ts'
+import { FLOPS_PER_PFLOP } from '../protocol/payment.ts'
 
-/** FLOPs that 'a PFLOP' of a price is. */
-const FLOPS_PER_PFLOP = 10n ** 15n
 const DAY_MS = 86_400_000
 
 /** An account's part in one run. */
@@ -98,6 +97,8 @@ export interface LedgerState {
   bound: Map<Account, Set<Device>>
   prices: Map<string, bigint>
   progress: Map<string, Progress>
+  /** By run: all credit that was ever earned in it, voided or not. */
+  earnedIn: Map<string, bigint>
   seals: SealRow[]
   /** Accepted credit of all accounts. */
   credit: bigint
@@ -111,6 +112,7 @@ export function emptyLedger(): LedgerState {
     bound: new Map(),
     prices: new Map(),
     progress: new Map(),
+    earnedIn: new Map(),
     seals: [],
     credit: 0n,
   }

@@ -103,6 +103,7 @@ function earn(state: LedgerState, entry: EntryOf<'work' | 'standby' | 'audit'>, 
   account.earned += credit
   device.earned += credit
   state.credit += credit
+  state.earnedIn.set(run, (state.earnedIn.get(run) ?? 0n) + credit)
   const day = dayOf(at)
   const sofar = account.days.get(day)
   account.days.set(day, (sofar ?? 0n) + credit)

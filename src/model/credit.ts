@@ -26,3 +26,10 @@ export function microbatchCredit(
   const tokens = BigInt(microbatch) * BigInt(model.blockSize)
   return FORWARD_AND_BACKWARD * 2n * (multiplied + attention) * tokens
 }
+
+/** Model FLOPs of a whole step, the same however the layers are cut: what its work earns together when all of it is accepted. */
+export function stepCredit(config: Pick<RunConfig, 'model' | 'stages' | 'partition' | 'microbatch' | 'batch'>): bigint {
+  let each = 0n
+  for (let stage = 0; stage < config.stages; stage++) each += microbatchCredit(config, stage)
+  return each * BigInt(config.batch / config.microbatch)
+}

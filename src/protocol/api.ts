@@ -2,6 +2,7 @@
 import { z } from 'zod'
 import { adapterSchema, nodePhaseSchema, nodeStatsSchema } from './control.ts'
 import { errorSchema } from './errors.ts'
+import { paymentSchema, paymentViewSchema } from './payment.ts'
 import { modelConfigSchema, runConfigSchema } from './runConfig.ts'
 
 export const runStateSchema = z.enum([
@@ -9,6 +10,8 @@ export const runStateSchema = z.enum([
   'preparing',
   'training',
   'evaluating',
+  // Until its budget is raised.
+  'paused',
   'finished',
   'cancelled',
   'failed',
@@ -49,6 +52,7 @@ export const launchRequestSchema = z.object({
   name: z.string().trim().min(1).max(120),
   datasetId: z.string().min(1).max(64),
   config: launchConfigSchema,
+  payment: paymentSchema.optional().describe('Nobody is paid when left out.'),
 })
 /** What a client may send: defaults filled in by the server. */
 export type LaunchRequest = z.input<typeof launchRequestSchema>
@@ -110,6 +114,8 @@ export const runSummarySchema = z.object({
   rollbacks: z.number(),
   /** Microbatches whose volunteer was lost or too slow, and that others of its stage computed. */
   recovered: z.number(),
+  /** Null for a run that pays nobody. */
+  payment: paymentViewSchema.nullable(),
   createdAt: z.number(),
   startedAt: z.number().nullable(),
   finishedAt: z.number().nullable(),

@@ -2,7 +2,7 @@
 import type { Page } from '@playwright/test'
 import { bytesToHex, hexToBytes } from '@noble/hashes/utils.js'
 import { getPublicKey, secretFromSeed, sign } from '@scure/sr25519'
-import { decodeAddress, encodeAddress } from '../../src/wallet/ss58.ts'
+import { encodeAddress, parseSs58 } from '../../src/wallet/ss58.ts'
 
 interface RawPayload {
   address: string
@@ -24,14 +24,14 @@ export interface InjectedWallet {
 export async function injectWallet(page: Page, seed: number): Promise<InjectedWallet> {
   const secret = secretFromSeed(new Uint8Array(32).fill(seed))
   const publicKey = getPublicKey(secret)
-  const walletId = bytesToHex(publicKey)
   const address = encodeAddress(publicKey)
   const signed: string[] = []
   let refuse = false
   await page.exposeFunction('testWalletSign', (payload: RawPayload): string | null => {
-    // Extensions know an account by its key, in whichever prefix it is written.
-    const asked = bytesToHex(decodeAddress(payload.address))
-    if (asked !== walletId || payload.type !== 'bytes') throw new Error('another account, or no bytes')
+    // As wallets do: an account is its key, whichever chain's prefix its address has.
+    const asked = parseSs58(payload.address)?.publicKey
+    if (!asked || bytesToHex(asked) !== bytesToHex(publicKey) || payload.type !== 'bytes')
+      throw new Error('another account, or no bytes')
     if (refuse) {
       refuse = false
       return null
@@ -68,5 +68,5 @@ export async function injectWallet(page: Page, seed: number): Promise<InjectedWa
     },
     { address, name: 'Savings', type: 'sr25519' },
   )
-  return { address, walletId, signed, refuseNext: () => (refuse = true) }
+  return { address, walletId: bytesToHex(publicKey), signed, refuseNext: () => (refuse = true) }
 }

@@ -127,6 +127,7 @@ export class World implements Blobs {
       unapplied: null,
       reservations: new Map(),
       recovered: 0,
+      purse: null,
       recovering: false,
     }
     this.server.submit(run)

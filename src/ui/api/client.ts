@@ -85,6 +85,11 @@ export class ApiClient {
     return this.call(`/runs/${encodeURIComponent(id)}/cancel`, runSummarySchema, { method: 'POST', json: {} })
   }
 
+  /** @param budget the new total, in planck */
+  raiseBudget(id: string, budget: string): Promise<RunSummary> {
+    return this.call(`/runs/${encodeURIComponent(id)}/budget`, runSummarySchema, { method: 'POST', json: { budget } })
+  }
+
   /** Asks for a checkpoint right after the next step; the answer does not wait for it. */
   checkpoint(id: string): Promise<RunSummary> {
     return this.call(`/runs/${encodeURIComponent(id)}/checkpoint`, runSummarySchema, { method: 'POST', json: {} })

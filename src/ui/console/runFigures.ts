@@ -48,6 +48,15 @@ export function runFigures(run: RunDetail, last: StepMetric | null, best: StepMe
     { label: 'Recovered', ...counted(run.recovered, 'lease'), note: 'computed by others' },
     { label: 'Rolled back', ...counted(run.rollbacks, 'time'), note: 'to a checkpoint' },
   )
+  if (run.payment) {
+    const { planckPerPflop, budget, spent } = run.payment
+    figures.push({
+      label: 'Spent',
+      value: spent === null ? '–' : exact(BigInt(spent)),
+      unit: `of ${exact(BigInt(budget))} planck`,
+      note: `${exact(BigInt(planckPerPflop))} planck a PFLOP`,
+    })
+  }
   if (!hasEnded(run.state)) figures.push({ label: 'Time left', ...known(timeLeft(run), duration) })
   else if (run.startedAt !== null && run.finishedAt !== null) {
     figures.push({ label: 'Took', value: duration(run.finishedAt - run.startedAt) })

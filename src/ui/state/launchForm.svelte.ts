@@ -11,6 +11,7 @@ import {
   type FormErrors,
   type FormValues,
 } from '../console/configForm.ts'
+import { readPayment } from '../console/paymentForm.ts'
 import { modelPresets, type ModelPreset } from '../console/runFields.ts'
 
 export interface Upload {
@@ -23,6 +24,9 @@ export interface Upload {
 export class LaunchForm {
   name = $state('')
   values = $state<FormValues>(defaultValues())
+  /** Planck for 10^15 FLOPs, and planck in all; both empty where nobody is paid. */
+  price = $state('')
+  budget = $state('')
   datasets = $state.raw<DatasetView[] | null>(null)
   datasetId = $state('')
   /** How the next text is cut when it is uploaded. */
@@ -39,12 +43,13 @@ export class LaunchForm {
 
   dataset = $derived(this.datasets?.find((d) => d.id === this.datasetId) ?? null)
   #read = $derived(readConfig(this.values, this.dataset ?? undefined))
+  #payment = $derived(readPayment(this.price, this.budget))
   figures = $derived<ConfigFigures | null>(this.#read.config ? configFigures(this.#read.config) : null)
   preset = $derived(
     modelPresets.find((p) => Object.entries(p.values).every(([path, v]) => Number(this.values[path]) === v)) ?? null,
   )
   errors = $derived.by<FormErrors>(() => {
-    const errors: FormErrors = { ...this.#read.errors }
+    const errors: FormErrors = { ...this.#read.errors, ...this.#payment.errors }
     if (this.attempted && this.name.trim() === '') errors.name = 'Give the run a name.'
     if (this.name.trim().length > 120) errors.name = 'Use at most 120 characters.'
     if (this.attempted && !this.dataset) errors.datasetId = 'Choose a dataset, or upload a text file.'
@@ -104,7 +109,9 @@ export class LaunchForm {
     if (!config || !this.dataset || Object.keys(this.errors).length > 0) return null
     this.busy = true
     try {
-      return await this.#api.launch({ name: this.name.trim(), datasetId: this.dataset.id, config })
+      const { payment } = this.#payment
+      const request = { name: this.name.trim(), datasetId: this.dataset.id, config }
+      return await this.#api.launch(payment ? { ...request, payment } : request)
     } catch (caught) {
       this.serverError = this.#explain(caught)
       return null

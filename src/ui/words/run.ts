@@ -8,6 +8,7 @@ export const runStateWords: Record<RunState, { label: string; mood: Mood }> = {
   preparing: { label: 'Preparing', mood: 'busy' },
   training: { label: 'Training', mood: 'working' },
   evaluating: { label: 'Evaluating', mood: 'working' },
+  paused: { label: 'Paused', mood: 'trouble' },
   finished: { label: 'Finished', mood: 'still' },
   cancelled: { label: 'Cancelled', mood: 'still' },
   failed: { label: 'Failed', mood: 'trouble' },

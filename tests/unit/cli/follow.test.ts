@@ -32,6 +32,7 @@ function detail(change: Partial<RunDetail>): RunDetail {
     boundaryBytesPerToken: 256,
     rollbacks: 0,
     recovered: 0,
+    payment: null,
     createdAt: 0,
     startedAt: 0,
     finishedAt: null,

@@ -22,7 +22,7 @@ afterEach(() => store.close())
 const open = (recorded: RegistryOptions['recorded']) =>
   new Registry({
     store: store.identity,
-    ss58Prefix: 42,
+    ss58Prefix: () => 42,
     recorded,
     revoked: () => {},
     failed: (error) => failures.push(error),

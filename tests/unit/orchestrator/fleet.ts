@@ -29,7 +29,7 @@ export interface Told {
   saves: Sent<'save'>[]
 }
 
-export interface LaunchOptions extends Partial<Pick<RunSubmission, 'unapplied' | 'recovering'>> {
+export interface LaunchOptions extends Partial<Pick<RunSubmission, 'unapplied' | 'recovering' | 'purse'>> {
   id?: string
   stageBytes?: number[]
   evalWindows?: number
@@ -159,14 +159,14 @@ export class Fleet {
 
   launch(input: RunConfigInput, options: LaunchOptions = {}): this {
     const { id = 'run', evalWindows = 2, generation = 0, step = 0, at = 0 } = options
-    const { unapplied = null, recovering = false, reservations = {} } = options
+    const { unapplied = null, recovering = false, reservations = {}, purse = null } = options
     const config = runConfigSchema.parse({ batch: 4, microbatch: 1, ...input })
     const stageBytes = options.stageBytes ?? new Array<number>(config.stages).fill(100)
     const stages = Array.from({ length: config.stages }, (_, stage) => ({ stage, chunks: [] }))
     const dataset = { id: 'd', tokens: 100, trainTokens: 90 }
     const places = { checkpoint: { step: at, stages }, reservations: new Map(Object.entries(reservations)) }
     const run = { id, name: id, config, dataset, stageBytes, evalWindows, generation, step, ...places }
-    this.do({ type: 'runSubmitted', run: { ...run, unapplied, recovering, recovered: 0 } })
+    this.do({ type: 'runSubmitted', run: { ...run, unapplied, recovering, purse, recovered: 0 } })
     return this
   }
 

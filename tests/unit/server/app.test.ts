@@ -102,6 +102,22 @@ describe('who may change anything', () => {
   })
 })
 
+describe('a budget', () => {
+  const raise = (id: string, payload: object, headers: Record<string, string> = local) =>
+    fixture.app.inject({ method: 'POST', url: `/api/v1/runs/${id}/budget`, headers, payload })
+
+  it('is raised by who may launch runs, in whole planck of any length', async () => {
+    const budget = '1' + '0'.repeat(38)
+    expect((await raise('r1', { budget })).json().payment).toEqual({ planckPerPflop: '1', budget, spent: '0' })
+    for (const wrong of ['-1', '1.5', '', '1' + '0'.repeat(39), 7])
+      expect((await raise('r1', { budget: wrong })).statusCode).toBe(400)
+    expect((await raise('r1', { budget, planckPerPflop: '2' })).statusCode).toBe(400)
+    expect((await raise('r1', { budget }, { host: 'rebound.example:8080' })).statusCode).toBe(403)
+    expect((await raise('free', { budget })).statusCode).toBe(409)
+    expect(fixture.runs.budgets).toEqual([budget])
+  })
+})
+
 describe('errors', () => {
   it('name the field that is wrong', async () => {
     const response = await post(local, { ...launch, config: { model: { heads: 0 }, steps: 'many' } })

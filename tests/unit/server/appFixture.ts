@@ -43,7 +43,7 @@ export async function openFixture(
   const tokens = { nodeOf: (token: string) => (token === 'node-token' ? 'n1' : null) }
   const registry = new Registry({
     store: store.identity,
-    ss58Prefix: config.ss58Prefix,
+    ss58Prefix: () => config.ss58Prefix,
     recorded: null,
     revoked: () => {},
     failed: (error) => {

@@ -21,6 +21,7 @@ export function summary(change: Partial<RunSummary> = {}): RunSummary {
     boundaryBytesPerToken: 256,
     rollbacks: 0,
     recovered: 0,
+    payment: null,
     createdAt: 1,
     startedAt: 2,
     finishedAt: null,
@@ -43,6 +44,7 @@ export const detail = (): RunDetail => ({
 export class FakeRuns implements RunControl {
   readonly launched: Parameters<RunControl['launch']>[0][] = []
   readonly saved: string[] = []
+  readonly budgets: string[] = []
   readonly left: string[] = []
   readonly listeners = new Set<(event: LiveEvent) => void>()
   readonly store: Store
@@ -72,6 +74,12 @@ export class FakeRuns implements RunControl {
     if (runId === 'ended') fail('run.ended', 'It has ended.', 'Launch another.')
     this.saved.push(runId)
     return summary()
+  }
+
+  async raiseBudget(runId: string, budget: string): Promise<RunSummary> {
+    if (runId === 'free') fail('run.unpaid', 'It pays nobody.', 'Launch another.')
+    this.budgets.push(budget)
+    return summary({ payment: { planckPerPflop: '1', budget, spent: '0' } })
   }
 
   summaries = async () => [summary()]

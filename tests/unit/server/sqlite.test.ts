@@ -29,6 +29,7 @@ function undoElastic(raw: Database.Database): void {
     if (!/^sqlite_|_lock$/.test(name) && !oldTables.includes(name)) raw.exec(`drop table ${name}`)
   raw.exec(`delete from kysely_migration where name > '0003_elastic'`)
   raw.exec(`alter table runs drop column prepared; alter table runs drop column recovered; drop table reservations`)
+  raw.exec('alter table runs drop column payment')
   raw.exec(`delete from kysely_migration where name = '0003_elastic'`)
 }
 

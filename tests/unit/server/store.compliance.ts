@@ -34,6 +34,7 @@ export const run = (id = 'r1', change: Partial<RunRecord> = {}): RunRecord => ({
   finishedAt: null,
   prepared: null,
   recovered: 0,
+  payment: null,
   ...change,
 })
 
@@ -112,6 +113,19 @@ export function describeStore(name: string, open: () => Promise<{ store: Store; 
       await expect(store.insertRun(run('r3', { datasetId: 'gone' }), checkpoint('r3'))).rejects.toThrow()
       expect((await store.runs()).map((r) => r.id)).toEqual(['r1'])
       expect(await store.checkpoints('r3')).toEqual([])
+    })
+
+    it('inserts what a run pays with its price in the ledger, once', async () => {
+      const payment = { planckPerPflop: '250', budget: '9'.repeat(30) }
+      await store.insertRun(run('r1', { payment }), checkpoint())
+      await store.insertRun(run('free'), checkpoint('free'))
+      expect((await store.run('r1'))!.payment).toEqual(payment)
+      await expect(store.insertRun(run('r1', { payment }), checkpoint())).rejects.toThrow()
+      await expect(store.insertRun(run('r4', { payment, datasetId: 'gone' }), checkpoint('r4'))).rejects.toThrow()
+      const rows = await store.ledger.rows(1, 10)
+      expect(rows.map(({ entry }) => JSON.parse(entry))).toEqual([{ kind: 'price', run: 'r1', planckPerPflop: '250' }])
+      await store.updateRun('r1', { payment: { ...payment, budget: '0' } })
+      expect((await store.run('r1'))!.payment).toEqual({ ...payment, budget: '0' })
     })
 
     it('lists runs newest first', async () => {

@@ -70,6 +70,7 @@ export function detailOf(change: Partial<RunDetail> = {}, config: RunConfigInput
     boundaryBytesPerToken: 512,
     rollbacks: 0,
     recovered: 0,
+    payment: null,
     createdAt: 0,
     startedAt: 0,
     finishedAt: null,

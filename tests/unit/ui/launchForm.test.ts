@@ -5,6 +5,7 @@ import type { DatasetView, LaunchRequest, RunSummary } from '../../../src/protoc
 import { SkeinError, toErrorBody } from '../../../src/protocol/errors.ts'
 import { modelConfigSchema, optimizerConfigSchema, runConfigSchema } from '../../../src/protocol/runConfig.ts'
 import { configFigures, defaultValues, readConfig } from '../../../src/ui/console/configForm.ts'
+import { BUDGET, PRICE, readPayment, readRaise } from '../../../src/ui/console/paymentForm.ts'
 import { modelPresets, runFields } from '../../../src/ui/console/runFields.ts'
 import { LaunchForm } from '../../../src/ui/state/launchForm.svelte.ts'
 import { detailOf } from './fixtures.ts'
@@ -24,6 +25,40 @@ function formWith(launch: (request: LaunchRequest) => Promise<RunSummary>) {
   const api = { datasets: async () => [dataset], launch, uploadDataset: async () => dataset }
   return new LaunchForm(api, toErrorBody)
 }
+
+describe('what a run pays', () => {
+  test('is nothing unless both are given, and read as people write long numbers', () => {
+    expect(readPayment('', ' ')).toEqual({ payment: null, errors: {} })
+    expect(readPayment('1,000 000', '0')).toEqual({ payment: { planckPerPflop: '1000000', budget: '0' }, errors: {} })
+    for (const price of ['', '0', '-1', '1.5', 'x', '1'.repeat(40)])
+      expect(Object.keys(readPayment(price, '5').errors), price).toEqual([PRICE])
+    for (const budget of ['', '-1', '2e9', '1'.repeat(40)])
+      expect(Object.keys(readPayment('5', budget).errors), budget).toEqual([BUDGET])
+  })
+
+  test('is raised to more than it was, and to nothing else', () => {
+    expect(readRaise('1 001', '1000')).toEqual({ budget: '1001' })
+    for (const typed of ['1000', '999', '', 'x', '-5', '1e9']) expect(readRaise(typed, '1000')).toHaveProperty('error')
+  })
+
+  test('goes along with the launch, and holds it up while it is wrong', async () => {
+    const requests: LaunchRequest[] = []
+    const form = formWith(async (request) => {
+      requests.push(request)
+      return detailOf({})
+    })
+    await form.loadDatasets()
+    form.name = 'Paid'
+    form.price = '7'
+    expect(await form.launch()).toBeNull()
+    expect(form.errors).toHaveProperty([BUDGET])
+    form.budget = '100'
+    await form.launch()
+    form.price = form.budget = ''
+    await form.launch()
+    expect(requests.map(({ payment }) => payment)).toEqual([{ planckPerPflop: '7', budget: '100' }, undefined])
+  })
+})
 
 describe('fields', () => {
   test('there is one for every leaf of the configuration', () => {
