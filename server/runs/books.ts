@@ -46,6 +46,7 @@ export class Books {
       case 'commitStep':
         await store.commitStep(runId, command.metric, command.work)
         this.#stats.committed(runId, command.metric)
+        this.#stats.speeds.committed(command.work, command.metric.durationMs)
         metrics.stepCommitted(command.metric.tokens, command.metric.durationMs)
         metrics.claimed(command.claims)
         metrics.credited(command.work.reduce((sum, { microbatches }) => sum + microbatches, 0))

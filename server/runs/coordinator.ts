@@ -5,13 +5,12 @@
  * message waits for a write.
  */
 import { randomBytes } from 'node:crypto'
-import { validateRunConfig } from '../../src/model/config.ts'
 import { runLayouts } from '../../src/model/layout.ts'
 import type { FleetView, LaunchRequest, LiveEvent, NodeView, RunDetail, RunSummary } from '../../src/protocol/api.ts'
 import { launchRequestSchema } from '../../src/protocol/api.ts'
+import { quoteRequestSchema, type Quote, type QuoteRequest } from '../../src/protocol/quote.ts'
 import type { ClientMessage } from '../../src/protocol/control.ts'
 import { fail, toErrorBody, type ErrorBody } from '../../src/protocol/errors.ts'
-import type { RunConfig } from '../../src/protocol/runConfig.ts'
 import { writeInitialCheckpoint } from '../checkpoints/initial.ts'
 import { readBack } from '../checkpoints/readBack.ts'
 import { recutCheckpoint } from '../checkpoints/recut.ts'
@@ -24,11 +23,13 @@ import type { OrchestratorCommand, OrchestratorEvent, Purse } from '../orchestra
 import { Books, type BooksOptions } from './books.ts'
 import type { RunControl } from './port.ts'
 import { checkReceipt } from './receiptCheck.ts'
+import { CLOUD_GPUS } from './cloudGpus.ts'
 import { LiveFeed } from './liveFeed.ts'
 import { Outbox, type Task } from './outbox.ts'
 import { purseFor, raised } from './purse.ts'
+import { quoteFor } from './quote.ts'
 import { RunStats } from './runStats.ts'
-import { stageBytesOf, submission } from './submission.ts'
+import { settle, stageBytesOf, submission } from './submission.ts'
 import { detailView, fleetView, nodeView, summaryView } from './views.ts'
 
 /** Events kept in a run's view; the store keeps all. */
@@ -142,18 +143,7 @@ export class Coordinator implements RunControl {
   async launch(request: LaunchRequest): Promise<RunSummary> {
     const { store, blobs, log } = this.#options
     const { name, datasetId, config: asked, payment = null } = launchRequestSchema.parse(request)
-    const dataset = await store.dataset(datasetId)
-    if (!dataset)
-      return fail(
-        'dataset.unknown',
-        `There is no dataset ${datasetId}.`,
-        'Upload a text first and use the id in the answer.',
-      )
-    const config: RunConfig = {
-      ...asked,
-      model: { ...asked.model, vocabSize: asked.model.vocabSize ?? dataset.vocabSize },
-    }
-    validateRunConfig(config, dataset)
+    const { config, dataset } = await settle(store, datasetId, asked)
     const now = this.#now()
     const id = `r${randomBytes(6).toString('hex')}`
     const stages = await writeInitialCheckpoint(blobs, config)
@@ -187,6 +177,15 @@ export class Coordinator implements RunControl {
     this.#dispatch({ type: 'runSubmitted', run: { ...submission(run, dataset, checkpoint), ...before } })
     await this.#outbox.settled(id)
     return this.#summary((await store.run(id))!)
+  }
+
+  async quote(request: QuoteRequest): Promise<Quote> {
+    const { datasetId, config: asked, planckPerPflop } = quoteRequestSchema.parse(request)
+    const { config } = await settle(this.#options.store, datasetId, asked)
+    const speeds = [...this.#state.nodes.values()]
+      .filter(({ paused, suspect, adapter }) => !paused && !suspect && !(config.requireHardware && adapter.software))
+      .map(({ deviceId }) => this.#stats.speeds.of(deviceId))
+    return quoteFor(config, planckPerPflop === undefined ? null : BigInt(planckPerPflop), speeds, CLOUD_GPUS)
   }
 
   cancel(runId: string): Promise<RunSummary> {

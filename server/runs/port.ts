@@ -1,9 +1,12 @@
 /** Owns what the HTTP routes may ask of the running system; the coordinator implements it. */
 import type { FleetView, LaunchRequest, LiveEvent, NodeView, RunDetail, RunSummary } from '../../src/protocol/api.ts'
+import type { Quote, QuoteRequest } from '../../src/protocol/quote.ts'
 
 export interface RunControl {
   /** Validates, writes the initial weights and queues the run. @throws SkeinError `run.*` or `dataset.*`; nothing half-made stays. */
   launch(request: LaunchRequest): Promise<RunSummary>
+  /** What such a run would cost and take. @throws SkeinError as `launch` does */
+  quote(request: QuoteRequest): Promise<Quote>
   /** @throws SkeinError `run.unknown`, `run.ended` */
   cancel(runId: string): Promise<RunSummary>
   /** Planck in all; durable on return. @throws SkeinError `run.unknown`, `run.ended`, `run.unpaid`, `run.budget_lowered` */

@@ -11,6 +11,7 @@ import {
 } from '../../src/protocol/api.ts'
 import { fail } from '../../src/protocol/errors.ts'
 import { budgetRequestSchema } from '../../src/protocol/payment.ts'
+import { quoteRequestSchema, quoteSchema } from '../../src/protocol/quote.ts'
 import { requireAdmin } from '../access.ts'
 import { bulkRate } from '../appDeps.ts'
 import type { ApiApp, AppDeps } from '../appDeps.ts'
@@ -43,6 +44,19 @@ export function runRoutes(app: ApiApp, deps: AppDeps): void {
       onRequest: admin,
     },
     async (request, reply) => reply.status(201).send(await runs.launch(request.body)),
+  )
+
+  app.post(
+    '/quote',
+    {
+      schema: {
+        tags: ['runs'],
+        summary: 'What a run of this configuration would cost and take, and the same on rented GPUs; launches nothing.',
+        body: quoteRequestSchema,
+        response: { 200: quoteSchema },
+      },
+    },
+    (request) => runs.quote(request.body),
   )
 
   app.get(

@@ -1,6 +1,7 @@
 /** Owns the figures of runs that are measured, not stored: speed over the last steps and bytes a token costs at a boundary. */
 import type { StepMetric } from '../../src/protocol/api.ts'
 import type { NodeStats } from '../../src/protocol/control.ts'
+import { DeviceSpeeds } from './deviceSpeeds.ts'
 
 /** Steps over which the speed is averaged. */
 const SPEED_WINDOW = 20
@@ -12,6 +13,7 @@ interface Figures {
 }
 
 export class RunStats {
+  readonly speeds = new DeviceSpeeds()
   readonly #runs = new Map<string, Figures>()
 
   knows(runId: string): boolean {

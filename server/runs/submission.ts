@@ -1,9 +1,31 @@
-/** Owns how a run's record becomes what the orchestrator is given. */
+/** Owns how what a researcher asks for becomes a configuration, and a run's record what the orchestrator is given. */
+import type { z } from 'zod'
 import { evalWindowStarts } from '../../src/formats/windows.ts'
+import { validateRunConfig } from '../../src/model/config.ts'
 import { estimateStageMemory } from '../../src/model/memory.ts'
+import type { launchRequestSchema } from '../../src/protocol/api.ts'
+import { fail } from '../../src/protocol/errors.ts'
 import type { RunConfig } from '../../src/protocol/runConfig.ts'
-import type { CheckpointRecord, RunRecord } from '../db/store.ts'
+import type { CheckpointRecord, DatasetRecord, RunRecord, Store } from '../db/store.ts'
 import type { DatasetRef, RunSubmission } from '../orchestrator/types.ts'
+
+/** Fills in what a configuration leaves to its dataset. @throws SkeinError `dataset.unknown`, `run.*` */
+export async function settle(
+  store: Pick<Store, 'dataset'>,
+  datasetId: string,
+  asked: z.output<typeof launchRequestSchema>['config'],
+): Promise<{ config: RunConfig; dataset: DatasetRecord }> {
+  const dataset = await store.dataset(datasetId)
+  if (!dataset)
+    return fail(
+      'dataset.unknown',
+      `There is no dataset ${datasetId}.`,
+      'Upload a text first and use the id in the answer.',
+    )
+  const config = { ...asked, model: { ...asked.model, vocabSize: asked.model.vocabSize ?? dataset.vocabSize } }
+  validateRunConfig(config, dataset)
+  return { config, dataset }
+}
 
 export function submission(
   run: RunRecord,

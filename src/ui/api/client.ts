@@ -14,6 +14,7 @@ import {
   type RunSummary,
   type TokenizerKind,
 } from '../../protocol/api.ts'
+import { quoteSchema, type Quote, type QuoteRequest } from '../../protocol/quote.ts'
 import { errorSchema, SkeinError, type ErrorBody } from '../../protocol/errors.ts'
 
 const DEADLINE_MS = 20_000
@@ -79,6 +80,11 @@ export class ApiClient {
 
   launch(request: LaunchRequest): Promise<RunSummary> {
     return this.call('/runs', runSummarySchema, { method: 'POST', json: request })
+  }
+
+  /** What such a run would cost and take; launches nothing. */
+  quote(request: QuoteRequest): Promise<Quote> {
+    return this.call('/quote', quoteSchema, { method: 'POST', json: request })
   }
 
   cancel(id: string): Promise<RunSummary> {

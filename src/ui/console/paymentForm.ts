@@ -19,6 +19,11 @@ export function readPayment(price: string, budget: string): { payment: Payment |
   return { payment: null, errors }
 }
 
+/** The price by itself, as a quote takes it; undefined while none, or none that could be, is typed. */
+export function readPrice(typed: string): string | undefined {
+  return paymentSchema.shape.planckPerPflop.safeParse(digits(typed)).data
+}
+
 /** A budget above the one there is, or a sentence that says what is wrong with it. */
 export function readRaise(typed: string, before: string): { budget: string } | { error: string } {
   const { data } = paymentSchema.shape.budget.safeParse(digits(typed))

@@ -1,6 +1,7 @@
 /** Owns the launch form: its values, the dataset (chosen or uploaded), what is wrong, and the launch itself. */
 import type { DatasetView, RunSummary, TokenizerKind } from '../../protocol/api.ts'
 import type { ErrorBody } from '../../protocol/errors.ts'
+import type { Quote, QuoteRequest } from '../../protocol/quote.ts'
 import type { ApiClient } from '../api/client.ts'
 import {
   configFigures,
@@ -11,7 +12,7 @@ import {
   type FormErrors,
   type FormValues,
 } from '../console/configForm.ts'
-import { readPayment } from '../console/paymentForm.ts'
+import { readPayment, readPrice } from '../console/paymentForm.ts'
 import { modelPresets, type ModelPreset } from '../console/runFields.ts'
 
 export interface Upload {
@@ -20,6 +21,8 @@ export interface Upload {
   /** Share sent, from 0 to 1. */
   progress: number
 }
+
+type LaunchApi = Pick<ApiClient, 'datasets' | 'launch' | 'quote' | 'uploadDataset'>
 
 export class LaunchForm {
   name = $state('')
@@ -38,7 +41,12 @@ export class LaunchForm {
   /** Before the first attempt only whole-configuration errors are shown; an empty field is not yet a mistake. */
   attempted = $state(false)
 
-  readonly #api: Pick<ApiClient, 'datasets' | 'launch' | 'uploadDataset'>
+  quote = $state.raw<Quote | null>(null)
+  quoteError = $state.raw<ErrorBody | null>(null)
+  /** Counts the questions: an answer to an earlier one comes too late. */
+  #asked = 0
+
+  readonly #api: LaunchApi
   readonly #explain: (caught: unknown) => ErrorBody
 
   dataset = $derived(this.datasets?.find((d) => d.id === this.datasetId) ?? null)
@@ -60,7 +68,16 @@ export class LaunchForm {
     return errors
   })
 
-  constructor(api: Pick<ApiClient, 'datasets' | 'launch' | 'uploadDataset'>, explain: (caught: unknown) => ErrorBody) {
+  /** Null while there is nothing that could be launched. */
+  quoteRequest = $derived.by<QuoteRequest | null>(() => {
+    const { config } = this.#read
+    const planckPerPflop = readPrice(this.price)
+    return config && this.dataset
+      ? { datasetId: this.dataset.id, config, ...(planckPerPflop === undefined ? {} : { planckPerPflop }) }
+      : null
+  })
+
+  constructor(api: LaunchApi, explain: (caught: unknown) => ErrorBody) {
     this.#api = api
     this.#explain = explain
   }
@@ -99,6 +116,21 @@ export class LaunchForm {
     } finally {
       this.upload = null
     }
+  }
+
+  /** Keeps what is known of the run as it stands, and nothing of how it stood before. */
+  async askQuote(request: QuoteRequest | null): Promise<void> {
+    const asked = ++this.#asked
+    let quote: Quote | null = null
+    let error: ErrorBody | null = null
+    try {
+      quote = request && (await this.#api.quote(request))
+    } catch (caught) {
+      error = this.#explain(caught)
+    }
+    if (asked !== this.#asked) return
+    this.quote = quote
+    this.quoteError = error
   }
 
   /** Launches, and returns the new run; null when something is wrong, which the form then says. */

@@ -17,9 +17,6 @@ import type { LedgerEntry } from '../../../src/protocol/ledger.ts'
 import { signReceipts } from '../../../src/stage/receiptWork.ts'
 import { testDevice } from '../deviceKeys.ts'
 import type { LiveEvent } from '../../../src/protocol/api.ts'
-import { stepCredit } from '../../../src/model/credit.ts'
-import { costOf } from '../../../src/protocol/payment.ts'
-import { runConfigSchema } from '../../../src/protocol/runConfig.ts'
 import type { ClientMessage, Holding, ServerMessage } from '../../../src/protocol/control.ts'
 
 const adapter = {
@@ -176,53 +173,6 @@ test('a vocabulary left out is the dataset’s; one that is too small is refused
   await expect(coordinator.launch({ name: 'x', datasetId: 'd2', config: small })).rejects.toMatchObject({
     code: 'run.vocabulary',
   })
-})
-
-test('what a run pays is kept, and its price is in the ledger before anything it earns', async () => {
-  const payment = { planckPerPflop: '3', budget: '1000' }
-  const unpaid = await coordinator.launch({ name: 'free', datasetId: 'd1', config })
-  expect(unpaid.payment).toBeNull()
-  const { id } = await coordinator.launch({ name: 'paid', datasetId: 'd1', config, payment })
-  const price = { kind: 'price', run: id, planckPerPflop: '3' } as const
-  const entries = async () => (await store.ledger.rows(1, 10)).map(({ entry }): unknown => JSON.parse(entry))
-  expect(await entries()).toEqual([price])
-  const credit = String(10n ** 16n + 1n)
-  const device = 'ab'.repeat(32)
-  await store.ledger.append([{ kind: 'audit', run: id, step: 1, stage: 0, device, credit }], 1)
-  // Half a planck is owed to nobody, and is spent all the same.
-  expect((await coordinator.detail(id)).payment).toEqual({ ...payment, spent: '31' })
-  await coordinator.close()
-  await start()
-  expect((await coordinator.detail(id)).payment).toEqual({ ...payment, spent: '31' })
-  expect(await entries()).toHaveLength(2)
-})
-
-test('a run whose budget is used up pauses, over a restart too, and goes on when it is raised', async () => {
-  const step = String(costOf(stepCredit(runConfigSchema.parse(config)), 10n ** 15n))
-  const payment = { planckPerPflop: '1000000000000000', budget: step }
-  const { id } = await coordinator.launch({ name: 'paid', datasetId: 'd1', config, payment })
-  join1()
-  await ready()
-  // Who signs nothing earns nothing: the budget still pays for a step.
-  await playStep(2.5)
-  await next('step')
-  await store.ledger.append([{ kind: 'audit', run: id, step: 1, stage: 0, device: 'ab'.repeat(32), credit: '1' }], 1)
-  await coordinator.close()
-  await start()
-  join1()
-  const state = async () => (await coordinator.detail(id)).state
-  await expect.poll(state, { timeout: 5000 }).toBe('paused')
-  expect((await coordinator.detail(id)).detail).toContain('The budget is used up')
-  expect(sent.some(({ message }) => message.type === 'assign')).toBe(false)
-  await expect(coordinator.raiseBudget(id, '0')).rejects.toMatchObject({ code: 'run.budget_lowered' })
-  await expect(coordinator.raiseBudget('nope', '0')).rejects.toMatchObject({ code: 'run.unknown' })
-  const budget = String(BigInt(step) + 1n)
-  expect((await coordinator.raiseBudget(id, budget)).payment).toEqual({ ...payment, budget, spent: '1' })
-  expect((await store.run(id))!.payment).toEqual({ ...payment, budget })
-  await ready()
-  expect((await next('step')).step).toBe(1)
-  const free = await coordinator.launch({ name: 'free', datasetId: 'd1', config })
-  await expect(coordinator.raiseBudget(free.id, '1')).rejects.toMatchObject({ code: 'run.unpaid' })
 })
 
 test('what is to be applied, a step and the number of a generation are in the store before anybody hears of them', async () => {

@@ -118,6 +118,21 @@ describe('a budget', () => {
   })
 })
 
+describe('a quote', () => {
+  const ask = (payload: object) => fixture.app.inject({ method: 'POST', url: '/api/v1/quote', payload })
+
+  it('is given to anybody, and checked like a launch', async () => {
+    expect((await ask({ datasetId: 'd1', config: {} })).json().code).toBe('dataset.unknown')
+    await fixture.store.insertDataset(dataset())
+    const free = (await ask({ datasetId: 'd1', config: {} })).json()
+    expect(free).toMatchObject({ cost: null, time: { known: false }, clouds: [] })
+    const paid = (await ask({ datasetId: 'd1', config: {}, planckPerPflop: '9'.repeat(39) })).json()
+    expect(BigInt(paid.cost) > BigInt(free.credit)).toBe(true)
+    expect((await ask({ datasetId: 'd1', config: { steps: 0 } })).statusCode).toBe(400)
+    expect((await ask({ datasetId: 'd1', config: {}, planckPerPflop: '0' })).statusCode).toBe(400)
+  })
+})
+
 describe('errors', () => {
   it('name the field that is wrong', async () => {
     const response = await post(local, { ...launch, config: { model: { heads: 0 }, steps: 'many' } })

@@ -1,8 +1,10 @@
 /** Owns a run control for tests of the routes: it keeps runs in the store and tells what it is told to. */
 import type { Store } from '../../../server/db/store.ts'
+import { quoteFor } from '../../../server/runs/quote.ts'
 import type { RunControl } from '../../../server/runs/port.ts'
 import type { LiveEvent, RunDetail, RunSummary } from '../../../src/protocol/api.ts'
 import { fail } from '../../../src/protocol/errors.ts'
+import type { Quote } from '../../../src/protocol/quote.ts'
 import { runConfigSchema } from '../../../src/protocol/runConfig.ts'
 
 export function summary(change: Partial<RunSummary> = {}): RunSummary {
@@ -80,6 +82,12 @@ export class FakeRuns implements RunControl {
     if (runId === 'free') fail('run.unpaid', 'It pays nobody.', 'Launch another.')
     this.budgets.push(budget)
     return summary({ payment: { planckPerPflop: '1', budget, spent: '0' } })
+  }
+
+  async quote({ datasetId, planckPerPflop }: Parameters<RunControl['quote']>[0]): Promise<Quote> {
+    if (!(await this.store.dataset(datasetId))) fail('dataset.unknown', 'No such dataset.', 'Upload it.')
+    const price = planckPerPflop === undefined ? null : BigInt(planckPerPflop)
+    return quoteFor(runConfigSchema.parse({}), price, [], [])
   }
 
   summaries = async () => [summary()]

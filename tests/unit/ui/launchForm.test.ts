@@ -2,11 +2,13 @@
 import { describe, expect, test } from 'vitest'
 import type { z } from 'zod'
 import type { DatasetView, LaunchRequest, RunSummary } from '../../../src/protocol/api.ts'
+import type { Quote, QuoteRequest } from '../../../src/protocol/quote.ts'
 import { SkeinError, toErrorBody } from '../../../src/protocol/errors.ts'
 import { modelConfigSchema, optimizerConfigSchema, runConfigSchema } from '../../../src/protocol/runConfig.ts'
 import { configFigures, defaultValues, readConfig } from '../../../src/ui/console/configForm.ts'
 import { BUDGET, PRICE, readPayment, readRaise } from '../../../src/ui/console/paymentForm.ts'
 import { modelPresets, runFields } from '../../../src/ui/console/runFields.ts'
+import { dollars, quoteFigures } from '../../../src/ui/words/quote.ts'
 import { LaunchForm } from '../../../src/ui/state/launchForm.svelte.ts'
 import { detailOf } from './fixtures.ts'
 
@@ -21,10 +23,84 @@ const dataset: DatasetView = {
   createdAt: 0,
 }
 
-function formWith(launch: (request: LaunchRequest) => Promise<RunSummary>) {
-  const api = { datasets: async () => [dataset], launch, uploadDataset: async () => dataset }
+type Ask = (request: QuoteRequest) => Promise<Quote>
+const unasked: Ask = () => Promise.reject(new Error('nobody asked'))
+
+function formWith(launch: (request: LaunchRequest) => Promise<RunSummary>, quote = unasked) {
+  const api = { datasets: async () => [dataset], launch, quote, uploadDataset: async () => dataset }
   return new LaunchForm(api, toErrorBody)
 }
+
+describe('what a run would cost', () => {
+  const answer = (credit: string): Quote => ({
+    credit,
+    creditPerStep: '1',
+    cost: null,
+    costPerStep: null,
+    time: { known: false, reason: 'No device.' },
+    clouds: [],
+  })
+
+  test('is asked for what is typed, without a price that is none, and for nothing that is wrong', async () => {
+    const form = formWith(async () => detailOf({}))
+    expect(form.quoteRequest).toBeNull()
+    await form.loadDatasets()
+    expect(form.quoteRequest).toMatchObject({ datasetId: 'd1', config: { steps: 150 } })
+    expect(form.quoteRequest).not.toHaveProperty('planckPerPflop')
+    form.price = '1 000'
+    form.set('steps', '3')
+    expect(form.quoteRequest).toMatchObject({ config: { steps: 3 }, planckPerPflop: '1000' })
+    form.price = '0'
+    expect(form.quoteRequest).not.toHaveProperty('planckPerPflop')
+    form.set('steps', 'x')
+    expect(form.quoteRequest).toBeNull()
+  })
+
+  test('is that of the last question, however late an earlier answer comes', async () => {
+    const waiting: ((quote: Quote) => void)[] = []
+    const form = formWith(
+      async () => detailOf({}),
+      () => new Promise((resolve) => waiting.push(resolve)),
+    )
+    await form.loadDatasets()
+    const first = form.askQuote(form.quoteRequest)
+    const second = form.askQuote(form.quoteRequest)
+    waiting[1]!(answer('2'))
+    waiting[0]!(answer('1'))
+    await Promise.all([first, second])
+    expect(form.quote!.credit).toBe('2')
+    await form.askQuote(null)
+    expect(form.quote).toBeNull()
+  })
+
+  test('is not shown when the server refuses, and the reason is', async () => {
+    const refusal = new SkeinError({ code: 'dataset.unknown', message: 'Gone.', remedy: 'Upload it.' })
+    const form = formWith(
+      async () => detailOf({}),
+      () => Promise.reject(refusal),
+    )
+    await form.loadDatasets()
+    await form.askQuote(form.quoteRequest)
+    expect([form.quote, form.quoteError!.code]).toEqual([null, 'dataset.unknown'])
+  })
+
+  test('is told in words that claim no more than is known', () => {
+    const unknown = quoteFigures(answer('2500000000000000'))
+    expect(unknown.map(({ value, note }) => [value, note])).toEqual([
+      ['2.50\u00a0PFLOP', 'model FLOPs of all steps, forward and backward'],
+      ['–', 'without a price nobody is paid'],
+      ['–', 'No device.'],
+    ])
+    const time = { known: true, seconds: 90, devices: 3, measured: 1, flopsPerSecond: 2e9 } as const
+    const known = quoteFigures({ ...answer('1'), cost: '1234', costPerStep: '9', time })
+    expect(known[1]).toMatchObject({ value: '1,234', unit: 'planck' })
+    expect(known[2]).toMatchObject({ value: '1\u00a0min 30\u00a0s' })
+    expect(known[2]!.note).toContain('3 devices')
+    expect(known[2]!.note).toContain('1 of the connected')
+    expect(dollars(0.00123)).toBe('under 1 cent')
+    expect(dollars(1234.5)).toBe('$1,234.50')
+  })
+})
 
 describe('what a run pays', () => {
   test('is nothing unless both are given, and read as people write long numbers', () => {
@@ -173,6 +249,7 @@ describe('launching', () => {
     const api = {
       datasets: async () => [dataset],
       launch: () => Promise.reject<RunSummary>(new Error('not here')),
+      quote: unasked,
       uploadDataset: async (_name: string, _file: Blob, tokenizer: string) => (cuts.push(tokenizer), characters),
     }
     const form = new LaunchForm(api, toErrorBody)
