@@ -34,9 +34,7 @@ export function entryWords(entry: LedgerEntry): string {
     case 'revoke':
       return `device ${short(entry.device)} no longer earns for its wallet`
     case 'conviction':
-      return `device ${short(entry.device)}, steps ${exact(entry.fromStep)}–${exact(entry.toStep)} of run ${
-        entry.run
-      }: ${entry.reason}`
+      return `device ${short(entry.device)}, ${stepsWords(entry)} of run ${entry.run}: ${entry.reason}`
     case 'waiver':
       return entry.device === null
         ? `all that was voided since the last seal is given back: ${entry.reason}`
@@ -52,6 +50,11 @@ export function entryWords(entry: LedgerEntry): string {
         entry.epoch,
       )}, in block ${short(entry.block)}`
   }
+}
+
+/** `step 12`, `steps 12–15`. */
+export function stepsWords({ fromStep, toStep }: Pick<EntryOf<'conviction'>, 'fromStep' | 'toStep'>): string {
+  return fromStep === toStep ? `step ${exact(fromStep)}` : `steps ${exact(fromStep)}–${exact(toStep)}`
 }
 
 function placeOf({ run, step, stage, device }: EntryOf<'work' | 'standby' | 'audit'>): string {

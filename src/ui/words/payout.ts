@@ -17,7 +17,7 @@ export function batchSentence(batch: PayoutBatch, finalized: number | null): str
     case 'paid':
       return attempts > 1 ? `Signed ${exact(attempts)} times, included once.` : 'Final on chain.'
     case 'released':
-      return detail || 'Nothing was paid; the amounts are owed as before.'
+      return `${detail || 'Nothing was paid.'} The amounts are owed as before, and paid with a later batch.`
     case 'disputed':
       return detail || 'An operator has to look.'
     case 'frozen':
