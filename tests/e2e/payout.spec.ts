@@ -1,8 +1,20 @@
 /** Proves the way from a page's work to a wallet's balance on a real runtime, and that the page can check all of it. */
 import { ApiPromise, WsProvider } from '@polkadot/api'
 import { startLocalChain, type LocalChain } from '../../server/chain/local/localChain.ts'
+import { connectChain } from '../../server/chain/polkadotChain.ts'
+import { signerFromSecret } from '../../server/chain/signer.ts'
 import { injectWallet } from './injectedWallet.ts'
 import { expect, test as base, tinyConfig, volunteerPath } from './skein.ts'
+
+/** Not from the account that pays: its nonces are the server's. */
+async function deposit(url: string, wallet: string, planck: bigint): Promise<void> {
+  const chain = await connectChain(url)
+  const bob = await signerFromSecret('//Bob')
+  const batch = { transfers: [{ wallet, planck }], root: '0'.repeat(64) }
+  const signed = await chain.sign(batch, bob, await chain.nextNonce(bob.wallet), 64)
+  expect(await chain.submit(signed.bytes)).toEqual({ accepted: true })
+  await chain.close()
+}
 
 const test = base.extend<{ chain: LocalChain }>({
   // eslint-disable-next-line no-empty-pattern -- Playwright reads the names of fixtures from here
@@ -44,6 +56,9 @@ test('a page works, its wallet is paid to the last unit beside the epoch’s roo
     config: { ...tinyConfig, stages: 1, steps: 8 },
     payment: { planckPerPflop: String(10n ** 15n), budget: String(10n ** 15n) },
   })
+  // The run begins once somebody has sent it money, in a block that is final.
+  expect(run.state).toBe('paused')
+  await deposit(chain.url, run.payment!.deposit!.wallet, 10n ** 15n)
   await page.goto(skein.origin + volunteerPath)
   await skein.follow(run.id)
 
