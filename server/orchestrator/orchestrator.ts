@@ -170,7 +170,7 @@ export function standbyReason(state: OrchestratorState): string {
   if (waiting) return `“${waiting.name}” waits for more volunteers.`
   if (active.length > 0) return 'Every place in the current run is taken; this device steps in when one falls free.'
   const paused = runs.find((run) => run.state === 'paused')
-  if (paused) return `“${paused.name}” is paused until its budget is raised.`
+  if (paused) return `“${paused.name}” is paused until there is money for its next step.`
   return 'No run is under way; this device starts as soon as a researcher launches one.'
 }
 

@@ -45,7 +45,12 @@ export function rest(run: Run, why: string, commands: Commands): void {
 export function raiseBudget(state: OrchestratorState, run: Run, budget: bigint, now: number, commands: Commands): void {
   if (!run.purse || budget <= run.purse.budget) return
   run.purse.budget = budget
-  commands.push({ type: 'tell', runId: run.id, step: run.step, text: `The budget is ${budget} planck from here on.` })
+  commands.push({
+    type: 'tell',
+    runId: run.id,
+    step: run.step,
+    text: `The run can spend ${budget} planck in all from here on.`,
+  })
   if (run.state !== 'paused' || shortfall(run) !== null) return
   if (run.members.length > 0) goOn(state, run, now, commands)
   else {

@@ -82,7 +82,7 @@ describe('a run that pays', () => {
     for (const id of ['a', 'b', 'c', 'd']) fleet.join(id)
     fleet.pass(60_000)
     expect(fleet.run()).toMatchObject({ state: 'paused', generation: 0, members: [] })
-    expect(fleet.sent('standby').at(-1)!.reason).toContain('paused until its budget is raised')
+    expect(fleet.sent('standby').at(-1)!.reason).toContain('paused until there is money for its next step')
     fleet.launch(shape, { id: 'other' })
     fleet.pass(5000)
     expect(fleet.run('other').members.flat()).toHaveLength(4)
