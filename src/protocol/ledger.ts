@@ -1,10 +1,9 @@
 /** Owns the shape of the ledger: what a row can say, how rows are chained, what a seal promises, what a proof holds. */
 import { z } from 'zod'
+import { deviceIdSchema } from './identity.ts'
 
 /** A SHA-256, a block or an extrinsic hash, in lower-case hex. */
 export const hashSchema = z.string().regex(/^[0-9a-f]{64}$/, 'must be 32 bytes in lower-case hex')
-/** The Ed25519 public key of a device. */
-export const deviceIdSchema = hashSchema
 /** A Substrate public key; SS58 exists at the edges alone. */
 export const walletIdSchema = hashSchema
 const decimal = z.string().regex(/^(0|[1-9]\d{0,38})$/, 'must be a whole number in decimal')

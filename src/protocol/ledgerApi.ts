@@ -1,11 +1,11 @@
 /** Owns the bodies of `/api/v1/ledger` and `/api/v1/accounts`. */
 import { z } from 'zod'
+import { deviceIdSchema } from './identity.ts'
 import { errorSchema } from './errors.ts'
 import {
   accountIdSchema,
   clockUnitSchema,
   creditSchema,
-  deviceIdSchema,
   hashSchema,
   ledgerRowSchema,
   planckSchema,

@@ -1,3 +1,4 @@
+/** Proves the treasury over a real runtime, and without a node in reach. */
 import { setTimeout as sleep } from 'node:timers/promises'
 import { afterAll, beforeAll, expect, it } from 'vitest'
 import { startLocalChain } from '../../server/chain/local/localChain.ts'

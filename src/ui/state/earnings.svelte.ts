@@ -11,6 +11,7 @@ import type { LedgerCalls } from '../api/ledgerCalls.ts'
 import type { PayoutCalls } from '../api/payoutCalls.ts'
 import type { CreditContext } from '../words/credit.ts'
 import { runNames } from '../words/run.ts'
+import { whileVisible } from './whileVisible.ts'
 
 const EVERY_MS = 5000
 const BATCHES = 50
@@ -110,16 +111,6 @@ export class Earnings {
 
   /** Refreshes until the returned function is called; a hidden page asks nothing. */
   follow(): () => void {
-    let stopped = false
-    let timer: ReturnType<typeof setTimeout> | undefined
-    const round = async () => {
-      if (!document.hidden) await this.refresh()
-      if (!stopped) timer = setTimeout(() => void round(), EVERY_MS)
-    }
-    void round()
-    return () => {
-      stopped = true
-      clearTimeout(timer)
-    }
+    return whileVisible(() => this.refresh(), EVERY_MS)
   }
 }

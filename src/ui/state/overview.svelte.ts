@@ -2,6 +2,7 @@
 import type { FleetView, RunSummary } from '../../protocol/api.ts'
 import { toErrorBody, type ErrorBody } from '../../protocol/errors.ts'
 import type { ApiClient } from '../api/client.ts'
+import { whileVisible } from './whileVisible.ts'
 
 const EVERY_MS = 3000
 
@@ -29,16 +30,6 @@ export class Overview {
 
   /** Refreshes until the returned function is called; a hidden page asks nothing. */
   follow(): () => void {
-    let stopped = false
-    let timer: ReturnType<typeof setTimeout> | undefined
-    const round = async () => {
-      if (!document.hidden) await this.refresh()
-      if (!stopped) timer = setTimeout(() => void round(), EVERY_MS)
-    }
-    void round()
-    return () => {
-      stopped = true
-      clearTimeout(timer)
-    }
+    return whileVisible(() => this.refresh(), EVERY_MS)
   }
 }

@@ -2,6 +2,7 @@
 import type { ChainView, PayoutBatch, PayoutsView } from '../../protocol/payouts.ts'
 import { toErrorBody, type ErrorBody } from '../../protocol/errors.ts'
 import type { PayoutCalls } from '../api/payoutCalls.ts'
+import { whileVisible } from './whileVisible.ts'
 
 const EVERY_MS = 5000
 const BATCHES_A_PAGE = 20
@@ -50,16 +51,6 @@ export class PayoutBook {
 
   /** Refreshes until the returned function is called; a hidden page asks nothing. */
   follow(): () => void {
-    let stopped = false
-    let timer: ReturnType<typeof setTimeout> | undefined
-    const round = async () => {
-      if (!document.hidden) await this.refresh()
-      if (!stopped) timer = setTimeout(() => void round(), EVERY_MS)
-    }
-    void round()
-    return () => {
-      stopped = true
-      clearTimeout(timer)
-    }
+    return whileVisible(() => this.refresh(), EVERY_MS)
   }
 }

@@ -1,3 +1,4 @@
+/** Owns the proof that the SQLite store of payouts complies, over a ledger that is played. */
 import Database from 'better-sqlite3'
 import { Kysely, SqliteDialect } from 'kysely'
 import { Migrator } from 'kysely/migration'
