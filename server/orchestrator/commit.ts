@@ -1,4 +1,5 @@
 /** Owns the moment a step becomes final, and the start of whatever comes after it. */
+import { stepMicrobatches } from '../../src/protocol/lanes.ts'
 import { saveWhenDue } from './checkpoints.ts'
 import { breakGeneration, end } from './generations.ts'
 import { announceCredit, bookCredit } from './credit.ts'
@@ -80,7 +81,7 @@ function mayStart(state: OrchestratorState, run: Run, now: number): boolean {
 }
 
 function startStep(state: OrchestratorState, run: Run, now: number, commands: Commands): void {
-  const microbatches = run.config.batch / run.config.microbatch
+  const microbatches = stepMicrobatches(run.config)
   const what = { step: run.step + 1, mode: 'train', first: 0, microbatches } as const
   begin(state, run, what, now, commands)
 }

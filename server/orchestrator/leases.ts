@@ -1,5 +1,6 @@
 /** Owns the leases of a round: who computes which microbatch at which stage, and how they move when somebody is lost. */
 import type { LeaseTable, ServerMessage } from '../../src/protocol/control.ts'
+import { laneMicrobatches } from '../../src/protocol/lanes.ts'
 import { apportion } from '../../src/protocol/routing.ts'
 import { synced } from './owners.ts'
 import type {
@@ -46,6 +47,11 @@ function speeds(nodes: readonly FleetNode[]): number[] {
   return nodes.map(({ busyMs }) => usual / Math.max(busyMs ?? CAUTION * usual, 1e-3 * usual))
 }
 
+/** How many neighbouring microbatches have one owner: all those of a lane that takes steps of its own. */
+function leasedTogether({ config }: Run, { mode }: Pick<Round, 'mode'>): number {
+  return mode === 'train' && config.sync === 'local' ? laneMicrobatches(config) : 1
+}
+
 /**
  * Gives every microbatch of a round its owner at each stage, in proportion to the measured speeds.
  * @returns null when some stage has nobody who could take leases now
@@ -60,7 +66,9 @@ export function newRound(
   for (let stage = 0; stage < run.config.stages; stage++) {
     const nodes = workers(state, run, stage, now)
     if (nodes.length === 0) return null
-    const owner = apportion(speeds(nodes), what.microbatches).map((place) => nodes[place]!.id)
+    const unit = leasedTogether(run, what)
+    const ofUnit = apportion(speeds(nodes), what.microbatches / unit).map((place) => nodes[place]!.id)
+    const owner = Array.from({ length: what.microbatches }, (_, place) => ofUnit[Math.floor(place / unit)]!)
     const shards = run.owners[stage]!.length
     const progress: StageProgress = {
       owner,
@@ -215,11 +223,17 @@ export function adopt(state: OrchestratorState, run: Run, stage: number, now: nu
     return (work ? (progress.pending.has(id) ? left * work.microbatches.size : 1) : 0) / rates[i]!
   })
   const changed = new Set<string>()
+  const unit = leasedTogether(run, round)
+  // Orphans are whole lanes, as leases are: the first of each chooses for all.
+  let best = 0
   for (const place of progress.orphans.sort((a, b) => a - b)) {
-    let best = 0
-    for (let i = 1; i < nodes.length; i++) if (loads[i]! + 1 / rates[i]! < loads[best]! + 1 / rates[best]!) best = i
+    if (place % unit === 0) {
+      best = 0
+      const with1 = (i: number) => loads[i]! + unit / rates[i]!
+      for (let i = 1; i < nodes.length; i++) if (with1(i) < with1(best)) best = i
+      loads[best]! += unit / rates[best]!
+    }
     const { id, deviceId } = nodes[best]!
-    loads[best]! += 1 / rates[best]!
     progress.owner[place] = id
     let work = progress.work.get(id)
     if (!work) {

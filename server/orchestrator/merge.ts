@@ -1,6 +1,7 @@
 /** Owns a stage's way from its last backward to the commit: sum, compare, clip over all stages, apply, compare again. */
 import { learningRate } from '../../src/model/learningRate.ts'
 import type { ServerMessage } from '../../src/protocol/control.ts'
+import { laneCount, stepTokens } from '../../src/protocol/lanes.ts'
 import { commit } from './commit.ts'
 import { settleWork } from './credit.ts'
 import { end, failGeneration } from './generations.ts'
@@ -159,7 +160,7 @@ export function applyWhenWhole(state: OrchestratorState, run: Run, now: number, 
   round.stages.forEach(({ norms }, stage) =>
     run.owners[stage]!.forEach((owners, shard) => (total += norms[shard]!.get(owners[0]!)!)),
   )
-  const gradNorm = Math.sqrt(total)
+  const { gradNorm, scale, lr } = updateOf(config, round.step, Math.sqrt(total))
   const loss = meanLoss(round)
   const { step } = round
   if (!Number.isFinite(gradNorm) || !Number.isFinite(loss)) {
@@ -168,15 +169,23 @@ export function applyWhenWhole(state: OrchestratorState, run: Run, now: number, 
     return
   }
   run.lastProgress = now
-  const { gradClip } = config.optimizer
-  const scale = gradClip > 0 ? Math.min(1, gradClip / (gradNorm + 1e-6)) : 1
-  const lr = learningRate(config.optimizer, step, config.steps)
-  const tokens = config.batch * config.model.blockSize
+  const tokens = stepTokens(config)
   const metric = { step, loss, gradNorm, lr, tokens, durationMs: now - round.startedAt, at: now }
   const settlement = settleWork(run, round)
   round.apply = { lr, scale, metric, settlement }
   const { work } = settlement
   commands.push({ type: 'prepareStep', runId: run.id, generation: run.generation, lr, scale, metric, work })
+}
+
+/** What the owners of all shards are to apply; with local steps the mean of what the lanes changed takes the gradient's place. */
+function updateOf({ sync, local, optimizer, steps, replicas }: Run['config'], step: number, norm: number) {
+  if (sync === 'local') {
+    const scale = 1 / laneCount({ local, replicas })
+    return { gradNorm: scale * norm, scale, lr: local.outer.lr }
+  }
+  const { gradClip } = optimizer
+  const scale = gradClip > 0 ? Math.min(1, gradClip / (norm + 1e-6)) : 1
+  return { gradNorm: norm, scale, lr: learningRate(optimizer, step, steps) }
 }
 
 /** The sum over all microbatches in their order, whoever computed them. */

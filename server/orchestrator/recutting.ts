@@ -1,6 +1,7 @@
 /** Owns a run's change to another cut of its layers, at a checkpoint: decided before it is made, carried out once it is kept. */
 import { layerCosts, stageBytes } from '../../src/model/partition.ts'
 import { runPartition } from '../../src/model/layout.ts'
+import { stepMicrobatches } from '../../src/protocol/lanes.ts'
 import { breakGeneration } from './generations.ts'
 import { rebalance } from './rebalance.ts'
 import type { FleetNode, OrchestratorCommand, OrchestratorState, Run } from './types.ts'
@@ -27,7 +28,7 @@ export function recutWhenPays(state: OrchestratorState, run: Run, stepMs: number
     busyMs: leasing.map((nodes) => nodes.map(({ busyMs }) => busyMs)),
     memory: leasing.map((nodes) => Math.min(...nodes.map(({ memoryBytes }) => memoryBytes))),
     bytes: stageBytes(config),
-    microbatches: config.batch / config.microbatch,
+    microbatches: stepMicrobatches(config),
     stepMs,
     stepsLeft: config.steps - run.step,
     restartMs: run.restartMs ?? USUAL_RESTART_MS,

@@ -29,6 +29,11 @@ export function onRunMessage(
     case 'finished':
       onFinished(state, run, node, message, now, commands)
       return
+    case 'advanced':
+      if (run.round?.step !== message.step || !run.round.stages[node.stage]?.pending.has(node.id)) return
+      run.round.movedAt = now
+      node.blamedSince = null
+      return
     case 'waiting':
       onWaiting(state, run, node, message.on, now, commands)
       return

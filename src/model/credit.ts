@@ -1,4 +1,5 @@
 /** Owns what a microbatch's work is worth: its model FLOPs at one stage, counted from the shape of the model alone. */
+import { stepMicrobatches } from '../protocol/lanes.ts'
 import type { RunConfig } from '../protocol/runConfig.ts'
 import { runLayouts } from './layout.ts'
 
@@ -28,8 +29,8 @@ export function microbatchCredit(
 }
 
 /** Model FLOPs of a whole step, the same however the layers are cut: what its work earns together when all of it is accepted. */
-export function stepCredit(config: Pick<RunConfig, 'model' | 'stages' | 'partition' | 'microbatch' | 'batch'>): bigint {
+export function stepCredit(config: RunConfig): bigint {
   let each = 0n
   for (let stage = 0; stage < config.stages; stage++) each += microbatchCredit(config, stage)
-  return each * BigInt(config.batch / config.microbatch)
+  return each * BigInt(stepMicrobatches(config))
 }

@@ -161,6 +161,8 @@ export const clientMessageSchema = z.discriminatedUnion('type', [
     /** Mean time that one microbatch kept this device busy, forward and backward together; null when nothing was computed. */
     busyMs: z.number().min(0).nullable(),
   }),
+  /** With local steps: a lane has taken the updates of so many inner steps here. */
+  z.object({ type: z.literal('advanced'), generation: uint, step: uint, lane: uint, inner: uint }),
   /** Nothing to do for a while, with work outstanding: what it waits for would have to come from these nodes. */
   z.object({ type: z.literal('waiting'), generation: uint, step: uint, on: z.array(id).max(64) }),
   /** The answer to `lost` where that node's share of these shards did not come in time. */

@@ -17,11 +17,12 @@ export const FRAME_KINDS = {
   momentShard: 5,
   want: 6,
   relayedShard: 7,
+  shardChange: 8,
 } as const
 export type FrameKind = keyof typeof FRAME_KINDS
 
 /** How the payload's elements are encoded; numbers as for {@link FRAME_KINDS}. */
-export const FRAME_CODECS = { f32: 1, f16: 2, int8: 3 } as const
+export const FRAME_CODECS = { f32: 1, f16: 2, int8: 3, int4: 4 } as const
 export type FrameCodec = keyof typeof FRAME_CODECS
 
 /**
@@ -30,6 +31,8 @@ export type FrameCodec = keyof typeof FRAME_CODECS
  * the step that a boundary tensor or a gradient belongs to, and for parameters and moments the one after which they stand.
  * A `relayedShard` is another node's `gradientShard` that one owner of a shard passes to the other once its sender is gone:
  * `attempt` is that of `reduce`, and `boundary` the sender's place among its contributors.
+ * With local steps a `gradientShard` has a row for each of the sender's lanes, and a `shardChange` is how the parameters of the
+ * step before change, both in the codec of merges (see `src/codec/groups.ts`).
  * A `want` has no payload: it asks for the tensor of its address, of the kind whose number is in `columns`.
  */
 export interface FrameHeader {

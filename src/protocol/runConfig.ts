@@ -45,6 +45,25 @@ export const optimizerConfigSchema = z.object({
 export const codecNameSchema = z.enum(['f32', 'f16', 'int8'])
 export type CodecName = z.infer<typeof codecNameSchema>
 
+/** How pseudo-gradients, and the change of the weights that follows from them, travel; see `src/codec/groups.ts`. */
+export const mergeCodecSchema = z.enum(['f32', 'int8', 'int4'])
+export type MergeCodec = z.infer<typeof mergeCodecSchema>
+
+/**
+ * With `sync: local` (DiLoCo, Douillard et al. 2023, arXiv 2311.08105). Each lane takes `innerSteps` steps of the optimizer by
+ * itself, from the same weights and from moments of zero, each on its even part of the batch; then the lanes' mean change is
+ * taken as a gradient by SGD with Nesterov momentum.
+ */
+export const localConfigSchema = z.object({
+  innerSteps: count(1000).default(30),
+  /** One a replica when left out. `batch` must be a multiple of `lanes` times `microbatch`. */
+  lanes: count(64).optional(),
+  outer: z
+    .object({ lr: z.number().positive().max(10).default(0.7), momentum: z.number().min(0).lt(1).default(0.9) })
+    .prefault({}),
+  mergeCodec: mergeCodecSchema.default('int8'),
+})
+
 export const runConfigSchema = z.object({
   model: modelConfigSchema.prefault({}),
   optimizer: optimizerConfigSchema.prefault({}),
@@ -55,10 +74,11 @@ export const runConfigSchema = z.object({
   partition: z.array(count(256)).min(1).max(64).optional(),
   /** Replicas wanted of each stage; a run starts when every stage has them all. */
   replicas: count(64).default(2),
-  /** Sequences in one step. */
+  /** Sequences in one step; with local steps, in one inner step of all lanes together. */
   batch: count(4096).default(12),
   /** Sequences in one microbatch; must divide `batch`. */
   microbatch: count(4096).default(3),
+  /** Merges: with local steps each holds `local.innerSteps` updates. Warm-up and cosine count updates. */
   steps: count(10_000_000).default(150),
   codec: codecNameSchema.default('f16'),
   /**
@@ -66,7 +86,9 @@ export const runConfigSchema = z.object({
    * device without them computes in f32, so that devices then agree only as far as halves do.
    */
   products: z.enum(['f32', 'f16']).default('f32'),
-  sync: z.literal('exact').default('exact'),
+  /** Replicas merge gradients in every step, or each lane's change after some steps of its own. */
+  sync: z.enum(['exact', 'local']).default('exact'),
+  local: localConfigSchema.prefault({}),
   /** Steps between two checkpoints; the last step always makes one. */
   checkpointEvery: count(1_000_000).default(25),
   /** Held-out tokens scored after the last step, spread evenly over the tail. */

@@ -4,6 +4,7 @@
  * What an assignment starts belongs to its tenure: once that is discarded, whatever is still under way ends without effect.
  */
 import { runLayouts } from '../model/layout.ts'
+import { LocalStage } from '../model/local/localStage.ts'
 import { stageShards } from '../model/optimizerShards.ts'
 import type { Assignment, Holding, NodePhase, NodeStats, ServerMessage } from '../protocol/control.ts'
 import { SkeinError, toErrorBody } from '../protocol/errors.ts'
@@ -228,9 +229,10 @@ export class StageExecutor {
     const current = () => this.#tenure === tenure
     const load = async () => {
       this.#host.phase('compiling', null)
-      const making = this.#host.createModel(assignment, (share) => {
+      const creating = this.#host.createModel(assignment, (share) => {
         if (current()) this.#host.phase('compiling', share)
       })
+      const making = creating.then((model) => (config.sync === 'local' ? new LocalStage(model, config) : model))
       // The weights travel while the kernels are compiled and measured.
       let made = false
       const progress = (share: number) => {

@@ -47,6 +47,14 @@ export async function performOnGpu(
       const digest = tenure.training && result.output ? digestOf(result.output) : null
       return { type: 'computed', generation, step, op, microbatch, digest, ...result }
     }
+    case 'enterLane':
+      await tenure.laneWork!.enterLane(action.lane)
+      return null
+    case 'innerUpdate': {
+      const { step, lane, inner } = action
+      await tenure.laneWork!.innerUpdate(step, lane, inner)
+      return { type: 'innerUpdated', generation, step, lane, inner }
+    }
     case 'readGradient': {
       phase('merging', null)
       const { step, version, shard } = action
@@ -68,8 +76,8 @@ export async function performOnGpu(
       return { type: 'updated', generation, step, shard, tensor }
     }
     case 'writeParameters': {
-      const { step, shard, tensor, compare } = action
-      const agrees = await work.writeParameters(shard, step, tensor, compare)
+      const { step, shard } = action
+      const agrees = await work.writeParameters(action)
       if (!tenure.complete) phase('loading', tenure.loaded(shard))
       return { type: 'parametersWritten', generation, step, shard, agrees }
     }

@@ -6,6 +6,7 @@
  */
 import type { ServerMessage } from '../protocol/control.ts'
 import { announceKept, assign, clear, onPrepared } from './machine/assignment.ts'
+import { onInnerUpdated } from './machine/lanes.ts'
 import { fileBoundary, onComputed, proceedWithLeases, reportFinished, takeTable } from './machine/leases.ts'
 import { changeOwners, fileShare, onGradientRead, onReduce, onReduced } from './machine/merge.ts'
 import { onSigned } from './machine/receipts.ts'
@@ -132,6 +133,9 @@ function onStep<T>(state: StageState<T>, message: Message<'step'>, actions: Acti
     busyMs: 0,
     begun: false,
     computing: false,
+    lanes: mode === 'train' && state.assignment!.config.sync === 'local' ? new Map() : null,
+    openLanes: 0,
+    lane: null,
     strays: new Set(),
     shards: mode === 'train' ? Array.from(state.parameters, () => newShardState<T>()) : [],
     reduce: null,
@@ -157,11 +161,12 @@ function onFrame<T>(state: StageState<T>, frame: EarlyFrame<T>, actions: Actions
   const { assignment, current } = state
   const { from, address, tensor } = frame
   if (!assignment || address.generation !== assignment.generation) return refuse(state)
-  const vectors = address.kind === 'parameterShard' || address.kind === 'momentShard'
+  const parameters = address.kind === 'parameterShard' || address.kind === 'shardChange'
+  const vectors = parameters || address.kind === 'momentShard'
   const ahead = current ? address.step === current.step + 1 : mayBegin(state, address.step)
   if (ahead || (vectors && !state.prepared)) return putBy(state, frame)
   if (!current) return refuse(state)
-  if (address.kind === 'parameterShard') {
+  if (parameters) {
     fileParameters(state, from, address, tensor, actions)
     compareShard(state, address.index, actions)
     return
@@ -184,7 +189,8 @@ function mayBegin<T>(state: StageState<T>, step: number): boolean {
 function putBy<T>(state: StageState<T>, frame: EarlyFrame<T>): void {
   const { kind, index, step, attempt } = frame.address
   // Of parameters the latest counts, whoever sent them.
-  const key = kind === 'parameterShard' ? `${kind} ${index}` : `${kind} ${index} ${frame.from}`
+  const latest = kind === 'parameterShard' || kind === 'shardChange'
+  const key = latest ? `${kind} ${index}` : `${kind} ${index} ${frame.from}`
   const known = state.early.get(key)
   const older = known && (step < known.address.step || (step === known.address.step && attempt < known.address.attempt))
   if (older || (!known && state.early.size >= MAX_EARLY_FRAMES)) return refuse(state)
@@ -214,6 +220,10 @@ function onOwnProgress<T>(state: StageState<T>, event: OwnProgress<T>, actions: 
     case 'computed':
       state.progressed = true
       onComputed(state, event, actions)
+      return
+    case 'innerUpdated':
+      state.progressed = true
+      onInnerUpdated(state, event, actions)
       return
     case 'signed':
       state.progressed = true

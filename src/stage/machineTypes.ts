@@ -58,9 +58,11 @@ export type StageEvent<T> =
     }
   /** The answer to `sign`; no receipts where this device cannot sign. */
   | { type: 'signed'; generation: number; step: number; version: number; receipts: readonly SignedReceipt[] }
+  /** The update that ended this inner step of a lane is done; after the last, what the lane changed is part of the share. */
+  | { type: 'innerUpdated'; generation: number; step: number; lane: number; inner: number }
   | { type: 'gradientRead'; generation: number; step: number; version: number; shard: number; tensor: T }
   | { type: 'reduced'; generation: number; step: number; attempt: number; shard: number; squaredNorm: number }
-  /** The shard is updated in place, moments too; `tensor` is its new parameters. */
+  /** The shard is updated in place, moments too; `tensor` is its new parameters, or with local steps their change. */
   | { type: 'updated'; generation: number; step: number; shard: number; tensor: T }
   /** `agrees` answers the action's `compare`. */
   | { type: 'parametersWritten'; generation: number; step: number; shard: number; agrees: boolean }
@@ -85,6 +87,10 @@ export type StageAction<T> =
   /** Set the gradient sum to zero and forget stored activations. */
   | { type: 'beginStep'; step: number }
   | { type: 'compute'; op: ComputeOp; microbatch: number; step: number; input: T | null }
+  /** With local steps: bring a lane onto the device, from the shared weights or from where it gave way to another. */
+  | { type: 'enterLane'; step: number; lane: number }
+  /** Its gradient is whole: the answer is `innerUpdated`. `inner` counts from 0. */
+  | { type: 'innerUpdate'; step: number; lane: number; inner: number }
   /** Sign what this version of the leases took and made; the answer is `signed`. */
   | { type: 'sign'; step: number; version: number; entries: readonly ReceiptEntry<TensorDigest>[] }
   | { type: 'send'; to: string; address: TensorAddress; tensor: T; again: boolean }
@@ -95,8 +101,11 @@ export type StageAction<T> =
   /** Contributions in the server's order; none when this node's own sum is the sum. */
   | { type: 'reduce'; step: number; attempt: number; shard: number; contributions: T[] }
   | { type: 'update'; shard: number; step: number; lr: number; scale: number }
-  /** With `compare` the bytes are first held against this node's own. */
-  | { type: 'writeParameters'; shard: number; step: number; tensor: T; compare: boolean }
+  /**
+   * With `compare` the bytes are first held against this node's own. With `change` they are how the parameters of the step
+   * before, which stand, are to change.
+   */
+  | { type: 'writeParameters'; shard: number; step: number; tensor: T; compare: boolean; change: boolean }
   /** First moments, then second ones. */
   | { type: 'writeMoments'; shard: number; step: number; tensor: T }
   | { type: 'readShard'; kind: 'parameterShard' | 'momentShard'; step: number; shard: number; to: string }

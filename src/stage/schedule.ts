@@ -24,16 +24,31 @@ export function windowFull<T>(current: StepState<T>, stage: number, stages: numb
 
 /** Takes the input out of the step's state; null when nothing can be computed now. */
 export function nextCompute<T>(current: StepState<T>, stage: number, stages: number): NextCompute<T> | null {
-  const back = current.backwards.shift()
-  if (back !== undefined) {
-    const lease = current.leases.get(back)!
-    const input = lease.gradient
-    lease.gradient = null
-    lease.phase = 'returning'
-    return { op: 'backward', microbatch: back, input }
-  }
-  if (current.forwards.length === 0 || windowFull(current, stage, stages)) return null
-  const microbatch = current.forwards.shift()!
+  const [back] = current.backwards
+  if (back !== undefined) return takeBackward(current, back)
+  const [forth] = current.forwards
+  if (forth === undefined || windowFull(current, stage, stages)) return null
+  return takeForward(current, forth, stage, stages)
+}
+
+/** Takes a microbatch out of those that can go backward. */
+export function takeBackward<T>(current: StepState<T>, microbatch: number): NextCompute<T> {
+  current.backwards.splice(current.backwards.indexOf(microbatch), 1)
+  const lease = current.leases.get(microbatch)!
+  const input = lease.gradient
+  lease.gradient = null
+  lease.phase = 'returning'
+  return { op: 'backward', microbatch, input }
+}
+
+/** Takes a microbatch out of those that can go forward. */
+export function takeForward<T>(
+  current: StepState<T>,
+  microbatch: number,
+  stage: number,
+  stages: number,
+): NextCompute<T> {
+  current.forwards.splice(current.forwards.indexOf(microbatch), 1)
   const lease = current.leases.get(microbatch)!
   const input = lease.input
   lease.input = null

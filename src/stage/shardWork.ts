@@ -7,7 +7,36 @@ import type { StageModel, UpdateParameters } from './model.ts'
 
 type Bytes = Uint8Array<ArrayBufferLike>
 
-export class ShardWork {
+/** Parameters of a shard that another node made. */
+export interface MergedShard {
+  readonly shard: number
+  readonly step: number
+  readonly tensor: Bytes
+  /** Whether they are to be held against this node's own update. */
+  readonly compare: boolean
+  /** Whether the tensor is how they change from the step before, encoded, and not what they are. */
+  readonly change: boolean
+}
+
+/** What merges ask of a node, however replicas come by what they merge. */
+export interface MergeWork {
+  /** This node's share of the shard. */
+  readGradient(shard: number): Promise<Bytes>
+  /** Undoes a sum; `tensor`: what this node's own share was. */
+  restoreGradient(shard: number, tensor: Bytes | null): void
+  /** Resolves to the sum's squared norm; without contributions this node's own share is the sum. */
+  reduce(shard: number, contributions: readonly Bytes[]): Promise<number>
+  /** Resolves to what the stage's other nodes take of it, where `shared`. */
+  update(shard: number, step: UpdateParameters, shared: boolean): Promise<Bytes>
+  /** Resolves to whether they agree with this node's own update; true where they are not compared. */
+  writeParameters(merged: MergedShard): Promise<boolean>
+  /** `tensor`: first moments, then second ones, f32. */
+  writeMoments(shard: number, tensor: Bytes): void
+  /** f32. */
+  read(kind: 'parameterShard' | 'momentShard', shard: number): Promise<Bytes>
+}
+
+export class ShardWork implements MergeWork {
   readonly #model: StageModel
   readonly #shards: readonly Shard[]
   readonly #config: RunConfig
@@ -44,7 +73,7 @@ export class ShardWork {
   }
 
   /** With `compare`: resolves to whether this node's own update gave the same, to within rounding. */
-  async writeParameters(shard: number, step: number, tensor: Bytes, compare: boolean): Promise<boolean> {
+  async writeParameters({ shard, step, tensor, compare }: MergedShard): Promise<boolean> {
     const range = this.#range(shard)
     if (range.length === 0) return true
     const values = floatsOf(tensor)

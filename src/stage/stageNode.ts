@@ -7,6 +7,7 @@ import type { PeerIdentity } from '../net/linkMessages.ts'
 import { PeerLinks } from '../net/peerLinks.ts'
 import type { NodePhase, NodeStats, ServerMessage } from '../protocol/control.ts'
 import { SkeinError, toErrorBody, type ErrorBody } from '../protocol/errors.ts'
+import { updateConfig } from '../protocol/lanes.ts'
 import { PROTOCOL_VERSION } from '../protocol/version.ts'
 import type { ChunkCache } from '../store/chunks.ts'
 import { deviceKey } from '../store/deviceKey.ts'
@@ -73,7 +74,7 @@ export class StageNode {
       chunks,
       createModel: ({ config, stage }, progress) => {
         this.#stageBytes = estimateStageMemory(config, stage).total
-        return createStage(gpu, { config, stage }, this.#memoryBytes, {
+        return createStage(gpu, { config: updateConfig(config), stage }, this.#memoryBytes, {
           ...tuning,
           onProgress: (done, total) => progress(done / total),
         })

@@ -2,7 +2,9 @@
 import type { Assignment } from '../protocol/control.ts'
 import type { FrameShape } from './frames.ts'
 import type { StageModel } from './model.ts'
-import { ShardWork } from './shardWork.ts'
+import { LocalStage } from '../model/local/localStage.ts'
+import { LaneWork } from './laneWork.ts'
+import { type MergeWork, ShardWork } from './shardWork.ts'
 import type { TokenSource } from './tokenSource.ts'
 
 export class Tenure {
@@ -12,7 +14,9 @@ export class Tenure {
   readonly tokens: TokenSource
   readonly abort: AbortController
   model: StageModel | null = null
-  shardWork: ShardWork | null = null
+  shardWork: MergeWork | null = null
+  /** Where replicas merge after local steps. */
+  laneWork: LaneWork | null = null
   /** What a microbatch should take on this device; null until it was tried. */
   expectedMs: number | null = null
   /** All parameters have come. */
@@ -33,8 +37,10 @@ export class Tenure {
   }
 
   furnish(model: StageModel): void {
+    const { shards, config } = this.shape
     this.model = model
-    this.shardWork = new ShardWork(model, this.shape.shards, this.shape.config)
+    this.laneWork = model instanceof LocalStage ? new LaneWork(model, shards, config) : null
+    this.shardWork = this.laneWork ?? new ShardWork(model, shards, config)
   }
 
   /** Notes that a shard's parameters came, and returns the share of shards that have. */

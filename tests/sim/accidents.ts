@@ -14,8 +14,20 @@ const SHAPES = [
   { stages: 2, replicas: 4, nodes: 9 },
 ]
 
+/** With as many lanes as replicas, fewer, and more, so that somebody has several from the start. */
+const LANES = [2, 1, 2, 4, 3, 2, 8]
+
 /** Everything that goes wrong does so in the first minutes; whoever is gone is followed by somebody new. */
 export function troubled(seed: number): World {
+  return troubledWorld(seed, 60)
+}
+
+/** The same where lanes take three steps of their own before each merge. */
+export function troubledLanes(seed: number): World {
+  return troubledWorld(seed, 40, { innerSteps: 3, lanes: LANES[seed % LANES.length]! })
+}
+
+function troubledWorld(seed: number, steps: number, local?: { innerSteps: number; lanes: number }): World {
   const world = new World({
     seed,
     weather: {
@@ -31,7 +43,7 @@ export function troubled(seed: number): World {
   })
   const { random, clock } = world
   const { stages, replicas, nodes } = SHAPES[seed % SHAPES.length]!
-  world.launch({ stages, replicas, steps: 60, microbatches: 8, checkpointEvery: 4 })
+  world.launch({ stages, replicas, steps, microbatches: local?.lanes === 3 ? 9 : 8, checkpointEvery: 4, ...(local && { local }) })
   const join = () => world.join({ slowness: random.chance(0.15) ? 4 : 1 })
   for (let i = 0; i < nodes; i++) clock.after(random.between(0, 8000), join)
   for (let at = random.between(3000, 9000); at < 2 * MINUTE; at += random.between(1500, 9000))

@@ -1,5 +1,6 @@
 /** Owns the bounds of what a node and the server may keep, and the shape of the server's books, whatever the others do. */
 import type { OrchestratorState } from '../../server/orchestrator/types.ts'
+import { stepMicrobatches } from '../../src/protocol/lanes.ts'
 import { injectionWindow } from '../../src/stage/schedule.ts'
 import { demand } from './invariants.ts'
 import type { SimNode } from './node.ts'
@@ -13,20 +14,23 @@ export function checkNode({ id, machine, pending }: SimNode): void {
   demand(pending <= MOST_PENDING, () => `node ${id} has ${pending} control messages under way`)
   if (!assignment) return demand(early.size === 0, () => `node ${id} keeps frames without an assignment`)
   const { config, stage } = assignment
-  const microbatches = config.batch / config.microbatch
+  const microbatches = stepMicrobatches(config)
   const most = 4 * microbatches + 64 * config.replicas
   demand(early.size <= most, () => `node ${id} keeps ${early.size} early frames`)
   demand(writes.length <= 64 && momentWrites.length <= 64, () => `node ${id} has ${writes.length} writes under way`)
   demand(reads.size <= 4096, () => `node ${id} reads ${reads.size} shards for others`)
   if (!current) return
-  const { leases, started, done, strays, forwards, backwards, shards } = current
+  const { leases, lanes, strays, forwards, backwards, shards } = current
   const table = current.mode === 'train' ? microbatches : 4096
   demand(leases.size <= table, () => `node ${id} has ${leases.size} leases of ${table} microbatches`)
   demand(forwards.length + backwards.length <= 2 * leases.size, () => `node ${id} queues more than its leases`)
   demand(strays.size <= 4096, () => `node ${id} remembers ${strays.size} strays`)
   const windowed = current.mode === 'train' && stage < config.stages - 1 && !current.revoked
-  if (windowed)
-    demand(started - done <= injectionWindow(stage, config.stages), () => `node ${id} is ${started - done} ahead`)
+  for (const ahead of windowed ? (lanes ? [...lanes.values()] : [current]) : [])
+    demand(
+      ahead.started - ahead.done <= injectionWindow(stage, config.stages),
+      () => `node ${id} is ${ahead.started - ahead.done} ahead`,
+    )
   for (const { contributions } of shards)
     demand(contributions.size <= 1024, () => `node ${id} keeps ${contributions.size} shares`)
 }

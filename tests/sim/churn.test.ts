@@ -1,11 +1,12 @@
 /** Proves that volunteers who come and go, links that break and a server that restarts change nothing about what is trained. */
 import { describe, expect, it } from 'vitest'
-import { troubled, untruthful } from './accidents.ts'
+import { troubled, troubledLanes, untruthful } from './accidents.ts'
 import { FLEET, runFleet } from './fleet.ts'
 
 const MINUTE = 60_000
 const replayed = process.env.SKEIN_SIM_SEED
 const seeds = replayed ? [Number(replayed)] : Array.from({ length: 60 }, (_, i) => i + 1)
+const lanes = replayed ? seeds : seeds.slice(0, 28)
 const lies = replayed ? seeds : seeds.slice(0, 12)
 
 describe('a fleet with accidents', () => {
@@ -28,6 +29,24 @@ describe('a fleet with accidents', () => {
     expect(met.restarts).toBeGreaterThan(30)
     // What a rollback costs is the exception: most steps were committed once.
     expect(met.commits).toBeLessThan(1.25 * 60 * seeds.length)
+  })
+})
+
+describe('a fleet with accidents whose lanes take steps of their own', () => {
+  const met = { rollbacks: 0, recovered: 0, commits: 0 }
+
+  it.each(lanes)('seed %i trains what one machine would', (seed) => {
+    const world = troubledLanes(seed).untilEnded(60 * MINUTE)
+    expect(world.witness().ended!.state).toBe('finished')
+    met.rollbacks += world.witness().rollbacks
+    met.commits += world.witness().commits
+    met.recovered += world.server.recovered
+  })
+
+  it('was in trouble at all', () => {
+    if (replayed) return
+    expect(met.recovered).toBeGreaterThan(100)
+    expect(met.commits).toBeLessThan(1.25 * 40 * lanes.length)
   })
 })
 

@@ -141,6 +141,11 @@ export function update(
   }
 }
 
+/** a − b, by element. */
+export function difference(a: readonly number[], b: readonly number[]): number[] {
+  return a.map((value, i) => (value - b[i]! + PRIME) % PRIME)
+}
+
 /** Whether `values` are what `whole` has from `offset` on. */
 export function sameFrom(whole: readonly number[], offset: number, values: readonly number[]): boolean {
   for (let i = 0; i < values.length; i++) if (values[i] !== whole[offset + i]) return false

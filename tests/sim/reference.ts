@@ -1,6 +1,7 @@
 /** Owns what one machine with the whole model gets, step by step: what every simulated fleet is held against. */
 import { learningRate } from '../../src/model/learningRate.ts'
 import type { RunConfig } from '../../src/protocol/runConfig.ts'
+import { trainLanes } from './localReference.ts'
 import * as model from './integerModel.ts'
 
 export interface Reference {
@@ -33,6 +34,13 @@ export function trainAlone(config: RunConfig, evalWindows: number, steps = confi
     return { inputs, loss: model.lossOf(inputs[stages]!, seed, mode, step, m) }
   }
   for (let step = 1; step <= steps; step++) {
+    if (config.sync === 'local') {
+      const { loss, gradNorm } = trainLanes(config, stageVectors, step)
+      losses.push(loss)
+      gradNorms.push(gradNorm)
+      vectors.push(snapshot())
+      continue
+    }
     const gradients = stageVectors.map(({ parameters }) => new Array<number>(parameters.length).fill(0))
     let sum = 0
     for (let m = 0; m < microbatches; m++) {

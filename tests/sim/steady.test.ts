@@ -37,6 +37,27 @@ describe('a fleet without accidents', () => {
     expect(world.refusedFrames()).toBeLessThanOrEqual(0.1 * world.network.frames)
   })
 
+  it.each([
+    { stages: 1, replicas: 1, nodes: 1, lanes: 1 },
+    { stages: 1, replicas: 4, nodes: 4, lanes: 4 },
+    { stages: 3, replicas: 2, nodes: 6, lanes: 2 },
+    // Somebody has several lanes, and in stages of different numbers of nodes not the same ones.
+    { stages: 3, replicas: 3, nodes: 7, lanes: 8 },
+    { stages: 2, replicas: 2, nodes: 3, lanes: 4 },
+    { stages: 3, replicas: 1, nodes: 3, lanes: 4 },
+    // And here somebody has none.
+    { stages: 2, replicas: 4, nodes: 8, lanes: 2 },
+  ])('trains $stages × $replicas with $nodes nodes in $lanes lanes of local steps as one machine would', (shape) => {
+    const { nodes, lanes, ...run } = shape
+    const world = train(1, { ...run, microbatches: 8, local: { innerSteps: 3, lanes } }, nodes)
+    const witness = world.witness()
+    expect(witness.ended).toMatchObject({ state: 'finished', valLoss: witness.reference.valLoss })
+    expect(witness.commits).toBe(9)
+    expect(witness.rollbacks).toBe(0)
+    expect(world.server.recovered).toBe(0)
+    expect(world.refusedFrames()).toBeLessThanOrEqual(0.1 * world.network.frames)
+  })
+
   it('counts nothing twice when frames arrive twice', () => {
     let refused = 0
     for (let seed = 1; seed <= 6; seed++) {

@@ -5,6 +5,7 @@ import { shardCount } from '../../src/protocol/routing.ts'
 import type { Loss, StageAction, StageEvent } from '../../src/stage/machineTypes.ts'
 import * as model from './integerModel.ts'
 import { digestOf } from './integerReceipts.ts'
+import { SimLanes } from './simLanes.ts'
 
 /** What one node put into a sum. */
 export interface Share {
@@ -44,7 +45,7 @@ export class Tenure {
   readonly parameterSteps: (number | null)[]
   readonly momentSteps: (number | null)[]
   /** By shard: what the last update was made of. */
-  readonly updates: ({ step: number; shares: readonly Share[] } | null)[]
+  readonly updates: ({ step: number; shares: readonly Share[]; sent: readonly number[] } | null)[]
   falsehood: Falsehood | null = null
   gpuFreeAt = 0
   readonly #node: string
@@ -54,6 +55,7 @@ export class Tenure {
   /** Microbatches that went into the gradient since the step began. */
   #summed: number[] = []
   readonly #holdings: Holding[]
+  readonly #lanes: SimLanes
   readonly #inputs = new Map<number, { values: readonly number[]; digest: Digest | null }>()
 
   /** @param salt tells this tenure's kernels, and so its rounding, from others' */
@@ -62,6 +64,7 @@ export class Tenure {
     this.assignment = assignment
     this.#node = node
     this.#salt = salt
+    this.#lanes = new SimLanes(assignment)
     this.#blobs = blobs
     this.vectors = model.emptyVectors(stage)
     this.ranges = model.rangesOf(stage, shardCount(config))
@@ -95,7 +98,20 @@ export class Tenure {
         this.#summed = []
         for (const holding of this.#holdings) Object.assign(holding, { shares: [], from: 0 })
         this.#inputs.clear()
+        this.#lanes.clear()
         return null
+      case 'enterLane':
+        this.#lanes.enter(action.lane, vectors.parameters)
+        return null
+      case 'innerUpdate': {
+        const { step, lane, inner } = action
+        const ended = this.#lanes.update(step, lane, vectors.parameters)
+        if (ended) {
+          this.#summed.push(...ended.microbatches)
+          model.addInto(this.#gradient, ended.change)
+        }
+        return { type: 'innerUpdated', generation, step, lane, inner }
+      }
       case 'compute':
         return this.#compute(action, generation, busyMs)
       case 'readGradient': {
@@ -122,19 +138,29 @@ export class Tenure {
       }
       case 'update': {
         const { shard, step } = action
-        this.updates[shard] = { step, shares: this.#sharesOf(shard) }
+        const before = this.#slice('parameters', shard)
+        const shares = this.#sharesOf(shard)
         model.update(vectors, this.#gradient, ranges[shard]!, action)
         const values = this.#slice('parameters', shard)
         if (this.falsehood === 'update') falsify(values)
         this.#write('parameters', shard, values)
         this.parameterSteps[shard] = this.momentSteps[shard] = step
-        return { type: 'updated', generation, step, shard, tensor: { values, shares: null } }
+        const sent = this.assignment.config.sync === 'local' ? model.difference(values, before) : values
+        this.updates[shard] = { step, shares, sent }
+        return { type: 'updated', generation, step, shard, tensor: { values: sent, shares: null } }
       }
       case 'writeParameters': {
-        const { shard, step, tensor, compare } = action
-        const { offset } = ranges[shard]!
-        const agrees = !compare || model.sameFrom(vectors.parameters, offset, tensor.values)
-        this.#write('parameters', shard, tensor.values)
+        const { shard, step, tensor, compare, change } = action
+        const own = change ? this.updates[shard]?.sent : this.#slice('parameters', shard)
+        const agrees = !compare || model.sameFrom(own ?? [], 0, tensor.values)
+        if (!change) this.#write('parameters', shard, tensor.values)
+        else if (!compare) {
+          if (this.parameterSteps[shard] !== step - 1)
+            throw new Error(`shard ${shard} of step ${this.parameterSteps[shard]} takes the change of step ${step}`)
+          const changed = this.#slice('parameters', shard)
+          model.addInto(changed, tensor.values)
+          this.#write('parameters', shard, changed)
+        }
         this.parameterSteps[shard] = step
         return { type: 'parametersWritten', generation, step, shard, agrees }
       }
@@ -171,7 +197,11 @@ export class Tenure {
   #compute(action: Extract<Action, { type: 'compute' }>, generation: number, busyMs: number): StageEvent<Tensor> {
     const { op, microbatch, step } = action
     const { stage, config } = this.assignment
-    const { parameters } = this.vectors
+    const mode = op === 'evaluate' || op === 'forwardOnly' ? 'evaluate' : 'train'
+    const lane = config.sync === 'local' && mode === 'train' ? this.#lanes.of(microbatch) : null
+    const { parameters } = lane ?? this.vectors
+    const gradient = lane?.gradient ?? this.#gradient
+    const count = () => (lane ? void lane.summed++ : void this.#summed.push(microbatch))
     const done = (
       values: readonly number[] | null,
       from: readonly (Digest | null)[],
@@ -182,23 +212,22 @@ export class Tenure {
       return { type: 'computed', generation, step, op, microbatch, output, digest, loss, busyMs }
     }
     if (op === 'backward') {
-      this.#summed.push(microbatch)
+      count()
       const input = this.#inputs.get(microbatch)
       if (!input) throw new Error(`microbatch ${microbatch} goes backward without having gone forward`)
       this.#inputs.delete(microbatch)
-      const gradient = model.backward(parameters, input.values, action.input!.values, this.#gradient)
-      return done(stage > 0 ? gradient : null, [input.digest, action.input!.digest ?? null])
+      const back = model.backward(parameters, input.values, action.input!.values, gradient)
+      return done(stage > 0 ? back : null, [input.digest, action.input!.digest ?? null])
     }
-    const mode = op === 'evaluate' || op === 'forwardOnly' ? 'evaluate' : 'train'
     const input = stage === 0 ? model.inputOf(config.seed, mode, step, microbatch) : action.input!.values
     const output = model.forward(parameters, input)
     const digest = action.input?.digest ?? null
     if (op === 'forward') this.#inputs.set(microbatch, { values: input, digest })
     if (op === 'forward' || op === 'forwardOnly') return done(output, [digest])
-    const { sum, gradient } = model.lossOf(output, config.seed, mode, step, microbatch)
+    const { sum, gradient: outputGradient } = model.lossOf(output, config.seed, mode, step, microbatch)
     if (op === 'evaluate') return done(null, [], { sum, tokens: model.EVAL_TOKENS })
-    this.#summed.push(microbatch)
-    const inputGradient = model.backward(parameters, input, gradient, this.#gradient)
+    count()
+    const inputGradient = model.backward(parameters, input, outputGradient, gradient)
     return done(stage > 0 ? inputGradient : null, [digest], { sum, tokens: model.TRAIN_TOKENS })
   }
 

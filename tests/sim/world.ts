@@ -48,6 +48,8 @@ export interface RunOptions {
   checkpointEvery?: number
   evalWindows?: number
   stageBytes?: number[]
+  /** Lanes take so many steps of their own. */
+  local?: { innerSteps: number; lanes?: number }
   /** Steps that are looked at, when not all. */
   horizon?: number
 }
@@ -112,7 +114,8 @@ export class World implements Blobs {
       checkpointEvery,
       model: { layers: stages },
     }
-    const config = runConfigSchema.parse({ ...shape, optimizer, codec: 'f32', seed: this.options.seed })
+    const sync = options.local ? { sync: 'local' as const, local: options.local } : {}
+    const config = runConfigSchema.parse({ ...shape, ...sync, optimizer, codec: 'f32', seed: this.options.seed })
     this.watch.expect(id, trainAlone(config, evalWindows, options.horizon))
     const run: RunSubmission = {
       id,

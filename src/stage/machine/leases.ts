@@ -2,6 +2,7 @@
 import type { LeaseTable } from '../../protocol/control.ts'
 import type { StageEvent, TensorAddress, TensorDigest } from '../machineTypes.ts'
 import { enqueue, nextCompute } from '../schedule.ts'
+import { countDone, laneOf, openLane, proceedWithLanes } from './lanes.ts'
 import { restoreShares, shareOut } from './merge.ts'
 import { askSignature } from './receipts.ts'
 import { type Actions, addressOf, computedOut, type Lease, refuse, report, type StageState, type StepState } from './state.ts' // prettier-ignore
@@ -36,6 +37,7 @@ function addLease<T>(
   actions: Actions<T>,
 ): void {
   const { stage } = state.assignment!
+  openLane(state, current, microbatch)
   current.leases.set(microbatch, {
     microbatch,
     up,
@@ -140,7 +142,7 @@ function wantGap<T>(
   actions: Actions<T>,
 ): void {
   const before = current.leases.get(index - 1)
-  if (!before) return
+  if (!before || laneOf(state, current, index) !== laneOf(state, current, index - 1)) return
   const lacking =
     kind === 'activation'
       ? before.up === from && before.activatedBy === null
@@ -167,6 +169,7 @@ export function onComputed<T>(state: StageState<T>, event: Computed<T>, actions:
   } else {
     lease.phase = 'done'
     current.done++
+    countDone(state, current, event.microbatch)
   }
   if (output === null) return
   const kind = op === 'backward' || op === 'forwardBackward' ? 'gradient' : 'activation'
@@ -215,7 +218,9 @@ export function proceedWithLeases<T>(state: StageState<T>, actions: Actions<T>):
   const { current, assignment } = state
   if (!current || current.revoked || current.leases.size === 0) return
   const { stage, config } = assignment!
-  if (!current.computing && state.complete) {
+  if (current.lanes) {
+    if (!current.computing && state.complete) proceedWithLanes(state, current, actions)
+  } else if (!current.computing && state.complete) {
     const next = nextCompute(current, stage, config.stages)
     if (next) {
       if (!current.begun && current.mode === 'train') actions.push({ type: 'beginStep', step: current.step })

@@ -74,9 +74,11 @@ export function fileParameters<T>(
   if (address.boundary !== state.assignment!.stage || shard >= state.parameters.length) return refuse(state)
   const place = state.owners[shard]?.indexOf(from) ?? -1
   if (place < 0) return refuse(state)
+  const change = address.kind === 'shardChange'
   if (step === current.committed) {
     if (!lacksParameters(state, current, shard)) return refuse(state)
-    writeParameters(state, shard, step, null, tensor, false, actions)
+    if (change && !changeable(state, shard, step)) return refuse(state)
+    writeParameters(state, { shard, step, from: null, tensor, compare: false, change }, actions)
     return
   }
   const sum = current.shards[shard]
@@ -87,23 +89,34 @@ export function fileParameters<T>(
   if (place === 0 && sum.takenFrom !== null) return refuse(state)
   // The parameters of the step before are needed until every microbatch has gone through them.
   if (!current.revoked && !computedOut(current)) return refuse(state)
+  if (change && own !== 1 && !changeable(state, shard, step)) return refuse(state)
   sum.takenFrom = from
-  if (own === 1) sum.awaiting = tensor
-  else writeParameters(state, shard, step, from, tensor, false, actions)
+  if (own === 1) sum.awaiting = { tensor, change }
+  else writeParameters(state, { shard, step, from, tensor, compare: false, change }, actions)
+}
+
+/** Whether what stands of a shard is what a change to `step` begins with, and nothing else is on its way into it. */
+function changeable<T>(state: StageState<T>, shard: number, step: number): boolean {
+  return state.parameters[shard] === step - 1 && !state.writes.some((pending) => pending.shard === shard)
+}
+
+interface Taken<T> {
+  readonly shard: number
+  readonly step: number
+  readonly from: string | null
+  readonly tensor: T
+  readonly compare: boolean
+  readonly change: boolean
 }
 
 /** Takes a shard's parameters in the place of this node's own. */
 export function writeParameters<T>(
   state: StageState<T>,
-  shard: number,
-  step: number,
-  from: string | null,
-  tensor: T,
-  compare: boolean,
+  { shard, step, from, tensor, compare, change }: Taken<T>,
   actions: Actions<T>,
 ): void {
   state.writes.push({ shard, step, from, compare, void: false })
-  actions.push({ type: 'writeParameters', shard, step, tensor, compare })
+  actions.push({ type: 'writeParameters', shard, step, tensor, compare, change })
 }
 
 export function onParametersWritten<T>(

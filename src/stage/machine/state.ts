@@ -1,6 +1,7 @@
 /** Owns what a stage remembers: its vectors' steps, its owners, and the one step under way with its leases and sums. */
 import type { Assignment, ClientMessage, ShardOwners } from '../../protocol/control.ts'
 import type { StageAction, TensorAddress, TensorDigest, TensorKind } from '../machineTypes.ts'
+import type { LaneState } from './lanes.ts'
 
 /** The step of a shard that does not stand anywhere one could name. */
 export const NOWHERE = -1
@@ -58,13 +59,13 @@ export interface ShardState<T> {
   /** The attempt whose sum the server was told of. */
   told: number
   update: 'none' | 'asked' | 'done'
-  /** At an owner: the parameters that stand after this step. */
+  /** At an owner: the parameters that stand after this step; with local steps, how they change in it. */
   bytes: T | null
   readonly sentTo: Set<string>
   /** Whose parameters of this step were taken. */
   takenFrom: string | null
-  /** At the second owner: the first one's parameters, until its own update is done. */
-  awaiting: T | null
+  /** At the second owner: the first one's bytes, until its own update is done; `change` tells how parameters change in it. */
+  awaiting: { readonly tensor: T; readonly change: boolean } | null
 }
 
 /** One training step or one round of an evaluation, from the server's `step` to the next. */
@@ -88,6 +89,10 @@ export interface StepState<T> {
   busyMs: number
   begun: boolean
   computing: boolean
+  /** In a training step with local steps: this node's lanes, how many have not ended, and the one on the device. */
+  readonly lanes: Map<number, LaneState> | null
+  openLanes: number
+  lane: number | null
   /** Tensors refused because they came from no neighbour; the table that makes it one may be under way. */
   readonly strays: Set<string>
   readonly shards: readonly ShardState<T>[]
@@ -238,9 +243,9 @@ export function refuse<T>(state: StageState<T>): void {
   state.refusedFrames++
 }
 
-/** Whether every lease is computed, backward too where there is one. */
+/** Whether every lease is computed, backward too where there is one, and every lane has taken its last update. */
 export function computedOut<T>(current: StepState<T>): boolean {
-  return current.done >= current.leases.size
+  return current.done >= current.leases.size && current.openLanes === 0
 }
 
 /** Whether this node sums and updates the shard, rather than only keeping its moments. */

@@ -57,12 +57,13 @@ function publish<T>(state: StageState<T>, current: StepState<T>, shard: number, 
   const sum = current.shards[shard]!
   if (state.places[shard] === 1) return compareShard(state, shard, actions)
   if (state.places[shard] !== 0 || sum.bytes === null) return
-  const { generation, stage } = state.assignment!
+  const { generation, stage, config } = state.assignment!
   report(actions, { type: 'updated', generation, step: current.step, shard })
   for (const to of current.apply?.receivers ?? []) {
     if (to === state.self || sum.sentTo.has(to)) continue
     sum.sentTo.add(to)
-    const address = addressOf(state, 'parameterShard', current.step, shard, stage)
+    const kind = config.sync === 'local' ? 'shardChange' : 'parameterShard'
+    const address = addressOf(state, kind, current.step, shard, stage)
     actions.push({ type: 'send', to, address, tensor: sum.bytes, again: false })
   }
 }
@@ -72,10 +73,11 @@ export function compareShard<T>(state: StageState<T>, shard: number, actions: Ac
   const { current } = state
   const sum = current?.shards[shard]
   if (!current || !sum || state.places[shard] !== 1 || sum.update !== 'done' || sum.awaiting === null) return
-  const tensor = sum.awaiting
+  const { tensor, change } = sum.awaiting
   sum.awaiting = null
-  sum.bytes = tensor
+  // Changes of local steps are the same at both, or the step is void.
+  if (state.assignment!.config.sync === 'exact') sum.bytes = tensor
   // Guard: owner compare. Two nodes sum and update each shard apart, so that a false update is seen.
   const compare = true
-  writeParameters(state, shard, current.step, sum.takenFrom, tensor, compare, actions)
+  writeParameters(state, { shard, step: current.step, from: sum.takenFrom, tensor, compare, change }, actions)
 }

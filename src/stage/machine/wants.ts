@@ -1,6 +1,7 @@
 /** Owns what a stage lacks and whom it asks for it, and what it gives to those who ask. */
 import type { StageEvent, TensorAddress, TensorKind } from '../machineTypes.ts'
 import { windowFull } from '../schedule.ts'
+import { giveWay, isAhead, laneFull, laneOf } from './lanes.ts'
 import { lacksShare, serveShare } from './merge.ts'
 import { otherOwner, relayAddress, serveRelay } from './relays.ts'
 import { lacksMoments, lacksParameters, serveShard } from './standing.ts'
@@ -49,7 +50,7 @@ export function onWant<T>(
         again: true,
       })
   } else if (kind === 'relayedShard') serveRelay(state, from, address, actions)
-  else if (boundary !== stage) return
+  else if (boundary !== stage || kind === 'shardChange') return
   else if (kind === 'gradientShard') serveShare(state, from, address, actions)
   else serveShard(state, from, address, actions)
 }
@@ -64,6 +65,7 @@ export function onTick<T>(state: StageState<T>, now: number, actions: Actions<T>
   }
   if (!assignment || !state.prepared || !current) return
   const idle = now - state.activeAt
+  if (idle >= IDLE_MS) giveWay(state, current, idle, actions)
   // Shares and vectors were on their way before this node knew that it needs them: they are late however busy it is.
   const wants: Want[] = []
   lackingVectors(state, current, wants)
@@ -163,7 +165,10 @@ function lackingTensors<T>(state: StageState<T>, current: StepState<T>, wants: W
   const full = windowFull(current, stage, config.stages)
   for (const lease of current.leases.values()) {
     const { microbatch: m, phase } = lease
-    if (phase === 'waiting' && lease.activatedBy === null && lease.up !== null && !full)
+    if (isAhead(state, current, m)) continue
+    const lane = laneOf(state, current, m)
+    const held = lane ? laneFull(state, lane) : full
+    if (phase === 'waiting' && lease.activatedBy === null && lease.up !== null && !held)
       wants.push({ to: lease.up, address: addressOf(state, 'activation', step, m, stage - 1) })
     if (phase === 'forwarded' && lease.returnedBy === null && lease.down !== null && mode === 'train')
       wants.push({ to: lease.down, address: addressOf(state, 'gradient', step, m, stage) })

@@ -5,7 +5,7 @@ import { parameterCount, runLayouts } from '../../model/layout.ts'
 import { estimateStageMemory } from '../../model/memory.ts'
 import { SkeinError } from '../../protocol/errors.ts'
 import { runConfigSchema, type RunConfig } from '../../protocol/runConfig.ts'
-import { tokensPerStep } from '../words/run.ts'
+import { stepTokens } from '../../protocol/lanes.ts'
 import { runFields } from './runFields.ts'
 
 /** What the inputs hold: text for numbers and choices. */
@@ -95,7 +95,7 @@ export interface ConfigFigures {
 
 /** What a valid configuration amounts to. */
 export function configFigures(config: RunConfig): ConfigFigures {
-  const perStep = tokensPerStep(config)
+  const perStep = stepTokens(config)
   return {
     parameters: parameterCount(runLayouts(config)),
     tokensPerStep: perStep,

@@ -1,7 +1,8 @@
 /** Owns the figures at the head of a run's page. */
 import type { RunDetail, StepMetric } from '../../protocol/api.ts'
 import { bytes, count, duration, exact, loss, speed } from '../words/quantities.ts'
-import { hasEnded, timeLeft, tokensPerStep } from '../words/run.ts'
+import { stepTokens } from '../../protocol/lanes.ts'
+import { hasEnded, timeLeft } from '../words/run.ts'
 
 interface Figure {
   label: string
@@ -18,7 +19,7 @@ export function runFigures(run: RunDetail, last: StepMetric | null, best: StepMe
       label: 'Step',
       value: exact(run.step),
       unit: `of ${exact(config.steps)}`,
-      note: `${count(run.step * tokensPerStep(config))} tokens`,
+      note: `${count(run.step * stepTokens(config))} tokens`,
     },
     {
       label: 'Loss',

@@ -1,6 +1,7 @@
 /** Owns the words for runs and nodes in the console. */
 import type { RunState, RunSummary } from '../../protocol/api.ts'
 import type { NodePhase } from '../../protocol/control.ts'
+import { stepTokens } from '../../protocol/lanes.ts'
 import type { Mood } from './phase.ts'
 
 export const runStateWords: Record<RunState, { label: string; mood: Mood }> = {
@@ -35,13 +36,8 @@ export function hasEnded(state: RunState): boolean {
 /** Milliseconds until the last step at the present rate; null while there is no rate to go by. */
 export function timeLeft(run: RunSummary): number | null {
   if (hasEnded(run.state) || !run.tokensPerSecond || run.state !== 'training') return null
-  const tokens = (run.config.steps - run.step) * tokensPerStep(run.config)
+  const tokens = (run.config.steps - run.step) * stepTokens(run.config)
   return (tokens / run.tokensPerSecond) * 1000
-}
-
-/** Tokens whose loss makes one step: sequences times their length. */
-export function tokensPerStep(config: { batch: number; model: { blockSize: number } }): number {
-  return config.batch * config.model.blockSize
 }
 
 /** What runs are called, by their ids. */

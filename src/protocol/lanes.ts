@@ -1,0 +1,59 @@
+/** Owns how the microbatches of a step are counted and numbered, and in a run with local steps which lane and inner step each is of. */
+import type { RunConfig } from './runConfig.ts'
+
+type Numbering = Pick<RunConfig, 'sync' | 'local' | 'batch' | 'microbatch' | 'replicas'>
+
+/** Lanes of a step with inner steps of their own: one a replica unless the configuration says otherwise. */
+export function laneCount({ local, replicas }: Pick<RunConfig, 'local' | 'replicas'>): number {
+  return local.lanes ?? replicas
+}
+
+/** Inner steps of a step: one where replicas merge every step. */
+export function innerSteps({ sync, local }: Pick<RunConfig, 'sync' | 'local'>): number {
+  return sync === 'local' ? local.innerSteps : 1
+}
+
+/** Sequences that one update takes: the batch, or a lane's even part of it. */
+export function updateBatch(config: Numbering): number {
+  return config.sync === 'local' ? config.batch / laneCount(config) : config.batch
+}
+
+/** Microbatches that go into one update: of the batch, or of a lane's part of it. */
+export function updateMicrobatches(config: Numbering): number {
+  return updateBatch(config) / config.microbatch
+}
+
+/** Microbatches of a whole step, over all lanes and inner steps. */
+export function stepMicrobatches(config: Numbering): number {
+  return (config.batch / config.microbatch) * innerSteps(config)
+}
+
+/** Tokens whose loss makes a step. */
+export function stepTokens(config: Pick<RunConfig, 'sync' | 'local' | 'batch'> & { model: { blockSize: number } }): number {
+  return config.batch * innerSteps(config) * config.model.blockSize
+}
+
+/** Microbatches of one lane in a step: they are leased together. */
+export function laneMicrobatches(config: Numbering): number {
+  return updateMicrobatches(config) * innerSteps(config)
+}
+
+export interface LanePlace {
+  readonly lane: number
+  /** From 0. */
+  readonly inner: number
+}
+
+/** Microbatches are numbered lane by lane, and within a lane inner step by inner step. */
+export function lanePlace(config: Numbering, microbatch: number): LanePlace {
+  const each = laneMicrobatches(config)
+  return {
+    lane: Math.floor(microbatch / each),
+    inner: Math.floor((microbatch % each) / updateMicrobatches(config)),
+  }
+}
+
+/** The configuration as the passes of a stage see it: gradients are of the mean loss over what one update takes. */
+export function updateConfig(config: RunConfig): RunConfig {
+  return { ...config, batch: updateBatch(config) }
+}
