@@ -2,6 +2,7 @@
 import type { DatasetView } from '../protocol/api.ts'
 import { fail } from '../protocol/errors.ts'
 import { MAX_FRAME_PAYLOAD_BYTES } from '../protocol/frame.ts'
+import { laneCount, stepMicrobatches } from '../protocol/lanes.ts'
 import { shardCount } from '../protocol/routing.ts'
 import type { RunConfig } from '../protocol/runConfig.ts'
 import { runLayouts } from './layout.ts'
@@ -26,7 +27,7 @@ export type DatasetFacts = Pick<DatasetView, 'tokens' | 'trainTokens' | 'tokeniz
 /**
  * Throws the first reason why `config` cannot be trained (on `dataset`, where one is given): `run.heads_do_not_divide`,
  * `run.kv_heads`, `run.head_dim`, `run.stages_exceed_layers`, `run.partition`, `run.tied_stages`,
- * `run.microbatch_does_not_divide`, `run.memory`, `run.vocabulary`, `run.block_exceeds_dataset`.
+ * `run.microbatch_does_not_divide`, `run.lanes_do_not_divide`, `run.inner_steps`, `run.memory`, `run.vocabulary`, `run.block_exceeds_dataset`.
  */
 export function validateRunConfig(config: RunConfig, dataset?: DatasetFacts): void {
   checkShape(config)
@@ -84,12 +85,37 @@ function checkShape({ model, stages, partition }: RunConfig): void {
   }
 }
 
-function checkBatch({ batch, microbatch }: RunConfig): void {
+function checkBatch(config: RunConfig): void {
+  const { batch, microbatch } = config
   if (batch % microbatch !== 0) {
     fail(
       'run.microbatch_does_not_divide',
       `A batch of ${batch} sequences cannot be cut into microbatches of ${microbatch}.`,
       `Choose a microbatch among ${divisors(batch).join(', ')}.`,
+    )
+  }
+  if (config.sync === 'local') checkLanes(config)
+}
+
+/** More microbatches than a node's leases may name at once. */
+const MOST_MICROBATCHES = 4096
+
+function checkLanes(config: RunConfig): void {
+  const { batch, microbatch, local } = config
+  const lanes = laneCount(config)
+  if (batch % (lanes * microbatch) !== 0) {
+    fail(
+      'run.lanes_do_not_divide',
+      `A batch of ${batch} sequences cannot be parted among ${lanes} lanes in microbatches of ${microbatch}.`,
+      `Use a batch that is a multiple of ${lanes * microbatch}, or fewer lanes.`,
+    )
+  }
+  const count = stepMicrobatches(config)
+  if (count > MOST_MICROBATCHES) {
+    fail(
+      'run.inner_steps',
+      `${local.innerSteps} inner steps make ${count} microbatches between two merges; ${MOST_MICROBATCHES} is the most.`,
+      'Use fewer inner steps or a larger microbatch.',
     )
   }
 }

@@ -17,7 +17,7 @@ export const FRAME_KINDS = {
   momentShard: 5,
   want: 6,
   relayedShard: 7,
-  shardChange: 8,
+  meanShard: 8,
 } as const
 export type FrameKind = keyof typeof FRAME_KINDS
 
@@ -31,8 +31,9 @@ export type FrameCodec = keyof typeof FRAME_CODECS
  * the step that a boundary tensor or a gradient belongs to, and for parameters and moments the one after which they stand.
  * A `relayedShard` is another node's `gradientShard` that one owner of a shard passes to the other once its sender is gone:
  * `attempt` is that of `reduce`, and `boundary` the sender's place among its contributors.
- * With local steps a `gradientShard` has a row for each of the sender's lanes, and a `shardChange` is how the parameters of the
- * step before change, both in the codec of merges (see `src/codec/groups.ts`).
+ * With local steps a `gradientShard` has a row for each of the sender's lanes, a `meanShard` is the mean over all lanes, from
+ * which everybody takes the outer step, both in the codec of merges (see `src/codec/groups.ts`); and a `parameterShard` has the
+ * outer momentum in its second row.
  * A `want` has no payload: it asks for the tensor of its address, of the kind whose number is in `columns`.
  */
 export interface FrameHeader {

@@ -29,7 +29,9 @@ export function stepMicrobatches(config: Numbering): number {
 }
 
 /** Tokens whose loss makes a step. */
-export function stepTokens(config: Pick<RunConfig, 'sync' | 'local' | 'batch'> & { model: { blockSize: number } }): number {
+export function stepTokens(
+  config: Pick<RunConfig, 'sync' | 'local' | 'batch'> & { model: { blockSize: number } },
+): number {
   return config.batch * innerSteps(config) * config.model.blockSize
 }
 

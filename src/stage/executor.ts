@@ -309,7 +309,7 @@ export class StageExecutor {
     this.#enqueue(tenure, false, async (model, generation) => {
       this.#host.phase('checkpointing', null)
       const range = tenure.shape.shards[shard]!
-      const parts = await readShard(model, range)
+      const parts = await readShard(model, range, tenure.shape.config.sync)
       const { apiUrl, chunks: cache } = this.#host
       const upload = () => saveShard(apiUrl, this.#host.token(), range, parts, tenure.abort.signal, cache)
       const goesOn = () => this.#tenure === tenure && tenure.assignment.generation === generation

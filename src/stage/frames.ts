@@ -1,9 +1,12 @@
 /** Owns how a stage's tensors become frames and frames tensors: their shapes are checked before the machine hears of them. */
+import { groupedBytes } from '../codec/groups.ts'
 import { encodedRows } from '../codec/size.ts'
 import { fail } from '../protocol/errors.ts'
 import { decodeFrame, encodeFrame, FRAME_KINDS, type Frame, type FrameKind } from '../protocol/frame.ts'
+import { laneCount } from '../protocol/lanes.ts'
 import type { Shard } from '../protocol/routing.ts'
 import type { RunConfig } from '../protocol/runConfig.ts'
+import { lanesOf } from './laneShares.ts'
 import type { TensorAddress, TensorKind } from './machineTypes.ts'
 
 /** What the shape of a frame follows from. */
@@ -30,7 +33,9 @@ export function boundaryRows({ kind }: TensorAddress, byteLength: number, { conf
 
 export function tensorFrame(address: TensorAddress, tensor: Uint8Array, shape: FrameShape): Uint8Array<ArrayBuffer> {
   const boundary = address.kind === 'activation' || address.kind === 'gradient'
-  const rows = boundary ? boundaryRows(address, tensor.byteLength, shape) : vectorsOf(address.kind)
+  const merged = lanesIn(address, tensor.byteLength, shape)
+  if (merged) return encodeFrame({ ...address, ...merged }, tensor)
+  const rows = boundary ? boundaryRows(address, tensor.byteLength, shape) : vectorsOf(address.kind, shape)
   const columns = boundary ? shape.config.model.dModel : tensor.byteLength / 4 / rows
   return encodeFrame({ ...address, codec: boundary ? shape.config.codec : 'f32', rows, columns }, tensor)
 }
@@ -57,9 +62,22 @@ export function readFrame(bytes: Uint8Array, generation: number, shape: FrameSha
   return { type: 'frame', address, tensor: payload }
 }
 
-/** A shard's moments are two vectors in one tensor. */
-function vectorsOf(kind: TensorKind): number {
-  return kind === 'momentShard' ? 2 : 1
+/** A shard's moments are two vectors in one tensor; so are its parameters where the outer momentum goes with them. */
+function vectorsOf(kind: TensorKind, { config }: FrameShape): number {
+  return kind === 'momentShard' || (kind === 'parameterShard' && config.sync === 'local') ? 2 : 1
+}
+
+/** Of what lanes of local steps changed: one row a lane, or their mean. Null for other tensors; `rows` is 0 where none fits. */
+function lanesIn({ kind, index }: TensorAddress, byteLength: number, { config, shards }: FrameShape) {
+  if (config.sync !== 'local') return null
+  const codec = config.local.mergeCodec
+  const columns = shards[index]?.length ?? 0
+  if (kind === 'gradientShard' || kind === 'relayedShard') {
+    const lanes = lanesOf(codec, byteLength, columns)
+    return { codec, columns, rows: lanes <= laneCount(config) ? lanes : 0 }
+  }
+  if (kind !== 'meanShard') return null
+  return { codec, columns, rows: byteLength === groupedBytes(codec, columns) ? 1 : 0 }
 }
 
 function fits({ codec, rows, columns, payload }: Frame, address: TensorAddress, shape: FrameShape): boolean {
@@ -69,9 +87,12 @@ function fits({ codec, rows, columns, payload }: Frame, address: TensorAddress, 
     return codec === config.codec && columns === config.model.dModel && rows > 0 && rows === due
   }
   const length = shards[address.index]?.length ?? -1
+  const merged = lanesIn(address, payload.byteLength, shape)
+  if (merged) return codec === merged.codec && columns === length && rows > 0 && rows === merged.rows
+  if (address.kind === 'meanShard') return false
   return (
     codec === 'f32' &&
-    rows === vectorsOf(address.kind) &&
+    rows === vectorsOf(address.kind, shape) &&
     columns === length &&
     payload.byteLength === 4 * rows * length
   )

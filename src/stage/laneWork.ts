@@ -4,15 +4,15 @@ import { innerSteps } from '../protocol/lanes.ts'
 import type { Shard } from '../protocol/routing.ts'
 import type { RunConfig } from '../protocol/runConfig.ts'
 import type { LocalStage } from '../model/local/localStage.ts'
-import { outerStep, takeChange } from '../model/local/outer.ts'
+import { encodeMean, outerStep } from '../model/local/outer.ts'
 import { bytesOf, floatsOf } from './frames.ts'
 import { sumShares, writeShare } from './laneShares.ts'
 import type { MergeWork, MergedShard } from './shardWork.ts'
 
 type Bytes = Uint8Array<ArrayBufferLike>
 
-/** Apart from whatever else is drawn from the run's seed. */
-const DITHER = 0x6c616e65
+/** Apart from whatever else is drawn from the run's seed, and from each other. */
+const [LANE_DITHER, MEAN_DITHER] = [0x6c616e65, 0x6d65616e]
 
 export class LaneWork implements MergeWork {
   readonly #stage: LocalStage
@@ -43,7 +43,7 @@ export class LaneWork implements MergeWork {
     if (this.#changes.step !== step) this.#changes = { step, of: this.#shards.map(() => new Map()) }
     const change = await this.#stage.leaveLane()
     this.#shards.forEach(({ offset, length }, shard) => {
-      const dither = counterDither(DITHER, seed, this.#stage.layout.stage, step, lane, shard)
+      const dither = counterDither(LANE_DITHER, seed, this.#stage.layout.stage, step, lane, shard)
       const part = change.subarray(offset, offset + length)
       this.#changes.of[shard]!.set(lane, encodeGroups(local.mergeCodec, part, dither))
     })
@@ -65,43 +65,45 @@ export class LaneWork implements MergeWork {
     return sum.reduce((total, value) => total + value * value, 0)
   }
 
-  /** Resolves to the change of the parameters, which all others take. */
-  update(shard: number, { step, lr, scale }: { step: number; lr: number; scale: number }): Promise<Bytes> {
+  /** Resolves to the lanes' mean change, from which all others take the same step. */
+  update(shard: number, { step, scale }: { step: number; scale: number }): Promise<Bytes> {
     const sum = this.#sums.get(shard)
     if (!sum) throw new RangeError(`Shard ${shard} is not summed.`)
-    const bytes = outerStep(this.#stage.outerVectors(this.#range(shard)), sum, { lr, scale }, this.#config.local)
+    const { seed, local } = this.#config
+    const dither = counterDither(MEAN_DITHER, seed, this.#stage.layout.stage, step, shard)
+    const bytes = encodeMean(sum, scale, local, dither)
+    outerStep(this.#stage.outerVectors(this.#range(shard)), bytes, local)
     this.#sums.delete(shard)
     this.#updates.set(shard, { step, bytes })
     return Promise.resolve(bytes)
   }
 
   /** With `compare`: whether this node's own update is the same, to the bit. */
-  writeParameters({ shard, step, tensor, compare, change }: MergedShard): Promise<boolean> {
-    const range = this.#range(shard)
-    const { parameters } = this.#stage.outerVectors(range)
+  async writeParameters({ shard, step, tensor, compare, mean }: MergedShard): Promise<boolean> {
+    const { offset, length } = this.#range(shard)
     const own = this.#updates.get(shard)
     this.#updates.delete(shard)
-    if (compare && change) return Promise.resolve(own?.step === step && sameBytes(own.bytes, tensor))
-    const agrees = !compare || sameBytes(bytesOf(parameters.slice()), tensor)
-    if (change) takeChange(parameters, tensor, this.#config.local)
-    else this.#stage.write('parameters', range.offset, floatsOf(tensor))
-    return Promise.resolve(agrees)
-  }
-
-  /** `tensor`: the outer momentum, then the residual. */
-  writeMoments(shard: number, tensor: Bytes): void {
-    const { offset, length } = this.#range(shard)
+    if (compare && mean) return own?.step === step && sameBytes(own.bytes, tensor)
+    if (mean) {
+      outerStep(this.#stage.outerVectors({ offset, length }), tensor, this.#config.local)
+      return true
+    }
+    const agrees = !compare || sameBytes(await this.read('parameterShard', shard), tensor)
     const values = floatsOf(tensor)
-    this.#stage.write('firstMoment', offset, values.subarray(0, length))
-    this.#stage.write('secondMoment', offset, values.subarray(length))
+    this.#stage.write('parameters', offset, values.subarray(0, length))
+    this.#stage.write('firstMoment', offset, values.subarray(length))
+    return agrees
   }
 
-  async read(kind: 'parameterShard' | 'momentShard', shard: number): Promise<Bytes> {
+  /** The outer momentum comes with the parameters. */
+  writeMoments(): void {}
+
+  /** The parameters, then the outer momentum, f32. */
+  async read(_kind: 'parameterShard' | 'momentShard', shard: number): Promise<Bytes> {
     const range = this.#range(shard)
-    if (kind === 'parameterShard') return bytesOf(await this.#stage.read('parameters', range))
     const both = new Float32Array(2 * range.length)
-    both.set(await this.#stage.read('firstMoment', range))
-    both.set(await this.#stage.read('secondMoment', range), range.length)
+    both.set(await this.#stage.read('parameters', range))
+    both.set(await this.#stage.read('firstMoment', range), range.length)
     return bytesOf(both)
   }
 

@@ -11,7 +11,7 @@ import { fileBoundary, onComputed, proceedWithLeases, reportFinished, takeTable 
 import { changeOwners, fileShare, onGradientRead, onReduce, onReduced } from './machine/merge.ts'
 import { onSigned } from './machine/receipts.ts'
 import { fileRelay, onLost } from './machine/relays.ts'
-import { fileMoments, fileParameters, onMomentsWritten, onParametersWritten, onShardRead, save, seeWhole, settle } from './machine/standing.ts' // prettier-ignore
+import { fileMoments, fileParameters, onMomentsWritten, onParametersWritten, onShardRead, save, seeWhole, settle, tellHeld } from './machine/standing.ts' // prettier-ignore
 import { type Actions, type EarlyFrame, NOWHERE, newShardState, refuse, report, setOwners, type StageState } from './machine/state.ts' // prettier-ignore
 import { compareShard, onApply, onUpdated, updateShard } from './machine/updates.ts'
 import { onLinkLost, onTick, onWant, wantShares, wantVectors } from './machine/wants.ts'
@@ -145,6 +145,7 @@ function onStep<T>(state: StageState<T>, message: Message<'step'>, actions: Acti
   state.progressed = true
   state.complete = false
   takeTable(state, message, actions)
+  for (let shard = 0; shard < state.places.length; shard++) tellHeld(state, shard, actions)
   replayEarly(state, actions)
   wantVectors(state, actions)
 }
@@ -161,7 +162,7 @@ function onFrame<T>(state: StageState<T>, frame: EarlyFrame<T>, actions: Actions
   const { assignment, current } = state
   const { from, address, tensor } = frame
   if (!assignment || address.generation !== assignment.generation) return refuse(state)
-  const parameters = address.kind === 'parameterShard' || address.kind === 'shardChange'
+  const parameters = address.kind === 'parameterShard' || address.kind === 'meanShard'
   const vectors = parameters || address.kind === 'momentShard'
   const ahead = current ? address.step === current.step + 1 : mayBegin(state, address.step)
   if (ahead || (vectors && !state.prepared)) return putBy(state, frame)
@@ -189,7 +190,7 @@ function mayBegin<T>(state: StageState<T>, step: number): boolean {
 function putBy<T>(state: StageState<T>, frame: EarlyFrame<T>): void {
   const { kind, index, step, attempt } = frame.address
   // Of parameters the latest counts, whoever sent them.
-  const latest = kind === 'parameterShard' || kind === 'shardChange'
+  const latest = kind === 'parameterShard' || kind === 'meanShard'
   const key = latest ? `${kind} ${index}` : `${kind} ${index} ${frame.from}`
   const known = state.early.get(key)
   const older = known && (step < known.address.step || (step === known.address.step && attempt < known.address.attempt))

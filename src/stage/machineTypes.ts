@@ -62,7 +62,7 @@ export type StageEvent<T> =
   | { type: 'innerUpdated'; generation: number; step: number; lane: number; inner: number }
   | { type: 'gradientRead'; generation: number; step: number; version: number; shard: number; tensor: T }
   | { type: 'reduced'; generation: number; step: number; attempt: number; shard: number; squaredNorm: number }
-  /** The shard is updated in place, moments too; `tensor` is its new parameters, or with local steps their change. */
+  /** The shard is updated in place, moments too; `tensor` is its new parameters, or with local steps the lanes' mean change. */
   | { type: 'updated'; generation: number; step: number; shard: number; tensor: T }
   /** `agrees` answers the action's `compare`. */
   | { type: 'parametersWritten'; generation: number; step: number; shard: number; agrees: boolean }
@@ -102,10 +102,10 @@ export type StageAction<T> =
   | { type: 'reduce'; step: number; attempt: number; shard: number; contributions: T[] }
   | { type: 'update'; shard: number; step: number; lr: number; scale: number }
   /**
-   * With `compare` the bytes are first held against this node's own. With `change` they are how the parameters of the step
-   * before, which stand, are to change.
+   * With `compare` the bytes are first held against this node's own. With `mean` they are what lanes changed in the mean, from
+   * which the parameters of the step before, which stand, are to be updated.
    */
-  | { type: 'writeParameters'; shard: number; step: number; tensor: T; compare: boolean; change: boolean }
+  | { type: 'writeParameters'; shard: number; step: number; tensor: T; compare: boolean; mean: boolean }
   /** First moments, then second ones. */
   | { type: 'writeMoments'; shard: number; step: number; tensor: T }
   | { type: 'readShard'; kind: 'parameterShard' | 'momentShard'; step: number; shard: number; to: string }

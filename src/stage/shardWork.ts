@@ -14,8 +14,8 @@ export interface MergedShard {
   readonly tensor: Bytes
   /** Whether they are to be held against this node's own update. */
   readonly compare: boolean
-  /** Whether the tensor is how they change from the step before, encoded, and not what they are. */
-  readonly change: boolean
+  /** Whether the tensor is the lanes' mean change, encoded, from which those of the step before are to be updated. */
+  readonly mean: boolean
 }
 
 /** What merges ask of a node, however replicas come by what they merge. */
@@ -32,7 +32,7 @@ export interface MergeWork {
   writeParameters(merged: MergedShard): Promise<boolean>
   /** `tensor`: first moments, then second ones, f32. */
   writeMoments(shard: number, tensor: Bytes): void
-  /** f32. */
+  /** What the two kinds of writes take. */
   read(kind: 'parameterShard' | 'momentShard', shard: number): Promise<Bytes>
 }
 

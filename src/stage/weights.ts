@@ -2,6 +2,7 @@
 import { CHUNK_ELEMENTS, type Assignment, type Chunk } from '../protocol/control.ts'
 import { SkeinError } from '../protocol/errors.ts'
 import type { Shard } from '../protocol/routing.ts'
+import type { RunConfig } from '../protocol/runConfig.ts'
 import { sha256, type ChunkCache } from '../store/chunks.ts'
 import type { StageModel, VectorKind } from './model.ts'
 import { fetchBytes, putBytes } from './transfer.ts'
@@ -68,10 +69,18 @@ async function downloadChunk(
   })
 }
 
-/** Reads a shard of all three vectors as they stand between two steps; all that saving needs of the GPU. */
-export async function readShard(model: StageModel, shard: Shard): Promise<ShardPart[]> {
+/**
+ * Reads a shard of all three vectors as they stand between two steps, of the two there are with local steps; all that saving
+ * needs of the GPU.
+ */
+export async function readShard(
+  model: StageModel,
+  shard: Shard,
+  sync: RunConfig['sync'] = 'exact',
+): Promise<ShardPart[]> {
   const parts: ShardPart[] = []
-  for (const kind of KINDS) if (shard.length > 0) parts.push({ kind, values: await model.read(kind, shard) })
+  for (const kind of sync === 'local' ? KINDS.slice(0, 2) : KINDS)
+    if (shard.length > 0) parts.push({ kind, values: await model.read(kind, shard) })
   return parts
 }
 

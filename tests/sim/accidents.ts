@@ -43,7 +43,14 @@ function troubledWorld(seed: number, steps: number, local?: { innerSteps: number
   })
   const { random, clock } = world
   const { stages, replicas, nodes } = SHAPES[seed % SHAPES.length]!
-  world.launch({ stages, replicas, steps, microbatches: local?.lanes === 3 ? 9 : 8, checkpointEvery: 4, ...(local && { local }) })
+  world.launch({
+    stages,
+    replicas,
+    steps,
+    microbatches: local?.lanes === 3 ? 9 : 8,
+    checkpointEvery: 4,
+    ...(local && { local }),
+  })
   const join = () => world.join({ slowness: random.chance(0.15) ? 4 : 1 })
   for (let i = 0; i < nodes; i++) clock.after(random.between(0, 8000), join)
   for (let at = random.between(3000, 9000); at < 2 * MINUTE; at += random.between(1500, 9000))

@@ -47,5 +47,8 @@ export function trainLanes(
   stageVectors.forEach((of, s) =>
     model.update(of, sums[s]!, { offset: 0, length: of.parameters.length }, { lr: local.outer.lr, scale, step }),
   )
-  return { loss: lossSum / (lanes * laneMicrobatches(config) * model.TRAIN_TOKENS), gradNorm: scale * Math.sqrt(squares) }
+  return {
+    loss: lossSum / (lanes * laneMicrobatches(config) * model.TRAIN_TOKENS),
+    gradNorm: scale * Math.sqrt(squares),
+  }
 }

@@ -1,6 +1,7 @@
 /** Owns what a simulated node has on its GPU for one assignment, and the books that say what its sums are made of. */
 import type { Assignment, Chunk, ClientMessage } from '../../src/protocol/control.ts'
 import type { Digest } from '../../src/protocol/receipt.ts'
+import { laneCount } from '../../src/protocol/lanes.ts'
 import { shardCount } from '../../src/protocol/routing.ts'
 import type { Loss, StageAction, StageEvent } from '../../src/stage/machineTypes.ts'
 import * as model from './integerModel.ts'
@@ -138,29 +139,27 @@ export class Tenure {
       }
       case 'update': {
         const { shard, step } = action
-        const before = this.#slice('parameters', shard)
+        const mean = this.#gradientOf(shard)
         const shares = this.#sharesOf(shard)
         model.update(vectors, this.#gradient, ranges[shard]!, action)
         const values = this.#slice('parameters', shard)
-        if (this.falsehood === 'update') falsify(values)
+        if (this.falsehood === 'update') {
+          falsify(values)
+          falsify(mean)
+        }
         this.#write('parameters', shard, values)
         this.parameterSteps[shard] = this.momentSteps[shard] = step
-        const sent = this.assignment.config.sync === 'local' ? model.difference(values, before) : values
+        const sent = this.#isLocal ? mean : values
         this.updates[shard] = { step, shares, sent }
         return { type: 'updated', generation, step, shard, tensor: { values: sent, shares: null } }
       }
       case 'writeParameters': {
-        const { shard, step, tensor, compare, change } = action
-        const own = change ? this.updates[shard]?.sent : this.#slice('parameters', shard)
+        const { shard, step, tensor, compare, mean } = action
+        const own = mean ? this.updates[shard]?.sent : this.#parametersOf(shard)
         const agrees = !compare || model.sameFrom(own ?? [], 0, tensor.values)
-        if (!change) this.#write('parameters', shard, tensor.values)
-        else if (!compare) {
-          if (this.parameterSteps[shard] !== step - 1)
-            throw new Error(`shard ${shard} of step ${this.parameterSteps[shard]} takes the change of step ${step}`)
-          const changed = this.#slice('parameters', shard)
-          model.addInto(changed, tensor.values)
-          this.#write('parameters', shard, changed)
-        }
+        if (!mean) this.#writeAll(this.#isLocal ? model.VECTORS : ['parameters'], shard, tensor.values)
+        else if (!compare) this.#takeMean(shard, step, tensor.values)
+        if (this.#isLocal) this.momentSteps[shard] = step
         this.parameterSteps[shard] = step
         return { type: 'parametersWritten', generation, step, shard, agrees }
       }
@@ -176,7 +175,7 @@ export class Tenure {
         const { kind, step, shard, to } = action
         const values =
           kind === 'parameterShard'
-            ? this.#slice('parameters', shard)
+            ? this.#parametersOf(shard)
             : [...this.#slice('firstMoment', shard), ...this.#slice('secondMoment', shard)]
         return { type: 'shardRead', generation, kind, step, shard, to, tensor: { values, shares: null } }
       }
@@ -246,6 +245,34 @@ export class Tenure {
     const { offset, length } = this.ranges[shard]!
     for (let i = 0; i < length; i++) this.#gradient[offset + i] = values === null ? 0 : values[i]!
     Object.assign(this.#holdings[shard]!, { shares, from: this.#summed.length })
+  }
+
+  get #isLocal(): boolean {
+    return this.assignment.config.sync === 'local'
+  }
+
+  /** What travels as a shard's parameters: with local steps everybody holds the outer optimizer's vectors. */
+  #parametersOf(shard: number): number[] {
+    const kinds = this.#isLocal ? model.VECTORS : (['parameters'] as const)
+    return kinds.flatMap((kind) => this.#slice(kind, shard))
+  }
+
+  #writeAll(kinds: readonly (keyof model.StageVectors)[], shard: number, values: readonly number[]): void {
+    const { length } = this.ranges[shard]!
+    if (values.length !== kinds.length * length) throw new Error(`shard ${shard}: ${values.length} elements`)
+    kinds.forEach((kind, i) => this.#write(kind, shard, values.slice(i * length, (i + 1) * length)))
+  }
+
+  /** The outer step, from the sum that an owner sent in the mean's place. */
+  #takeMean(shard: number, step: number, values: readonly number[]): void {
+    if (this.parameterSteps[shard] !== step - 1)
+      throw new Error(`shard ${shard} of step ${this.parameterSteps[shard]} takes the mean of step ${step}`)
+    const { config } = this.assignment
+    const { offset } = this.ranges[shard]!
+    const gradient = new Array<number>(model.stageLength(this.assignment.stage)).fill(0)
+    values.forEach((value, i) => (gradient[offset + i] = value))
+    const { lr } = config.local.outer
+    model.update(this.vectors, gradient, this.ranges[shard]!, { lr, scale: 1 / laneCount(config), step })
   }
 
   #slice(kind: keyof model.StageVectors, shard: number): number[] {

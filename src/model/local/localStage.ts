@@ -28,8 +28,8 @@ export class LocalStage implements StageModel {
   readonly #lanes: StageModel
   readonly #config: RunConfig
   readonly #whole: Shard
-  /** By kind as a checkpoint keeps them: the weights, the outer momentum, and the residual of the changes sent. */
-  readonly #shared: Readonly<Record<VectorKind, Floats>>
+  /** By kind as a checkpoint keeps them: the weights, the outer momentum, and nothing. */
+  readonly #shared: Readonly<Record<Exclude<VectorKind, 'secondMoment'>, Floats>>
   readonly #parked = new Map<number, ParkedLane>()
   /** The lane on the device. */
   #lane: number | null = null
@@ -44,14 +44,15 @@ export class LocalStage implements StageModel {
     const { length } = lanes.layout
     this.#whole = { offset: 0, length }
     const zeros = () => new Float32Array(length)
-    this.#shared = { parameters: zeros(), firstMoment: zeros(), secondMoment: zeros() }
+    this.#shared = { parameters: zeros(), firstMoment: zeros() }
   }
 
-  /** Views of the shared vectors. */
+  /** Views of the shared vectors, to be changed in place. */
   outerVectors(range: Shard): OuterVectors {
-    const of = (kind: VectorKind) => this.#shared[kind].subarray(range.offset, range.offset + range.length)
+    const of = (kind: 'parameters' | 'firstMoment') =>
+      this.#shared[kind].subarray(range.offset, range.offset + range.length)
     this.#current = false
-    return { parameters: of('parameters'), momentum: of('firstMoment'), residual: of('secondMoment') }
+    return { parameters: of('parameters'), momentum: of('firstMoment') }
   }
 
   /** Forgets every lane. */
@@ -133,10 +134,12 @@ export class LocalStage implements StageModel {
   }
 
   read(kind: VectorKind, { offset, length }: Shard): Promise<Floats> {
+    if (kind === 'secondMoment') return Promise.resolve(new Float32Array(length))
     return Promise.resolve(this.#shared[kind].slice(offset, offset + length))
   }
 
   write(kind: VectorKind, offset: number, values: Float32Array): void {
+    if (kind === 'secondMoment') return
     this.#shared[kind].set(values, offset)
     this.#current = false
   }

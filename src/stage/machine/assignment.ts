@@ -3,6 +3,7 @@ import type { Assignment } from '../../protocol/control.ts'
 import { shardCount } from '../../protocol/routing.ts'
 import type { StageEvent } from '../machineTypes.ts'
 import { summedShards } from './holding.ts'
+import { stand } from './standing.ts'
 import { type Actions, announce, NOWHERE, setOwners, type StageState } from './state.ts'
 
 type Prepared<T> = Extract<StageEvent<T>, { type: 'prepared' }>
@@ -30,7 +31,7 @@ function keep<T>(state: StageState<T>, assignment: Assignment, actions: Actions<
   const { current } = state
   const { finish } = assignment
   for (const write of state.writes) {
-    state.parameters[write.shard] = write.void ? NOWHERE : write.step
+    stand(state, write.shard, write.void ? NOWHERE : write.step)
     state.madeBy[write.shard] = write.from
   }
   for (const { shard, step } of state.momentWrites) state.moments[shard] = step

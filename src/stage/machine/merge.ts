@@ -1,6 +1,7 @@
 /** Owns the merge of a training step: each node's share of the gradient sum, and the sum of them at a shard's owners. */
 import type { ServerMessage, ShardOwners } from '../../protocol/control.ts'
 import type { StageEvent, TensorAddress } from '../machineTypes.ts'
+import { tellHeld } from './standing.ts'
 import { type Actions, addressOf, NOWHERE, refuse, report, setOwners, type StageState, type StepState, sums, updatable } from './state.ts' // prettier-ignore
 
 type Message<K extends ServerMessage['type']> = Extract<ServerMessage, { type: K }>
@@ -201,6 +202,7 @@ export function changeOwners<T>(state: StageState<T>, owners: ShardOwners, actio
   for (let shard = 0; shard < current.shards.length; shard++) {
     const sum = current.shards[shard]!
     const first = owners[shard]?.[0] ?? null
+    if (!before[shard]?.includes(state.self)) tellHeld(state, shard, actions)
     // Whoever was lost may have sent its parameters to some only: all take those of who is first now.
     if (sum.takenFrom !== null && sum.takenFrom !== first) {
       sum.takenFrom = null

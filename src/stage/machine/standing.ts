@@ -17,6 +17,20 @@ export function stands<T>(state: StageState<T>, kind: ShardKind, shard: number, 
   return by === null || first === undefined || first === state.self || first === by
 }
 
+/** Other bytes are a shard's parameters now; with local steps the outer momentum is part of them. */
+export function stand<T>(state: StageState<T>, shard: number, step: number): void {
+  state.parameters[shard] = step
+  if (state.assignment!.config.sync === 'local') state.moments[shard] = step
+}
+
+/** With local steps everybody has the outer momentum: an owner says so, where others say it once moments have come. */
+export function tellHeld<T>(state: StageState<T>, shard: number, actions: Actions<T>): void {
+  const { current, assignment } = state
+  if (assignment?.config.sync !== 'local' || current?.mode !== 'train' || state.places[shard]! < 0) return
+  const { committed: step } = current
+  if (state.moments[shard] === step) report(actions, { type: 'held', generation: assignment.generation, step, shard })
+}
+
 /**
  * The step before is committed. Bytes of it that are not its first owner's go: an update of this node's own that was not
  * replaced, or those of an owner that was lost.
@@ -25,7 +39,7 @@ export function settle<T>(state: StageState<T>, committed: number): void {
   for (let shard = 0; shard < state.parameters.length; shard++) {
     const by = state.madeBy[shard] ?? null
     if (by === null) continue
-    if (!stands(state, 'parameterShard', shard, state.parameters[shard]!)) state.parameters[shard] = NOWHERE
+    if (!stands(state, 'parameterShard', shard, state.parameters[shard]!)) stand(state, shard, NOWHERE)
     state.madeBy[shard] = null
   }
   for (const write of state.writes)
@@ -56,7 +70,7 @@ export function lacksParameters<T>(state: StageState<T>, current: StepState<T>, 
 }
 
 export function lacksMoments<T>(state: StageState<T>, current: StepState<T>, shard: number): boolean {
-  if (current.mode !== 'train' || state.places[shard]! < 0) return false
+  if (current.mode !== 'train' || state.places[shard]! < 0 || state.assignment!.config.sync === 'local') return false
   if (state.moments[shard] === current.committed || state.moments[shard] === current.step) return false
   for (const write of state.momentWrites) if (write.shard === shard && write.step === current.committed) return false
   return true
@@ -74,11 +88,11 @@ export function fileParameters<T>(
   if (address.boundary !== state.assignment!.stage || shard >= state.parameters.length) return refuse(state)
   const place = state.owners[shard]?.indexOf(from) ?? -1
   if (place < 0) return refuse(state)
-  const change = address.kind === 'shardChange'
+  const mean = address.kind === 'meanShard'
   if (step === current.committed) {
     if (!lacksParameters(state, current, shard)) return refuse(state)
-    if (change && !changeable(state, shard, step)) return refuse(state)
-    writeParameters(state, { shard, step, from: null, tensor, compare: false, change }, actions)
+    if (mean && !stepsFrom(state, shard, step)) return refuse(state)
+    writeParameters(state, { shard, step, from: null, tensor, compare: false, mean }, actions)
     return
   }
   const sum = current.shards[shard]
@@ -89,14 +103,14 @@ export function fileParameters<T>(
   if (place === 0 && sum.takenFrom !== null) return refuse(state)
   // The parameters of the step before are needed until every microbatch has gone through them.
   if (!current.revoked && !computedOut(current)) return refuse(state)
-  if (change && own !== 1 && !changeable(state, shard, step)) return refuse(state)
+  if (mean && own !== 1 && !stepsFrom(state, shard, step)) return refuse(state)
   sum.takenFrom = from
-  if (own === 1) sum.awaiting = { tensor, change }
-  else writeParameters(state, { shard, step, from, tensor, compare: false, change }, actions)
+  if (own === 1) sum.awaiting = { tensor, mean }
+  else writeParameters(state, { shard, step, from, tensor, compare: false, mean }, actions)
 }
 
-/** Whether what stands of a shard is what a change to `step` begins with, and nothing else is on its way into it. */
-function changeable<T>(state: StageState<T>, shard: number, step: number): boolean {
+/** Whether what stands of a shard is what the outer step `step` begins with, and nothing else is on its way into it. */
+function stepsFrom<T>(state: StageState<T>, shard: number, step: number): boolean {
   return state.parameters[shard] === step - 1 && !state.writes.some((pending) => pending.shard === shard)
 }
 
@@ -106,17 +120,17 @@ interface Taken<T> {
   readonly from: string | null
   readonly tensor: T
   readonly compare: boolean
-  readonly change: boolean
+  readonly mean: boolean
 }
 
 /** Takes a shard's parameters in the place of this node's own. */
 export function writeParameters<T>(
   state: StageState<T>,
-  { shard, step, from, tensor, compare, change }: Taken<T>,
+  { shard, step, from, tensor, compare, mean }: Taken<T>,
   actions: Actions<T>,
 ): void {
   state.writes.push({ shard, step, from, compare, void: false })
-  actions.push({ type: 'writeParameters', shard, step, tensor, compare, change })
+  actions.push({ type: 'writeParameters', shard, step, tensor, compare, mean })
 }
 
 export function onParametersWritten<T>(
@@ -129,11 +143,12 @@ export function onParametersWritten<T>(
   const done = state.writes[at]
   if (!done) return
   state.writes.splice(at, 1)
-  state.parameters[shard] = done.void ? NOWHERE : step
+  stand(state, shard, done.void ? NOWHERE : step)
   const { current } = state
   const over = !current || step !== current.step
   state.madeBy[shard] = over ? null : done.from
   const { generation } = state.assignment!
+  if (step === current?.committed) tellHeld(state, shard, actions)
   if (done.compare) report(actions, { type: 'compared', generation, step, shard, agrees })
 }
 

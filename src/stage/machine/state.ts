@@ -59,13 +59,13 @@ export interface ShardState<T> {
   /** The attempt whose sum the server was told of. */
   told: number
   update: 'none' | 'asked' | 'done'
-  /** At an owner: the parameters that stand after this step; with local steps, how they change in it. */
+  /** At an owner: the parameters that stand after this step; with local steps, the lanes' mean change. */
   bytes: T | null
   readonly sentTo: Set<string>
   /** Whose parameters of this step were taken. */
   takenFrom: string | null
-  /** At the second owner: the first one's bytes, until its own update is done; `change` tells how parameters change in it. */
-  awaiting: { readonly tensor: T; readonly change: boolean } | null
+  /** At the second owner: the first one's bytes, until its own update is done; `mean`: they are the lanes' mean change. */
+  awaiting: { readonly tensor: T; readonly mean: boolean } | null
 }
 
 /** One training step or one round of an evaluation, from the server's `step` to the next. */

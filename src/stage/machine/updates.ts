@@ -62,7 +62,7 @@ function publish<T>(state: StageState<T>, current: StepState<T>, shard: number, 
   for (const to of current.apply?.receivers ?? []) {
     if (to === state.self || sum.sentTo.has(to)) continue
     sum.sentTo.add(to)
-    const kind = config.sync === 'local' ? 'shardChange' : 'parameterShard'
+    const kind = config.sync === 'local' ? 'meanShard' : 'parameterShard'
     const address = addressOf(state, kind, current.step, shard, stage)
     actions.push({ type: 'send', to, address, tensor: sum.bytes, again: false })
   }
@@ -73,11 +73,11 @@ export function compareShard<T>(state: StageState<T>, shard: number, actions: Ac
   const { current } = state
   const sum = current?.shards[shard]
   if (!current || !sum || state.places[shard] !== 1 || sum.update !== 'done' || sum.awaiting === null) return
-  const { tensor, change } = sum.awaiting
+  const { tensor, mean } = sum.awaiting
   sum.awaiting = null
-  // Changes of local steps are the same at both, or the step is void.
+  // The mean of lanes is the same at both, or the step is void.
   if (state.assignment!.config.sync === 'exact') sum.bytes = tensor
   // Guard: owner compare. Two nodes sum and update each shard apart, so that a false update is seen.
   const compare = true
-  writeParameters(state, { shard, step: current.step, from: sum.takenFrom, tensor, compare, change }, actions)
+  writeParameters(state, { shard, step: current.step, from: sum.takenFrom, tensor, compare, mean }, actions)
 }

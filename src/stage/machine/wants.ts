@@ -50,7 +50,8 @@ export function onWant<T>(
         again: true,
       })
   } else if (kind === 'relayedShard') serveRelay(state, from, address, actions)
-  else if (boundary !== stage || kind === 'shardChange') return
+  else if (boundary !== stage || kind === 'meanShard') return
+  else if (kind === 'momentShard' && assignment.config.sync === 'local') return
   else if (kind === 'gradientShard') serveShare(state, from, address, actions)
   else serveShard(state, from, address, actions)
 }

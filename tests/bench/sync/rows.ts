@@ -1,0 +1,109 @@
+/** Owns what `npm run bench -- sync` trains, and the records it makes: one a trained row, kept as they come. */
+import { existsSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
+import { z } from 'zod'
+import { fail } from '../../../src/protocol/errors.ts'
+import {
+  mergeCodecSchema,
+  optimizerConfigSchema,
+  runConfigSchema,
+  type RunConfig,
+} from '../../../src/protocol/runConfig.ts'
+
+export const ROWS = ['exact', 'local f32', 'local int8', 'local int4'] as const
+export type RowName = (typeof ROWS)[number]
+
+/** What every row has in common. */
+export interface Setting {
+  readonly replicas: number
+  /** Sequences in one update of all lanes together. */
+  readonly batch: number
+  readonly innerSteps: number
+  readonly outerLr: number
+  readonly outerMomentum: number
+  readonly optimizer: RunConfig['optimizer']['kind']
+  readonly lr: number
+  /** Over the whole run; a multiple of the inner steps. */
+  readonly updates: number
+  readonly seed: number
+  readonly data: string
+}
+
+/** As many updates on as many tokens whatever the row. One stage: what is merged is the same however a model is cut. */
+export function rowConfig(row: RowName, setting: Setting, vocabSize: number, evalTokens: number): RunConfig {
+  const { replicas, batch, innerSteps, outerLr, outerMomentum, optimizer: kind, lr, updates, seed } = setting
+  const local = row !== 'exact'
+  return runConfigSchema.parse({
+    model: { dModel: 128, layers: 4, heads: 4, kvHeads: 4, ffn: 384, blockSize: 64, vocabSize },
+    optimizer: { kind, lr, minLr: lr / 10 },
+    ...{ stages: 1, replicas, batch, seed, codec: 'f32', evalTokens },
+    microbatch: local ? batch / replicas : batch,
+    steps: local ? updates / innerSteps : updates,
+    sync: local ? 'local' : 'exact',
+    local: {
+      ...{ innerSteps, outer: { lr: outerLr, momentum: outerMomentum } },
+      ...(local && { mergeCodec: row.slice('local '.length) }),
+    },
+  })
+}
+
+export const syncRecordSchema = z.strictObject({
+  where: z.literal('dawn'),
+  adapter: z.string().min(1),
+  impl: z.string().regex(/^\S+ \S+$/),
+  data: z.string().min(1),
+  replicas: z.int().positive(),
+  batch: z.int().positive(),
+  innerSteps: z.int().positive(),
+  outerLr: z.number().positive(),
+  outerMomentum: z.number().min(0),
+  optimizer: optimizerConfigSchema.shape.kind.unwrap(),
+  lr: z.number().positive(),
+  updates: z.int().positive(),
+  seed: z.int().min(0),
+  row: z.enum(ROWS),
+  mergeCodec: mergeCodecSchema,
+  /** Sent by one replica, and received, for each token that the run trains on. */
+  mergeBytesPerToken: z.number().min(0),
+  /** Times that this is below the exact merge's; null where that was not trained. */
+  ratioToExact: z.number().nullable(),
+  valLoss: z.number(),
+  /** Part by which `valLoss` is above the exact run's. */
+  gap: z.number().nullable(),
+  seconds: z.number().positive(),
+})
+export type SyncRecord = z.infer<typeof syncRecordSchema>
+
+const SETTING = ['replicas', 'batch', 'optimizer', 'lr', 'updates', 'seed', 'data'] as const
+const LOCAL = ['innerSteps', 'outerLr', 'outerMomentum'] as const
+
+export function isOf(record: SyncRecord, row: RowName, setting: Setting): boolean {
+  if (record.row !== row || SETTING.some((key) => record[key] !== setting[key])) return false
+  return row === 'exact' || LOCAL.every((key) => record[key] === setting[key])
+}
+
+/** Each with its gap and its ratio to the exact run of the same data, updates, optimizer and seed. */
+export function againstExact(records: readonly SyncRecord[]): SyncRecord[] {
+  return records.map((record) => {
+    const base = records.find((other) => isOf(other, 'exact', record))
+    return {
+      ...record,
+      gap: base ? record.valLoss / base.valLoss - 1 : null,
+      ratioToExact: base ? base.mergeBytesPerToken / record.mergeBytesPerToken : null,
+    }
+  })
+}
+
+/** @throws SkeinError `bench.records` where the file holds anything else */
+export function readRecords(file: string): SyncRecord[] {
+  if (!existsSync(file)) return []
+  try {
+    return z.array(syncRecordSchema).parse(JSON.parse(readFileSync(file, 'utf8')))
+  } catch {
+    return fail('bench.records', `${file} holds no records of this bench.`, 'Name another file with --json.')
+  }
+}
+
+export function writeRecords(file: string, records: readonly SyncRecord[]): void {
+  writeFileSync(`${file}.new`, `${JSON.stringify(records, null, 2)}\n`)
+  renameSync(`${file}.new`, file)
+}
