@@ -229,7 +229,7 @@ describe('the update', () => {
       expect(stage.of('writeParameters', came)).toHaveLength(early ? 0 : 1)
       stage.settle(early ? updates : came)
       expect(stage.of('writeParameters')).toEqual([
-        { type: 'writeParameters', shard: 1, step: 1, tensor: 'parameterShard 1 of you', compare: true },
+        { type: 'writeParameters', shard: 1, step: 1, tensor: 'parameterShard 1 of you', compare: true, mean: false },
       ])
       expect(stage.last('compared')).toEqual({ type: 'compared', generation: 1, step: 1, shard: 1, agrees: true })
       expect(stage.frame('you', 'parameterShard', 1)).toEqual([])

@@ -1,0 +1,146 @@
+/** Proves that lanes on a real device follow the f64 reference through several merges, and do not depend on who comes first. */
+import { afterAll, describe, expect, it } from 'vitest'
+import { createGpuStageModel } from '../../src/model/gpuStageModel.ts'
+import { initialParameters } from '../../src/model/init.ts'
+import { stageLayouts } from '../../src/model/layout.ts'
+import { learningRate } from '../../src/model/learningRate.ts'
+import { LocalStage } from '../../src/model/local/localStage.ts'
+import { stageShards } from '../../src/model/optimizerShards.ts'
+import { referenceModel, trainStep, zeroState } from '../../src/model/reference/model.ts'
+import { laneMicrobatches, updateConfig } from '../../src/protocol/lanes.ts'
+import { runConfigSchema, type RunConfigInput } from '../../src/protocol/runConfig.ts'
+import { LaneWork } from '../../src/stage/laneWork.ts'
+import { noise, relativeError, testGpu } from './gpu.ts'
+
+const gpu = await testGpu()
+afterAll(() => gpu.check())
+
+const [LANES, INNER, STEPS] = [2, 3, 3]
+
+function configOf(optimizer: RunConfigInput['optimizer'] = {}) {
+  return runConfigSchema.parse({
+    model: { vocabSize: 32, dModel: 16, layers: 1, heads: 2, kvHeads: 1, ffn: 24, blockSize: 8 },
+    optimizer: { lr: 5e-3, warmupSteps: 2, ...optimizer },
+    ...{ stages: 1, replicas: LANES, batch: 4, microbatch: 2, steps: STEPS, codec: 'f32' },
+    sync: 'local',
+    local: { innerSteps: INNER, mergeCodec: 'f32' },
+  })
+}
+
+const config = configOf()
+const layout = stageLayouts(config.model, 1)[0]!
+
+function batchOf(step: number, microbatch: number) {
+  const { blockSize, vocabSize } = config.model
+  const ids = Uint32Array.from(noise(2 * blockSize + 1, 100 * step + microbatch), (x) =>
+    Math.floor(((x + 1) / 2) * vocabSize),
+  )
+  return { tokens: ids.slice(0, -1), targets: ids.slice(1), size: 2 }
+}
+
+async function stageOf(of = config) {
+  const stage = new LocalStage(await createGpuStageModel(gpu, { config: updateConfig(of), stage: 0 }), of)
+  stage.write('parameters', 0, initialParameters(layout, 3))
+  return { stage, work: new LaneWork(stage, stageShards(layout, LANES, of.optimizer), of) }
+}
+
+type Made = Awaited<ReturnType<typeof stageOf>>
+
+/** One inner step of a lane that is on the device. */
+async function innerStep({ stage, work }: Made, step: number, lane: number, inner: number): Promise<void> {
+  const microbatch = lane * laneMicrobatches(config) + inner
+  const { tokens, targets } = batchOf(step, microbatch)
+  await stage.forwardBackward(microbatch, { tokens }, targets)
+  await work.innerUpdate(step, lane, inner)
+}
+
+async function wholeLane(made: Made, step: number, lane: number): Promise<void> {
+  await made.work.enterLane(lane)
+  for (let inner = 0; inner < INNER; inner++) await innerStep(made, step, lane, inner)
+}
+
+async function merge({ work }: Made, step: number): Promise<void> {
+  for (let shard = 0; shard < LANES; shard++) {
+    await work.reduce(shard, [await work.readGradient(shard)])
+    await work.update(shard, { step, scale: 1 / LANES })
+  }
+}
+
+const whole = { offset: 0, length: layout.length }
+
+describe('local steps on the device', () => {
+  it('follow the reference', async () => {
+    const made = await stageOf()
+    const start = initialParameters(layout, 3)
+    const shared = new Map(
+      layout.tensors.map((t) => [t.name, Float64Array.from(start.subarray(t.offset, t.offset + t.length))]),
+    )
+    const momentum = new Map([...shared].map(([name, values]) => [name, new Float64Array(values.length)]))
+    for (let step = 1; step <= STEPS; step++) {
+      made.stage.beginStep()
+      for (let lane = 0; lane < LANES; lane++) await wholeLane(made, step, lane)
+      await merge(made, step)
+
+      const mean = new Map([...shared].map(([name, values]) => [name, new Float64Array(values.length)]))
+      for (let lane = 0; lane < LANES; lane++) {
+        const own = new Map([...shared].map(([name, values]) => [name, values.slice()]))
+        const [model, state] = [referenceModel(config.model, own), zeroState(own)]
+        for (let inner = 0; inner < INNER; inner++) {
+          const lr = learningRate(config.optimizer, (step - 1) * INNER + inner + 1, STEPS * INNER)
+          trainStep(model, state, config.optimizer, lr, batchOf(step, lane * laneMicrobatches(config) + inner))
+        }
+        for (const [name, values] of own) {
+          const [before, sum] = [shared.get(name)!, mean.get(name)!]
+          values.forEach((value, i) => (sum[i]! += (before[i]! - value) / LANES))
+        }
+      }
+      const { lr, momentum: keep } = config.local.outer
+      for (const [name, values] of shared) {
+        const [g, v] = [mean.get(name)!, momentum.get(name)!]
+        values.forEach((_, i) => {
+          v[i] = keep * v[i]! + g[i]!
+          values[i]! -= lr * (g[i]! + keep * v[i]!)
+        })
+      }
+    }
+    const actual = await made.stage.read('parameters', whole)
+    for (const { name, offset, length } of layout.tensors)
+      expect(relativeError(actual.subarray(offset, offset + length), shared.get(name)!), name).toBeLessThan(2e-3)
+    made.stage.destroy()
+  })
+
+  it.each([['adamw'], ['muon']] as const)(
+    'give the same bits with %s in whatever order lanes come, and parted amid',
+    async (kind) => {
+      const of = configOf({ kind })
+      const [one, other] = [await stageOf(of), await stageOf(of)]
+      one.stage.beginStep()
+      for (const lane of [0, 1]) await wholeLane(one, 1, lane)
+      other.stage.beginStep()
+      await other.work.enterLane(1)
+      await innerStep(other, 1, 1, 0)
+      await wholeLane(other, 1, 0)
+      await other.work.enterLane(1)
+      for (const inner of [1, 2]) await innerStep(other, 1, 1, inner)
+      for (let shard = 0; shard < LANES; shard++)
+        expect(await other.work.readGradient(shard)).toEqual(await one.work.readGradient(shard))
+      for (const { stage } of [one, other]) stage.destroy()
+    },
+  )
+
+  it('score the shared weights, whatever lane was on the device', async () => {
+    const made = await stageOf()
+    const { tokens, targets } = batchOf(9, 9)
+    const before = await made.stage.evaluate({ tokens }, targets)
+    made.stage.beginStep()
+    await wholeLane(made, 1, 0)
+    await made.work.enterLane(1)
+    await innerStep(made, 1, 1, 0)
+    expect(await made.stage.evaluate({ tokens }, targets)).toBe(before)
+    made.stage.beginStep()
+    for (const lane of [0, 1]) await wholeLane(made, 1, lane)
+    await merge(made, 1)
+    expect(await made.stage.evaluate({ tokens }, targets)).not.toBe(before)
+    made.stage.destroy()
+  })
+})
