@@ -20,6 +20,7 @@ export const DEMO_USAGE = `npm run demo -- [options]
   --config FILE    JSON of a run configuration; flags go before it; without model.vocabSize it is the text's
   --preset NAME    ${Object.keys(presets).join(', ')}: configuration and tokenizer of that name, in place of --config
   --codec NAME     ${codecNameSchema.options.join(', ')} (f16)
+  --sync NAME      exact: replicas merge every step; local: after some steps of their own (exact)
   --seed N         first weights, order of the data, made-up stories (1)
   --out DIR        where model/ and summary.json go (out)
   --headed         show the browser
@@ -65,6 +66,7 @@ export function demoOptions(
   const volunteers = whole('volunteers', values.volunteers, 1) ?? usualCrew
   const replicas = chaos === null ? evenReplicas(volunteers, stages) : sparedReplicas(volunteers, stages)
   const codec = oneOf('codec', codecNameSchema.options, values.codec)
+  const sync = oneOf('sync', SYNCS, values.sync)
   const tokenizer = oneOf('tokenizer', tokenizerKindSchema.options, values.tokenizer) ?? usual
   const calm: RunConfigInput = chaos === null ? {} : { steps: CHAOS_STEPS, codec: 'f32', evalTokens: CHAOS_EVAL_TOKENS }
   const given = { ...calm, ...file, seed, stages, replicas }
@@ -73,11 +75,30 @@ export function demoOptions(
     ...given,
     ...(steps !== undefined && { steps }),
     ...(codec !== undefined && { codec }),
+    ...(sync === 'local' ? localSteps(given, steps) : sync && { sync }),
   }
   const checked = runConfigSchema.safeParse(config)
   if (!checked.success) refuseConfig(checked.error)
   const { data = null, out = 'out', headed = false } = values
   return { volunteers, config, tokenizer, data, out, headed, chaos }
+}
+
+const SYNCS = ['exact', 'local'] as const
+/** What suits two cores in a few minutes: more updates between two merges would leave the outer step too few. */
+const DEMO_INNER_STEPS = 10
+
+/** As many updates as the demo takes with exact merges; one sequence a microbatch suits any number of lanes. */
+function localSteps(given: RunConfigInput, steps: number | undefined): RunConfigInput {
+  const { replicas = 1, local, batch, microbatch } = given
+  const innerSteps = local?.innerSteps ?? DEMO_INNER_STEPS
+  const lanes = local?.lanes ?? replicas
+  const updates = given.steps ?? runConfigSchema.shape.steps.parse(undefined)
+  return {
+    sync: 'local',
+    local: { ...local, innerSteps },
+    steps: steps ?? Math.max(1, Math.round(updates / innerSteps)),
+    ...(batch === undefined && microbatch === undefined && { batch: 6 * lanes, microbatch: 3 }),
+  }
 }
 
 function evenReplicas(volunteers: number, stages: number): number {
@@ -115,6 +136,7 @@ function parse(args: readonly string[]) {
         data: text,
         config: text,
         codec: text,
+        sync: text,
         tokenizer: text,
         preset: text,
         seed: text,

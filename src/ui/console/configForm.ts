@@ -24,14 +24,16 @@ export function defaultValues(): FormValues {
   return { ...valuesOf(runConfigSchema.parse({})), [VOCABULARY]: '' }
 }
 
-/** The one field that may stay empty: the dataset knows how many tokens it has. */
+/** May stay empty: the dataset knows how many tokens it has. */
 const VOCABULARY = 'model.vocabSize'
+/** May stay empty: then it is as many as there are replicas. */
+const LANES = 'local.lanes'
 
 export function valuesOf(config: RunConfig): FormValues {
   return Object.fromEntries(
     runFields.map((field) => {
       const value = field.path.split('.').reduce<unknown>((at, key) => (at as Record<string, unknown>)[key], config)
-      return [field.path, typeof value === 'boolean' ? value : String(value)]
+      return [field.path, typeof value === 'boolean' ? value : String(value ?? '')]
     }),
   )
 }
@@ -46,6 +48,7 @@ export function readConfig(values: FormValues, dataset?: DatasetFacts): ReadConf
       if (dataset) put(raw, field.path, dataset.vocabSize)
       continue
     }
+    if (field.path === LANES && value === '') continue
     const number = field.kind === 'integer' || field.kind === 'number'
     if (number && (typeof value !== 'string' || value.trim() === '' || Number.isNaN(Number(value)))) {
       errors[field.path] = 'Enter a number.'
@@ -81,6 +84,8 @@ const blamed: Record<string, string> = {
   'run.stages_exceed_layers': 'stages',
   'run.tied_stages': 'model.tieEmbeddings',
   'run.microbatch_does_not_divide': 'microbatch',
+  'run.lanes_do_not_divide': 'batch',
+  'run.inner_steps': 'local.innerSteps',
   'run.vocabulary': 'model.vocabSize',
   'run.block_exceeds_dataset': 'model.blockSize',
 }

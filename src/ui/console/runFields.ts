@@ -1,6 +1,6 @@
 /** Owns the launch form's fields: one for every leaf of the run configuration, with its words and its unit. */
 
-export type FieldGroup = 'Shape' | 'Work' | 'Model' | 'Batch' | 'Optimizer' | 'Keeping'
+export type FieldGroup = 'Shape' | 'Work' | 'Model' | 'Batch' | 'Merging' | 'Optimizer' | 'Keeping'
 
 interface FieldWords {
   /** Where the value sits in RunConfig, such as `model.dModel`. */
@@ -19,7 +19,7 @@ export type RunField =
 export const mainFields: readonly RunField[] = [
   { path: 'stages', label: 'Stages', hint: 'Slices of the layers', kind: 'integer', group: 'Shape' },
   { path: 'replicas', label: 'Replicas', hint: 'Devices per stage', kind: 'integer', group: 'Shape' },
-  { path: 'steps', label: 'Steps', hint: 'Optimizer updates', kind: 'integer', group: 'Work' },
+  { path: 'steps', label: 'Steps', hint: 'Merges of all replicas', kind: 'integer', group: 'Work' },
   {
     path: 'codec',
     label: 'Boundary codec',
@@ -83,11 +83,42 @@ export const advancedFields: readonly RunField[] = [
   {
     path: 'sync',
     label: 'Synchronisation',
-    hint: 'Replicas merge every step',
+    hint: 'What follows is of local steps alone',
     kind: 'choice',
-    choices: [['exact', 'exact']],
-    group: 'Batch',
+    choices: [
+      ['exact', 'exact: replicas merge every step'],
+      ['local', 'local: each takes steps of its own'],
+    ],
+    group: 'Merging',
   },
+  {
+    path: 'local.innerSteps',
+    label: 'Inner steps',
+    hint: 'Of a lane between two merges',
+    kind: 'integer',
+    group: 'Merging',
+  },
+  {
+    path: 'local.lanes',
+    label: 'Lanes',
+    hint: 'Empty: as many as replicas',
+    kind: 'integer',
+    group: 'Merging',
+  },
+  {
+    path: 'local.mergeCodec',
+    label: 'Merge codec',
+    hint: 'Bytes a parameter',
+    kind: 'choice',
+    choices: [
+      ['f32', 'f32 · 4 bytes'],
+      ['int8', 'int8 · 1 byte'],
+      ['int4', 'int4 · half a byte'],
+    ],
+    group: 'Merging',
+  },
+  { path: 'local.outer.lr', label: 'Outer rate', hint: 'Of the merge', kind: 'number', group: 'Merging' },
+  { path: 'local.outer.momentum', label: 'Outer momentum', hint: 'Nesterov', kind: 'number', group: 'Merging' },
   {
     path: 'optimizer.kind',
     label: 'Optimizer',
@@ -143,7 +174,7 @@ export const advancedFields: readonly RunField[] = [
   },
 ]
 
-export const advancedGroups: readonly FieldGroup[] = ['Model', 'Batch', 'Optimizer', 'Keeping']
+export const advancedGroups: readonly FieldGroup[] = ['Model', 'Batch', 'Merging', 'Optimizer', 'Keeping']
 
 export const runFields: readonly RunField[] = [...mainFields, ...advancedFields]
 

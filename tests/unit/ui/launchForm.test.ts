@@ -4,7 +4,7 @@ import type { z } from 'zod'
 import type { DatasetView, LaunchRequest, RunSummary } from '../../../src/protocol/api.ts'
 import type { Quote, QuoteRequest } from '../../../src/protocol/quote.ts'
 import { SkeinError, toErrorBody } from '../../../src/protocol/errors.ts'
-import { modelConfigSchema, optimizerConfigSchema, runConfigSchema } from '../../../src/protocol/runConfig.ts'
+import { localConfigSchema, modelConfigSchema, optimizerConfigSchema, runConfigSchema } from '../../../src/protocol/runConfig.ts'
 import { configFigures, defaultValues, readConfig } from '../../../src/ui/console/configForm.ts'
 import { BUDGET, PRICE, readPayment, readRaise } from '../../../src/ui/console/paymentForm.ts'
 import { modelPresets, runFields } from '../../../src/ui/console/runFields.ts'
@@ -141,9 +141,11 @@ describe('fields', () => {
     const leaves = (schema: z.ZodObject, prefix: string) => Object.keys(schema.shape).map((key) => prefix + key)
     const expected = [
       // Who types a configuration does not know the devices that will come: the server cuts the layers.
-      ...leaves(runConfigSchema, '').filter((path) => !['model', 'optimizer', 'partition'].includes(path)),
+      ...leaves(runConfigSchema, '').filter((path) => !['model', 'optimizer', 'local', 'partition'].includes(path)),
       ...leaves(modelConfigSchema, 'model.'),
       ...leaves(optimizerConfigSchema, 'optimizer.'),
+      ...leaves(localConfigSchema, 'local.').filter((path) => path !== 'local.outer'),
+      ...['local.outer.lr', 'local.outer.momentum'],
     ]
     expect(runFields.map((field) => field.path).sort()).toEqual(expected.sort())
   })
