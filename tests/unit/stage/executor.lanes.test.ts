@@ -1,0 +1,114 @@
+/** Proves that an executor takes a lane through its steps on a model, shares what it changed in few bits, and takes the mean. */
+import { afterEach, beforeEach, expect, it, vi } from 'vitest'
+import { decodeGroups, groupedBytes } from '../../../src/codec/groups.ts'
+import { encodeFrame } from '../../../src/protocol/frame.ts'
+import { runConfigSchema } from '../../../src/protocol/runConfig.ts'
+import { runLayouts } from '../../../src/model/layout.ts'
+import { stageShards } from '../../../src/model/optimizerShards.ts'
+import { bytesOf, tensorFrame } from '../../../src/stage/frames.ts'
+import { assignment, boundary, config as exact, generation, OWNERS, PlayedWorker, settled, stage, stepMessage } from './playedWorker.ts' // prettier-ignore
+
+const config = runConfigSchema.parse({
+  ...exact,
+  ...{ sync: 'local', local: { innerSteps: 2 }, batch: 4, microbatch: 2 },
+  optimizer: { lr: 0.5, minLr: 0.5, warmupSteps: 0, gradClip: 0 },
+})
+const shards = stageShards(runLayouts(config)[stage]!, 2, config.optimizer)
+
+let worker: PlayedWorker
+beforeEach(() => {
+  vi.useFakeTimers({ toFake: ['setInterval', 'clearInterval', 'performance'] })
+  worker = new PlayedWorker()
+  const session = { resumed: false, received: 0, token: 't', heartbeatMs: 1000, iceServers: [] }
+  worker.hear({ type: 'welcome', nodeId: 'me', ...session })
+})
+afterEach(async () => {
+  await worker.executor.close()
+  vi.useRealTimers()
+})
+
+const addressOf = (kind: 'parameterShard' | 'meanShard', shard: number, step: number) =>
+  ({ kind, generation, step, index: shard, boundary: stage, attempt: 0 }) as const
+
+/** Parameters of ones and an outer momentum of zeros, from the owners. */
+function takeWhole(step: number): void {
+  shards.forEach(({ length }, shard) => {
+    const values = new Float32Array(2 * length).fill(1, 0, length)
+    const frame = tensorFrame(addressOf('parameterShard', shard, step), bytesOf(values), { config, shards })
+    worker.executor.receive(OWNERS[shard]![0]!, frame)
+  })
+}
+
+/** Step 5 with lane 1, whose microbatches are 2 and 3, one an inner step. */
+async function trained(): Promise<void> {
+  worker.hear({ type: 'assign', assignment: { ...assignment, config } })
+  await settled()
+  worker.hear(
+    stepMessage({
+      leases: [
+        [2, 0, 1],
+        [3, 0, 1],
+      ],
+    }),
+  )
+  takeWhole(4)
+  await settled()
+  for (const microbatch of [2, 3]) {
+    worker.take('up', 'activation', microbatch, 5, boundary(10))
+    await settled()
+    worker.take('down', 'gradient', microbatch, 5, boundary(20))
+    await settled()
+  }
+}
+
+it('takes an update after each inner step, and gives what the lane changed to the owners of each shard', async () => {
+  await trained()
+  expect(worker.model.calls.filter((call) => call.startsWith('update'))).toEqual(['update 1', 'update 2'])
+  expect(worker.of('finished')).toHaveLength(1)
+  expect(worker.of('advanced').map(({ lane, inner }) => [lane, inner])).toEqual([
+    [1, 1],
+    [1, 2],
+  ])
+  const shares = worker.frames('gradientShard')
+  expect(shares.map(({ to, frame }) => [to, frame.index, frame.codec, frame.rows])).toEqual([
+    ['o1', 0, 'int8', 1],
+    ['o2', 0, 'int8', 1],
+    ['o2', 1, 'int8', 1],
+    ['o1', 1, 'int8', 1],
+  ])
+  const { length } = shards[0]!
+  const { payload } = shares[0]!.frame
+  expect(payload.byteLength).toBe(4 + groupedBytes('int8', length))
+  expect(new DataView(payload.buffer, payload.byteOffset).getUint32(0, true)).toBe(1)
+  // The model played moves each parameter by the rate, half, in each of two updates.
+  const change = decodeGroups('int8', payload.subarray(4), length)
+  change.forEach((value) => expect(Math.abs(value - 1)).toBeLessThan(0.01))
+})
+
+it('takes the outer step from the mean, and refuses one that is not as long as its shard', async () => {
+  await trained()
+  const read = async () => {
+    worker.executor.receive('o1', encodeFrame({ ...addressOf('parameterShard', 0, 5), kind: 'want', codec: 'f32', rows: 0, columns: 4 }, new Uint8Array(0))) // prettier-ignore
+    await settled()
+    return worker.frames('parameterShard').at(-1)?.frame
+  }
+  const { length } = shards[0]!
+  // int8, one level up in each value: every group's scale is 1, and its level 64.
+  const mean = new Uint8Array(groupedBytes('int8', length))
+  const scales = 4 * Math.ceil((2 * Math.ceil(length / 64)) / 4)
+  new Uint16Array(mean.buffer, 0, Math.ceil(length / 64)).fill(0x3c00) // 2⁻⁷
+  mean.fill(64, scales, scales + length)
+  const header = { ...addressOf('meanShard', 0, 5), codec: 'int8', rows: 1, columns: length } as const
+  worker.executor.receive('o1', encodeFrame(header, mean.subarray(4)))
+  expect(worker.executor.badFrames).toBe(1)
+  worker.executor.receive('o1', encodeFrame({ ...header, codec: 'int4' }, mean))
+  expect(worker.executor.badFrames).toBe(2)
+  worker.executor.receive('o1', tensorFrame(addressOf('meanShard', 0, 5), mean, { config, shards }))
+  await settled()
+  const taken = (await read())!
+  const values = new Float32Array(taken.payload.slice().buffer)
+  // g = 0.5: v = 0.5, θ = 1 − 0.7·(0.5 + 0.9·0.5).
+  expect([values.length, taken.rows]).toEqual([2 * length, 2])
+  expect(values[0]).toBeCloseTo(1 - 0.7 * 0.95, 6)
+  expect(values[length]).toBeCloseTo(0.5, 6)
+})
