@@ -229,8 +229,8 @@ export function adopt(state: OrchestratorState, run: Run, stage: number, now: nu
   for (const place of progress.orphans.sort((a, b) => a - b)) {
     if (place % unit === 0) {
       best = 0
-      const with1 = (i: number) => loads[i]! + unit / rates[i]!
-      for (let i = 1; i < nodes.length; i++) if (with1(i) < with1(best)) best = i
+      const loadWith = (i: number) => loads[i]! + unit / rates[i]!
+      for (let i = 1; i < nodes.length; i++) if (loadWith(i) < loadWith(best)) best = i
       loads[best]! += unit / rates[best]!
     }
     const { id, deviceId } = nodes[best]!

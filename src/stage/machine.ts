@@ -11,7 +11,7 @@ import { fileBoundary, onComputed, proceedWithLeases, reportFinished, takeTable 
 import { changeOwners, fileShare, onGradientRead, onReduce, onReduced } from './machine/merge.ts'
 import { onSigned } from './machine/receipts.ts'
 import { fileRelay, onLost } from './machine/relays.ts'
-import { fileMoments, fileParameters, onMomentsWritten, onParametersWritten, onShardRead, save, seeWhole, settle, tellHeld } from './machine/standing.ts' // prettier-ignore
+import { expectMeans, fileMoments, fileParameters, onMomentsWritten, onParametersWritten, onShardRead, save, seeWhole, settle, tellHeld } from './machine/standing.ts' // prettier-ignore
 import { type Actions, type EarlyFrame, NOWHERE, newShardState, refuse, report, setOwners, type StageState } from './machine/state.ts' // prettier-ignore
 import { compareShard, onApply, onUpdated, updateShard } from './machine/updates.ts'
 import { onLinkLost, onTick, onWant, wantShares, wantVectors } from './machine/wants.ts'
@@ -144,6 +144,7 @@ function onStep<T>(state: StageState<T>, message: Message<'step'>, actions: Acti
   }
   state.progressed = true
   state.complete = false
+  expectMeans(state)
   takeTable(state, message, actions)
   for (let shard = 0; shard < state.places.length; shard++) tellHeld(state, shard, actions)
   replayEarly(state, actions)

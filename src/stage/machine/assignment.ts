@@ -21,6 +21,7 @@ export function assign<T>(state: StageState<T>, assignment: Assignment, actions:
   const shards = shardCount(assignment.config)
   state.parameters = new Array<number>(shards).fill(NOWHERE)
   state.moments = new Array<number>(shards).fill(NOWHERE)
+  state.means = new Array<null>(shards).fill(null)
   state.madeBy = new Array<string | null>(shards).fill(null)
   state.places = new Array<number>(shards).fill(-1)
   actions.push({ type: 'prepare', assignment })
@@ -61,6 +62,7 @@ export function clear<T>(state: StageState<T>, actions: Actions<T>): void {
   state.kept = false
   state.parameters = []
   state.moments = []
+  state.means = []
   state.madeBy = []
   state.places = []
 }

@@ -17,6 +17,11 @@ export function stands<T>(state: StageState<T>, kind: ShardKind, shard: number, 
   return by === null || first === undefined || first === state.self || first === by
 }
 
+/** With local steps the lanes' mean is on its way to all: whoever asks too soon gets what is many times as long. */
+export function expectMeans<T>(state: StageState<T>): void {
+  if (state.assignment!.config.sync === 'local') state.wantedAt = state.now
+}
+
 /** Other bytes are a shard's parameters now; with local steps the outer momentum is part of them. */
 export function stand<T>(state: StageState<T>, shard: number, step: number): void {
   state.parameters[shard] = step
@@ -187,6 +192,14 @@ export function serveShard<T>(state: StageState<T>, from: string, address: Tenso
   const kind = address.kind as ShardKind
   const { index: shard, step } = address
   if (!state.prepared || !stands(state, kind, shard, step)) return
+  const mean = state.means[shard]
+  if (mean?.step === step && !mean.again.has(from)) {
+    // It is a fraction of the whole, and mostly only late. Who cannot use it asks once more.
+    mean.again.add(from)
+    const address = addressOf(state, 'meanShard', step, shard, state.assignment!.stage)
+    actions.push({ type: 'send', to: from, address, tensor: mean.tensor, again: true })
+    return
+  }
   const reading = `${kind} ${shard} ${from}`
   if (state.reads.has(reading) || state.reads.size >= MAX_READS) return
   state.reads.add(reading)

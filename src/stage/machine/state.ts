@@ -102,6 +102,12 @@ export interface StepState<T> {
   apply: { lr: number; scale: number; receivers: readonly string[] } | null
 }
 
+interface SentMean<T> {
+  readonly step: number
+  readonly tensor: T
+  readonly again: Set<string>
+}
+
 /** Parameters on their way into the device, in its order. */
 interface Write {
   readonly shard: number
@@ -129,6 +135,8 @@ export interface StageState<T> {
   /** After which step each shard's parameters and moments stand on the device. */
   parameters: number[]
   moments: number[]
+  /** With local steps, by shard: the mean that this node sent last, and who was given it a second time. */
+  means: (SentMean<T> | null)[]
   /** Who made the parameters of the step under way; null once it is settled that they are the stage's. */
   madeBy: (string | null)[]
   /** All parameters stand after `committed`. */
@@ -174,6 +182,7 @@ export function initialStageState<T>(): StageState<T> {
     kept: false,
     parameters: [],
     moments: [],
+    means: [],
     madeBy: [],
     complete: false,
     announced: NOWHERE,

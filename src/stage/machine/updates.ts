@@ -2,7 +2,7 @@
 import type { ServerMessage } from '../../protocol/control.ts'
 import type { StageEvent } from '../machineTypes.ts'
 import { changeOwners, reportReduced } from './merge.ts'
-import { writeParameters } from './standing.ts'
+import { expectMeans, writeParameters } from './standing.ts'
 import { type Actions, addressOf, NOWHERE, report, type StageState, type StepState, sums, updatable } from './state.ts'
 
 type Message<K extends ServerMessage['type']> = Extract<ServerMessage, { type: K }>
@@ -12,6 +12,7 @@ export function onApply<T>(state: StageState<T>, message: Message<'apply'>, acti
   const current = state.current!
   const { lr, scale, receivers } = message
   current.apply = { lr, scale, receivers }
+  expectMeans(state)
   changeOwners(state, message.owners, actions)
   for (let shard = 0; shard < current.shards.length; shard++) {
     if (current.shards[shard]!.update === 'done') publish(state, current, shard, actions)
@@ -59,6 +60,8 @@ function publish<T>(state: StageState<T>, current: StepState<T>, shard: number, 
   if (state.places[shard] !== 0 || sum.bytes === null) return
   const { generation, stage, config } = state.assignment!
   report(actions, { type: 'updated', generation, step: current.step, shard })
+  if (config.sync === 'local' && state.means[shard]?.step !== current.step)
+    state.means[shard] = { step: current.step, tensor: sum.bytes, again: new Set() }
   for (const to of current.apply?.receivers ?? []) {
     if (to === state.self || sum.sentTo.has(to)) continue
     sum.sentTo.add(to)

@@ -40,6 +40,17 @@ describe('demoOptions', () => {
     expect(options.config).toEqual({ stages: 1, replicas: 3, steps: 20, codec: 'int8', seed: 0 })
   })
 
+  it('takes as many updates with local steps as with exact merges, and a batch that its lanes can part', () => {
+    const { config } = demoOptions(['--sync', 'local', '--volunteers', '6'])!
+    expect(config).toMatchObject({ sync: 'local', local: { innerSteps: 10 }, steps: 15, batch: 18, microbatch: 3 })
+    expect(() => validateRunConfig(runConfigSchema.parse(config))).not.toThrow()
+    const read = file({ steps: 90, batch: 8, local: { innerSteps: 30, mergeCodec: 'int4' } })
+    const given = demoOptions(['--sync', 'local', '--config', 'c.json'], read)!.config
+    expect(given).toMatchObject({ steps: 3, batch: 8, local: { innerSteps: 30, mergeCodec: 'int4' } })
+    expect(demoOptions(['--sync', 'local', '--steps', '7'])!.config.steps).toBe(7)
+    expect(code(['--sync', 'sometimes'])).toBe('demo.option')
+  })
+
   it('takes configuration and tokenizer from a preset, flags before it', () => {
     const options = demoOptions(['--preset', 'nanogpt-cpu', '--steps', '30', '--stages', '1', '--volunteers', '1'])!
     expect(options).toMatchObject({ volunteers: 1, tokenizer: 'character' })

@@ -13,6 +13,7 @@ describe('validateRunConfig', () => {
   it('accepts the default and its edges', () => {
     expect(() => validateRunConfig(config(), dataset)).not.toThrow()
     expect(() => validateRunConfig(config({ stages: 4, replicas: 4 }))).not.toThrow()
+    expect(() => validateRunConfig(config({ sync: 'local', local: { lanes: 4 } }))).not.toThrow()
     expect(() => validateRunConfig(config({ partition: [3, 1] }))).not.toThrow()
     expect(() => validateRunConfig(config({ stages: 1, model: { kvHeads: 1, tieEmbeddings: true } }))).not.toThrow()
   })
@@ -28,6 +29,9 @@ describe('validateRunConfig', () => {
     ['run.partition', { partition: [2, 2, 1], stages: 2 }],
     ['run.tied_stages', { model: { tieEmbeddings: true } }],
     ['run.microbatch_does_not_divide', { microbatch: 5 }],
+    ['run.lanes_do_not_divide', { sync: 'local', replicas: 5, microbatch: 1 }],
+    ['run.lanes_do_not_divide', { sync: 'local', local: { lanes: 4 }, batch: 12, microbatch: 4 }],
+    ['run.inner_steps', { sync: 'local', local: { innerSteps: 200 }, batch: 24, microbatch: 1 }],
     ['run.memory', { model: { vocabSize: 65_536, dModel: 1024, heads: 8, kvHeads: 8 } }],
     ['run.memory', { model: { blockSize: 8192 }, batch: 4096, microbatch: 4096, replicas: 1 }],
     ['run.memory', { model: { dModel: 2048, heads: 16, kvHeads: 16, ffn: 8192, layers: 32 }, stages: 2 }],

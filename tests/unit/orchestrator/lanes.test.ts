@@ -43,7 +43,7 @@ describe('lanes', () => {
     fleet.step()
     const { lr, scale } = fleet.view('a').apply ?? fleet.of('prepareStep')[0]!
     expect([lr, scale]).toEqual([0.5, 0.5])
-    const [{ metric }] = fleet.of('commitStep') as [{ metric: { gradNorm: number; tokens: number } }]
+    const { metric } = fleet.of('commitStep')[0]!
     const shards = fleet.run().owners[0]!.length
     expect(metric.gradNorm).toBeCloseTo(0.5 * Math.sqrt(shards), 12)
     expect(metric.tokens).toBe(2 * 2 * 64)

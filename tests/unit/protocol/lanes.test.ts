@@ -17,7 +17,9 @@ describe('the microbatches of a step', () => {
     expect([stepMicrobatches(local), updateMicrobatches(local), laneMicrobatches(local)]).toEqual([12, 2, 6])
     expect(stepTokens(local)).toBe(3 * 12 * 64)
     expect(updateConfig(local).batch).toBe(6)
-    const places = Array.from({ length: 12 }, (_, m) => lanePlace(local, m)).map(({ lane, inner }) => `${lane}.${inner}`)
+    const places = Array.from({ length: 12 }, (_, m) => lanePlace(local, m)).map(
+      ({ lane, inner }) => `${lane}.${inner}`,
+    )
     expect(places.join(' ')).toBe('0.0 0.0 0.1 0.1 0.2 0.2 1.0 1.0 1.1 1.1 1.2 1.2')
   })
 

@@ -4,7 +4,12 @@ import type { z } from 'zod'
 import type { DatasetView, LaunchRequest, RunSummary } from '../../../src/protocol/api.ts'
 import type { Quote, QuoteRequest } from '../../../src/protocol/quote.ts'
 import { SkeinError, toErrorBody } from '../../../src/protocol/errors.ts'
-import { localConfigSchema, modelConfigSchema, optimizerConfigSchema, runConfigSchema } from '../../../src/protocol/runConfig.ts'
+import {
+  localConfigSchema,
+  modelConfigSchema,
+  optimizerConfigSchema,
+  runConfigSchema,
+} from '../../../src/protocol/runConfig.ts'
 import { configFigures, defaultValues, readConfig } from '../../../src/ui/console/configForm.ts'
 import { BUDGET, PRICE, readPayment, readRaise } from '../../../src/ui/console/paymentForm.ts'
 import { modelPresets, runFields } from '../../../src/ui/console/runFields.ts'

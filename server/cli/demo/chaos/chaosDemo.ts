@@ -2,6 +2,7 @@
 import { mkdtemp, rm } from 'node:fs/promises'
 import os from 'node:os'
 import path from 'node:path'
+import { stepMicrobatches } from '../../../../src/protocol/lanes.ts'
 import { createApiClient } from '../../apiClient.ts'
 import { followRun, type FollowedRun } from '../follow.ts'
 import { terminalProgress, uploadAndLaunch } from '../launch.ts'
@@ -34,7 +35,7 @@ export async function trainUnderChaos(
     const api = createApiClient(origin, signal)
     say(`Server at ${origin}; console at ${origin}/console`)
     const { dataset, run } = await uploadAndLaunch(api, options, corpus, say)
-    const { steps, batch, microbatch } = run.config
+    const { steps } = run.config
 
     signal.throwIfAborted()
     crew = new Crew({ origin, folder, headed, signal })
@@ -60,7 +61,7 @@ export async function trainUnderChaos(
       plan,
       crew,
       server,
-      microbatches: batch / microbatch,
+      microbatches: stepMicrobatches(run.config),
       stepMs: speed(undisturbed.metrics)?.stepMs ?? 0,
       say: (text) => say(`  ✗ ${text}`),
     })
