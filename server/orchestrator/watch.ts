@@ -1,5 +1,6 @@
 /** Owns what the passing of time means: silence, slowness, links that do not open, work that does not move. */
 import type { ServerMessage } from '../../src/protocol/control.ts'
+import { innerSteps } from '../../src/protocol/lanes.ts'
 import { adopt } from './leases.ts'
 import { synced } from './owners.ts'
 import { beginAgain } from './recovery.ts'
@@ -92,10 +93,10 @@ export function watchRun(state: OrchestratorState, run: Run, now: number, comman
   if (run.members.length > 0 && !scored && now - movedAt >= patience(run, stallMs)) unstick(state, run, now, commands)
 }
 
-/** A run whose steps are short is stuck sooner than one whose steps take minutes. */
-function patience({ round, usualMs }: Run, stallMs: number): number {
+/** A run whose steps are short is stuck sooner than one whose steps take minutes; lanes tell of each step of their own. */
+function patience({ round, usualMs, config }: Run, stallMs: number): number {
   if (!round || usualMs === null) return stallMs
-  return Math.min(stallMs, Math.max(SHORTEST_STALL_MS, STEPS_OF_PATIENCE * usualMs))
+  return Math.min(stallMs, Math.max(SHORTEST_STALL_MS, (STEPS_OF_PATIENCE * usualMs) / innerSteps(config)))
 }
 
 /** Does without those who hold the step up, if anybody can be told to; begins it again; and in the end gives it up. */
