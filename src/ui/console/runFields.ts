@@ -71,7 +71,7 @@ export const advancedFields: readonly RunField[] = [
     kind: 'boolean',
     group: 'Model',
   },
-  { path: 'batch', label: 'Batch', unit: 'sequences', hint: 'In one step', kind: 'integer', group: 'Batch' },
+  { path: 'batch', label: 'Batch', unit: 'sequences', hint: 'In one update', kind: 'integer', group: 'Batch' },
   {
     path: 'microbatch',
     label: 'Microbatch',
@@ -83,11 +83,11 @@ export const advancedFields: readonly RunField[] = [
   {
     path: 'sync',
     label: 'Synchronisation',
-    hint: 'What follows is of local steps alone',
+    hint: 'local: lanes take steps of their own, by what follows',
     kind: 'choice',
     choices: [
-      ['exact', 'exact: replicas merge every step'],
-      ['local', 'local: each takes steps of its own'],
+      ['exact', 'exact'],
+      ['local', 'local'],
     ],
     group: 'Merging',
   },
