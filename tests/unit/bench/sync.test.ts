@@ -1,0 +1,44 @@
+/** Proves what local steps spare a merge, for the model that `npm run bench -- sync` trains: over a hundred times fewer bytes. */
+import { expect, it } from 'vitest'
+import { groupedBytes } from '../../../src/codec/groups.ts'
+import { runLayouts } from '../../../src/model/layout.ts'
+import { stageShards } from '../../../src/model/optimizerShards.ts'
+import { stepTokens } from '../../../src/protocol/lanes.ts'
+import { shardCount } from '../../../src/protocol/routing.ts'
+import { shareBytes } from '../../../src/stage/laneShares.ts'
+import { rowConfig, type RowName, type Setting } from '../../bench/sync/rows.ts'
+import { mergeTraffic } from '../../bench/sync/traffic.ts'
+
+const setting: Setting = {
+  ...{ replicas: 4, batch: 12, innerSteps: 30, outerLr: 0.7, outerMomentum: 0.9 },
+  ...{ optimizer: 'adamw', lr: 3e-3, updates: 600, seed: 1, data: 'stories' },
+}
+
+/** Sent by one replica to merge, for each token that is trained on. */
+function bytesPerToken(row: RowName): number {
+  const config = rowConfig(row, setting, 65, 1000)
+  const [layout] = runLayouts(config)
+  const { mergeCodec: codec } = config.local
+  const shards = stageShards(layout!, shardCount(config), config.optimizer).map(({ length }) =>
+    row === 'exact'
+      ? { share: 4 * length, result: 4 * length, state: 8 * length }
+      : { share: shareBytes(codec, 1, length), result: groupedBytes(codec, length), state: 0 },
+  )
+  return mergeTraffic(config.replicas, shards) / config.replicas / stepTokens(config)
+}
+
+it.each([
+  ['local f32', 30],
+  ['local int8', 140],
+  ['local int4', 255],
+] as const)('%s sends at least %i times less than the exact merge', (row, times) => {
+  expect(bytesPerToken('exact') / bytesPerToken(row)).toBeGreaterThan(times)
+})
+
+it('trains as many tokens whatever the row', () => {
+  const tokens = (['exact', 'local int8'] as const).map((row) => {
+    const config = rowConfig(row, setting, 65, 1000)
+    return config.steps * stepTokens(config)
+  })
+  expect(tokens[0]).toBe(tokens[1])
+})
