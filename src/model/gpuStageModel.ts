@@ -225,7 +225,12 @@ function modelOf(
     readGradient: (range) => run(() => gradients.read(recorder, range)),
     reduceGradient: (range, contributions) =>
       run(() => reduceContributions(gpu, kernels, plans, gradients, range, contributions)),
-    restoreGradient: (range, values) => restoreRange(gradients, range, values),
+    restoreGradient(range, values) {
+      if (values || range.length < layout.length) return restoreRange(gradients, range, values)
+      // Zeros everywhere need not travel to the device.
+      gradients.clear(recorder)
+      recorder.submit()
+    },
     update: (range, step) => run(() => updateRange(kernels, plans, vectors, range, step)),
     read: (kind, range) => run(() => vectors[kind].read(recorder, range)),
     write: (kind, offset, values) => vectors[kind].write(offset, values),
