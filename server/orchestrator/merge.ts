@@ -193,12 +193,15 @@ export function meanLoss({ stages }: Round): number {
 }
 
 /** The record of what is about to be applied is durable: from here on the step will be, even if the server dies. */
-export function onStepPrepared(run: Run, step: number, commands: Commands): void {
+export function onStepPrepared(run: Run, step: number, now: number, commands: Commands): void {
   const { round } = run
   if (!round?.apply || round.prepared || round.step !== step) return
   round.prepared = true
-  for (let stage = 0; stage < run.config.stages; stage++)
+  for (let stage = 0; stage < run.config.stages; stage++) {
+    // Whoever has to update now has only heard of it.
+    round.stages[stage]!.movedAt = now
     for (const id of activeOwners(run.owners[stage]!)) sendApply(run, stage, id, commands)
+  }
 }
 
 export function sendApply(run: Run, stage: number, nodeId: string, commands: Commands): void {

@@ -83,7 +83,7 @@ export function decide(state: OrchestratorState, event: OrchestratorEvent): Orch
     }
     case 'stepPrepared': {
       const run = state.runs.get(event.runId)
-      if (run?.generation === event.generation) onStepPrepared(run, event.step, commands)
+      if (run?.generation === event.generation) onStepPrepared(run, event.step, now, commands)
       break
     }
     case 'checkpointPublished':

@@ -117,6 +117,12 @@ describe('a second owner that does not follow', () => {
     expect(fleet.of('prepareStep')).toHaveLength(1)
     // The second owners' comparisons are waited for as ever.
     expect(fleet.run().round!.stages[0]!.waived).toEqual([false, false])
+    fleet.pass(4000)
+    for (const id of fleet.state.nodes.keys())
+      for (const [shard, [first]] of fleet.view(id).owners.entries())
+        if (first === id) fleet.report(id, { type: 'updated', step: 1, shard })
+    expect(fleet.of('commitStep')).toEqual([])
+    expect(fleet.told().join(' ')).not.toContain('did not follow')
   })
 
   it('in comparing is not waited for, and is no copy of the moments', () => {
