@@ -41,11 +41,17 @@ export function onReduced(
 ): void {
   const { round } = run
   const progress = round?.stages[node.stage]
-  if (!round || !progress || round.step !== message.step || round.apply) return
+  if (!round || !progress || round.step !== message.step) return
   const { attempt, shard, squaredNorm } = message
   if (!progress.contributors || progress.attempt !== attempt) return
   const places = run.owners[node.stage]?.[shard]
   if (!places?.slice(0, ACTIVE).includes(node.id)) return
+  if (round.apply) {
+    // It was not waited for. Should the first owner be lost it can take its place, if its sum is the same.
+    const known = progress.norms[shard]!.get(places[0]!)
+    if (known !== undefined && agree(known, squaredNorm)) progress.norms[shard]!.set(node.id, squaredNorm)
+    return
+  }
   progress.norms[shard]!.set(node.id, squaredNorm)
   progress.movedAt = now
   round.movedAt = now

@@ -106,6 +106,19 @@ describe('a second owner that does not follow', () => {
     expect(fleet.told().join(' ')).toContain('did not follow')
   })
 
+  it('in summing takes the first one’s place all the same, should that be lost and its own sum be there by then', () => {
+    const fleet = training({ stages: 1 }, ['a', 'b'])
+    fleet.finishAll()
+    fleet.sums(1, ['a'])
+    fleet.pass(5500)
+    expect(fleet.of('prepareStep')).toHaveLength(1)
+    fleet.sums(1, ['b'])
+    fleet.leave('a')
+    expect(fleet.view('b').owners).toEqual([['b'], ['b']])
+    fleet.updates(['b'])
+    expect(fleet.of('commitStep')).toHaveLength(1)
+  })
+
   it('is not one that has summed and waits for another stage', () => {
     const fleet = training({ replicas: 2 }, ['a', 'b', 'c', 'd'])
     fleet.finishAll()
