@@ -198,6 +198,8 @@ export class StageExecutor {
         return this.#save(tenure, action)
       case 'sign':
         return void this.#sign(tenure, action)
+      case 'tally':
+        return void this.#tally(tenure, action)
       default:
         return this.#enqueue(tenure, changesVectors(action), (_, generation) =>
           performOnGpu(tenure, generation, action, { phase: this.#host.phase, stats: this.stats }),
@@ -331,14 +333,26 @@ export class StageExecutor {
   }
 
   /** A device that cannot sign goes on computing: its work counts, and earns nothing. */
-  async #sign(tenure: Tenure, { step, version, entries }: Extract<Action, { type: 'sign' }>): Promise<void> {
+  async #sign(tenure: Tenure, { step, version, entries, shares }: Extract<Action, { type: 'sign' }>): Promise<void> {
     const { runId: run, generation, stage } = tenure.assignment
-    const about = { run, generation, step, leases: version, stage, shares: [] }
-    const receipts = await signReceipts(about, entries, this.#host.key).catch((caught: unknown) => {
+    const about = { run, generation, step, leases: version, stage }
+    const receipts = await signReceipts(about, entries, shares, this.#host.key).catch((caught: unknown) => {
       this.#host.failed(new SkeinError(toErrorBody(caught), { cause: caught }))
       return []
     })
     if (this.#tenure === tenure) this.handle({ type: 'signed', generation, step, version, receipts })
+  }
+
+  async #tally(tenure: Tenure, { digests, ...about }: Extract<Action, { type: 'tally' }>): Promise<void> {
+    try {
+      const { generation } = tenure.assignment
+      const { step, attempt, shard } = about
+      const named = await Promise.all(digests)
+      const message = { type: 'tallied', generation, step, attempt, shard, digests: named } as const
+      if (this.#tenure === tenure) this.handle({ type: 'tallied', generation, message })
+    } catch (caught) {
+      this.#fail(tenure, caught)
+    }
   }
 
   #send(tenure: Tenure, { to, address, tensor, again }: Extract<Action, { type: 'send' }>): void {

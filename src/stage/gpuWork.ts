@@ -2,7 +2,7 @@
 import type { NodePhase, NodeStats } from '../protocol/control.ts'
 import type { StageAction, StageEvent } from './machineTypes.ts'
 import { computeMicrobatch } from './microbatchWork.ts'
-import { digestOf } from './receiptWork.ts'
+import { digestOf, sumDigestOf } from './receiptWork.ts'
 import type { Tenure } from './tenure.ts'
 
 type Bytes = Uint8Array<ArrayBufferLike>
@@ -10,7 +10,7 @@ type Bytes = Uint8Array<ArrayBufferLike>
 /** The actions that take their turn on the GPU and are done when it is over. */
 export type GpuAction = Exclude<
   StageAction<Bytes>,
-  { type: 'report' | 'prepare' | 'keep' | 'discard' | 'send' | 'want' | 'save' | 'sign' }
+  { type: 'report' | 'prepare' | 'keep' | 'discard' | 'send' | 'want' | 'save' | 'sign' | 'tally' }
 >
 
 export interface GpuWorkHost {
@@ -50,16 +50,19 @@ export async function performOnGpu(
     case 'readGradient': {
       phase('merging', null)
       const { step, version, shard } = action
-      return { type: 'gradientRead', generation, step, version, shard, tensor: await work.readGradient(shard) }
+      const tensor = await work.readGradient(shard)
+      return { type: 'gradientRead', generation, step, version, shard, tensor, digest: digestOf(tensor) }
     }
     case 'restoreGradient':
       work.restoreGradient(action.shard, action.tensor)
       return null
     case 'reduce': {
       phase('merging', null)
-      const { step, attempt, shard, contributions } = action
+      const { step, attempt, shard, contributions, digests } = action
       const squaredNorm = await work.reduce(shard, contributions)
-      return { type: 'reduced', generation, step, attempt, shard, squaredNorm }
+      // The shares were hashed as they came.
+      const digest = digests.length > 0 ? await sumDigestOf(digests) : null
+      return { type: 'reduced', generation, step, attempt, shard, squaredNorm, digest }
     }
     case 'update': {
       phase('merging', null)

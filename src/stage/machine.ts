@@ -7,7 +7,7 @@
 import type { ServerMessage } from '../protocol/control.ts'
 import { announceKept, assign, clear, onPrepared } from './machine/assignment.ts'
 import { fileBoundary, onComputed, proceedWithLeases, reportFinished, takeTable } from './machine/leases.ts'
-import { changeOwners, fileShare, onGradientRead, onReduce, onReduced } from './machine/merge.ts'
+import { changeOwners, fileShare, onGradientRead, onReduce, onReduced, onTally } from './machine/merge.ts'
 import { onSigned } from './machine/receipts.ts'
 import { fileRelay, onLost } from './machine/relays.ts'
 import { fileMoments, fileParameters, onMomentsWritten, onParametersWritten, onShardRead, save, seeWhole, settle } from './machine/standing.ts' // prettier-ignore
@@ -101,6 +101,9 @@ function onServerMessage<T>(state: StageState<T>, message: ServerMessage, action
       onReduce(state, message, actions)
       wantShares(state, actions)
       return
+    case 'tally':
+      onTally(state, message, actions)
+      return
     case 'lost':
       onLost(state, message, actions)
       return
@@ -120,6 +123,7 @@ function onStep<T>(state: StageState<T>, message: Message<'step'>, actions: Acti
     step,
     mode,
     committed,
+    shared: mode === 'train' && state.owners.some((places) => places.some((id) => id !== state.self)),
     version: 0,
     reported: 0,
     signing: 0,
@@ -168,8 +172,8 @@ function onFrame<T>(state: StageState<T>, frame: EarlyFrame<T>, actions: Actions
   }
   if (address.kind === 'momentShard') return fileMoments(state, from, address, tensor, actions)
   if (address.step !== current.step) return refuse(state)
-  if (address.kind === 'gradientShard') return fileShare(state, from, address, tensor, actions)
-  if (address.kind === 'relayedShard') return fileRelay(state, from, address, tensor, actions)
+  if (address.kind === 'gradientShard') return fileShare(state, from, frame, actions)
+  if (address.kind === 'relayedShard') return fileRelay(state, from, frame, actions)
   fileBoundary(state, from, address, tensor, frame.digest, actions)
 }
 
@@ -197,6 +201,7 @@ function onOwnProgress<T>(state: StageState<T>, event: OwnProgress<T>, actions: 
       onShardRead(state, event, actions)
       return
     case 'saved':
+    case 'tallied':
       report(actions, event.message)
       return
     case 'failed':

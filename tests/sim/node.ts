@@ -208,6 +208,13 @@ export class SimNode {
         })
       case 'sign':
         return this.#sign(this.tenure!, action)
+      case 'tally': {
+        const { generation } = this.tenure!.assignment
+        const { step, attempt, shard } = action
+        const digests = action.digests as Digest[]
+        const message = { type: 'tallied', generation, step, attempt, shard, digests } as const
+        return this.handle({ type: 'tallied', generation, message })
+      }
       case 'want':
         return this.#world.network.frame(this, action.to, { type: 'want', from: this.id, address: action.address })
       default:
@@ -216,9 +223,9 @@ export class SimNode {
   }
 
   /** Beside the GPU. */
-  #sign(tenure: Tenure, { step, version, entries }: Extract<Action, { type: 'sign' }>): void {
+  #sign(tenure: Tenure, { step, version, entries, shares }: Extract<Action, { type: 'sign' }>): void {
     const { generation, runId: run, stage } = tenure.assignment
-    const about = { run, generation, step, leases: version, stage, device: this.deviceId, shares: [] }
+    const about = { run, generation, step, leases: version, stage, device: this.deviceId, shares: shares as Digest[] }
     const claimed = this.claims(entries as ReceiptEntry<Digest>[])
     const receipts = receiptsOf(about, claimed).map((receipt) => ({ receipt, signature: signatureOf(receipt) }))
     this.#world.clock.after(SIGN_MS, () => {

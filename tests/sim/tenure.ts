@@ -4,7 +4,7 @@ import type { Digest } from '../../src/protocol/receipt.ts'
 import { shardCount } from '../../src/protocol/routing.ts'
 import type { Loss, StageAction, StageEvent } from '../../src/stage/machineTypes.ts'
 import * as model from './integerModel.ts'
-import { digestOf } from './integerReceipts.ts'
+import { digestOf, sumDigest } from './integerReceipts.ts'
 
 /** What one node put into a sum. */
 export interface Share {
@@ -12,7 +12,7 @@ export interface Share {
   readonly microbatches: readonly number[]
 }
 
-/** `shares` goes with gradients of parameters alone, `digest` with boundary tensors. */
+/** `shares` goes with gradients of parameters alone, `digest` with them and with boundary tensors. */
 export interface Tensor {
   readonly values: readonly number[]
   readonly shares: readonly Share[] | null
@@ -20,7 +20,10 @@ export interface Tensor {
 }
 
 export type Action = StageAction<Tensor>
-export type WorkAction = Exclude<Action, { type: 'prepare' | 'keep' | 'discard' | 'report' | 'send' | 'want' | 'sign' }>
+export type WorkAction = Exclude<
+  Action,
+  { type: 'prepare' | 'keep' | 'discard' | 'report' | 'send' | 'want' | 'sign' | 'tally' }
+>
 
 /** What a gradient range holds: a sum that was put there, and the own microbatches from `from` on. */
 interface Holding {
@@ -100,8 +103,10 @@ export class Tenure {
         return this.#compute(action, generation, busyMs)
       case 'readGradient': {
         const { step, version, shard } = action
-        const tensor = { values: this.#gradientOf(shard), shares: this.#sharesOf(shard) }
-        return { type: 'gradientRead', generation, step, version, shard, tensor }
+        const values = this.#gradientOf(shard)
+        const digest = digestOf(values, this.#salt, [])
+        const tensor = { values, shares: this.#sharesOf(shard), digest }
+        return { type: 'gradientRead', generation, step, version, shard, tensor, digest }
       }
       case 'restoreGradient': {
         const { shard, tensor } = action
@@ -109,7 +114,7 @@ export class Tenure {
         return null
       }
       case 'reduce': {
-        const { step, attempt, shard, contributions } = action
+        const { step, attempt, shard, contributions, digests } = action
         if (contributions.length > 0) {
           const sum = new Array<number>(ranges[shard]!.length).fill(0)
           for (const { values } of contributions) model.addInto(sum, values)
@@ -118,7 +123,8 @@ export class Tenure {
           this.#setGradient(shard, sum, shares)
         }
         const squaredNorm = model.squaredNorm(this.#gradient, ranges[shard]!)
-        return { type: 'reduced', generation, step, attempt, shard, squaredNorm }
+        const digest = digests.length > 0 ? sumDigest(digests as Digest[]) : null
+        return { type: 'reduced', generation, step, attempt, shard, squaredNorm, digest }
       }
       case 'update': {
         const { shard, step } = action
