@@ -5,7 +5,7 @@
  */
 import { runLayouts } from '../model/layout.ts'
 import { stageShards } from '../model/optimizerShards.ts'
-import type { Assignment, Holding, NodePhase, NodeStats, ServerMessage } from '../protocol/control.ts'
+import type { Assignment, ExhibitKind, Holding, NodePhase, NodeStats, ServerMessage } from '../protocol/control.ts'
 import { SkeinError, toErrorBody } from '../protocol/errors.ts'
 import { shardCount } from '../protocol/routing.ts'
 import type { ChunkCache } from '../store/chunks.ts'
@@ -45,6 +45,8 @@ export interface ExecutorHost {
     send(nodeId: string, bytes: Uint8Array): Promise<void>
   }
   report(message: Extract<Action, { type: 'report' }>['message']): void
+  /** Gives the server bytes that were claimed. @throws SkeinError `transfer.failed` */
+  exhibit(audit: string, kind: ExhibitKind, bytes: Bytes, signal: AbortSignal): Promise<void>
   phase: (phase: NodePhase, progress: number | null) => void
   assigned(assignment: Assignment): void
   failed(error: SkeinError): void
@@ -198,6 +200,8 @@ export class StageExecutor {
         return this.#save(tenure, action)
       case 'sign':
         return void this.#sign(tenure, action)
+      case 'exhibit':
+        return void this.#exhibit(tenure, action)
       case 'tally':
         return void this.#tally(tenure, action)
       default:
@@ -341,6 +345,17 @@ export class StageExecutor {
       return []
     })
     if (this.#tenure === tenure) this.handle({ type: 'signed', generation, step, version, receipts })
+  }
+
+  async #exhibit(tenure: Tenure, { audit, step, kind, tensor }: Extract<Action, { type: 'exhibit' }>): Promise<void> {
+    const { generation } = tenure.assignment
+    try {
+      await this.#host.exhibit(audit, kind, tensor, tenure.abort.signal)
+    } catch (caught) {
+      if (this.#tenure !== tenure) return
+      const reason = toErrorBody(caught).message.slice(0, 200)
+      this.#host.report({ type: 'declined', generation, step, audit, reason })
+    }
   }
 
   async #tally(tenure: Tenure, { digests, ...about }: Extract<Action, { type: 'tally' }>): Promise<void> {

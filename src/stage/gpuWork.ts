@@ -4,13 +4,14 @@ import type { StageAction, StageEvent } from './machineTypes.ts'
 import { computeMicrobatch } from './microbatchWork.ts'
 import { digestOf, sumDigestOf } from './receiptWork.ts'
 import type { Tenure } from './tenure.ts'
+import { testimonyOf } from './testimony.ts'
 
 type Bytes = Uint8Array<ArrayBufferLike>
 
 /** The actions that take their turn on the GPU and are done when it is over. */
 export type GpuAction = Exclude<
   StageAction<Bytes>,
-  { type: 'report' | 'prepare' | 'keep' | 'discard' | 'send' | 'want' | 'save' | 'sign' | 'tally' }
+  { type: 'report' | 'prepare' | 'keep' | 'discard' | 'send' | 'want' | 'save' | 'sign' | 'tally' | 'exhibit' }
 >
 
 export interface GpuWorkHost {
@@ -46,6 +47,22 @@ export async function performOnGpu(
       if (op === 'forwardBackward') stats.tokens += result.loss!.tokens
       const digest = tenure.training && result.output ? digestOf(result.output) : null
       return { type: 'computed', generation, step, op, microbatch, digest, ...result }
+    }
+    case 'recompute': {
+      const { audit, op, microbatch, step, input, digest, claimed } = action
+      phase('training', null)
+      const about = { generation, step, audit, op, microbatch }
+      // Whoever gives a juror other inputs than the claimant had would have it convicted.
+      const genuine = (await digest) === claimed
+      if (!genuine) return { type: 'recomputed', ...about, output: null, loss: null, genuine }
+      const goesOn = () => tenure.assignment.generation === generation
+      const { output, loss } = await computeMicrobatch(model, tenure.tokens, { op, microbatch, step, input }, goesOn)
+      return { type: 'recomputed', ...about, output, loss, genuine }
+    }
+    case 'testify': {
+      const { audit, step, shard } = action
+      const evidence = testimonyOf(tenure, action, await work.readGradient(shard))
+      return { type: 'testified', generation, message: { type: 'recomputed', generation, step, audit, evidence } }
     }
     case 'readGradient': {
       phase('merging', null)

@@ -1,5 +1,5 @@
 /** Owns the words of the stage machine: what can happen to a stage and what it can ask to be done. */
-import type { Assignment, ClientMessage, ServerMessage } from '../protocol/control.ts'
+import type { Assignment, ClientMessage, ExhibitKind, ServerMessage } from '../protocol/control.ts'
 import type { FrameKind } from '../protocol/frame.ts'
 import type { Digest, ReceiptEntry, SignedReceipt } from '../protocol/receipt.ts'
 
@@ -56,6 +56,20 @@ export type StageEvent<T> =
       loss: Loss | null
       busyMs: number
     }
+  /** As `computed`, of another node's claim; not `genuine`: the input was not what the claim took, and nothing was computed. */
+  | {
+      type: 'recomputed'
+      generation: number
+      step: number
+      audit: string
+      op: ComputeOp
+      microbatch: number
+      output: T | null
+      loss: Loss | null
+      genuine: boolean
+    }
+  /** The answer to `testify`. */
+  | { type: 'testified'; generation: number; message: Extract<ClientMessage, { type: 'recomputed' }> }
   /** The answer to `sign`; no receipts where this device cannot sign. */
   | { type: 'signed'; generation: number; step: number; version: number; receipts: readonly SignedReceipt[] }
   | { type: 'gradientRead'; generation: number; step: number; version: number; shard: number; tensor: T; digest: TensorDigest } // prettier-ignore
@@ -88,6 +102,34 @@ export type StageAction<T> =
   /** Set the gradient sum to zero and forget stored activations. */
   | { type: 'beginStep'; step: number }
   | { type: 'compute'; op: ComputeOp; microbatch: number; step: number; input: T | null }
+  /** As `compute`, of another node's claim; only where `digest` turns out to be what was `claimed` of the input. */
+  | {
+      type: 'recompute'
+      audit: string
+      op: ComputeOp
+      microbatch: number
+      step: number
+      input: T | null
+      digest: TensorDigest | null
+      claimed: Digest | null
+    }
+  /**
+   * Sketch under `seed` what was recomputed: a shard of the gradient on the device, one microbatch's tensors, and the mean
+   * losses of all, which the last stage has; the answer is `testified`.
+   */
+  | {
+      type: 'testify'
+      audit: string
+      step: number
+      shard: number
+      seed: readonly [number, number]
+      input: T | null
+      activation: T | null
+      inputGradient: T | null
+      losses: readonly number[]
+    }
+  /** Give the server these bytes of this node's claim. */
+  | { type: 'exhibit'; audit: string; step: number; kind: ExhibitKind; tensor: T }
   /** Sign what this version of the leases took and made, and its shares of the sum; the answer is `signed`. */
   | {
       type: 'sign'

@@ -1,6 +1,7 @@
 /** Owns the merge of a training step: each node's share of the gradient sum, and the sum of them at a shard's owners. */
 import type { ServerMessage, ShardOwners } from '../../protocol/control.ts'
 import type { StageEvent, TensorAddress } from '../machineTypes.ts'
+import { dropCases } from './jury.ts'
 import { type Actions, addressOf, computedOut, type EarlyFrame, NOWHERE, refuse, report, setOwners, type Share, type StageState, type StepState, sums, updatable } from './state.ts' // prettier-ignore
 
 type Message<K extends ServerMessage['type']> = Extract<ServerMessage, { type: K }>
@@ -8,6 +9,7 @@ type Happened<T, K extends StageEvent<T>['type']> = Extract<StageEvent<T>, { typ
 
 /** Nodes of one stage whose shares an owner keeps. */
 const MAX_CONTRIBUTORS = 1024
+const SUMMING = 'This node sums the step.'
 
 /** Reads this node's share of every shard, before it is signed for. @returns whether all are here */
 export function readShares<T>(current: StepState<T>, actions: Actions<T>): boolean {
@@ -120,6 +122,7 @@ export function onReduce<T>(state: StageState<T>, message: Message<'reduce'>, ac
   if (current.reduce && message.attempt <= current.reduce.attempt) return
   const { attempt, contributors } = message
   current.reduce = { attempt, contributors }
+  if (current.shards.some((_, shard) => sums(state, shard))) dropCases(state, current, SUMMING, actions)
   for (let shard = 0; shard < current.shards.length; shard++) {
     forgetSum(current, shard)
     reduceShard(state, current, shard, actions)
@@ -153,6 +156,7 @@ export function reduceShard<T>(state: StageState<T>, current: StepState<T>, shar
     sum.spoiled = true
   }
   sum.attempt = reduce.attempt
+  dropCases(state, current, SUMMING, actions)
   const [contributions, digests] = [shares.map(({ tensor }) => tensor), shares.map(({ digest }) => digest)]
   actions.push({ type: 'reduce', step, attempt: reduce.attempt, shard, contributions, digests })
 }

@@ -2,6 +2,7 @@
 import type { Assignment, ClientMessage, ShardOwners } from '../../protocol/control.ts'
 import type { Digest } from '../../protocol/receipt.ts'
 import type { StageAction, TensorAddress, TensorDigest, TensorKind } from '../machineTypes.ts'
+import type { Case } from './jury.ts'
 
 /** The step of a shard that does not stand anywhere one could name. */
 export const NOWHERE = -1
@@ -101,6 +102,8 @@ export interface StepState<T> {
   /** Contributors that are gone: what they sent has to come from another owner. */
   readonly lost: Set<string>
   apply: { lr: number; scale: number; receivers: readonly string[] } | null
+  /** Claims of other replicas that this node was asked to recompute, in the order they came. */
+  readonly cases: Case<T>[]
 }
 
 /** Parameters on their way into the device, in its order. */
