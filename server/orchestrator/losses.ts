@@ -170,6 +170,8 @@ export function dropLaggards(state: OrchestratorState, run: Run, stage: number, 
     const [first, second, ...rest] = owners
     if (!first || !second || progress.compared[shard]) return
     const norms = progress.norms[shard]!
+    // Both have summed and other stages have not: nobody is behind here.
+    if (!round.prepared && norms.has(first) && norms.has(second)) return
     const behind = round.prepared
       ? norms.has(second) && (!progress.updated[shard] || waitsFor(state, second, first, now))
       : norms.has(second) && !norms.has(first)
