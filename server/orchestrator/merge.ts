@@ -7,7 +7,7 @@ import { settleWork } from './credit.ts'
 import { end, failGeneration } from './generations.ts'
 import { dismiss } from './membership.ts'
 import { ACTIVE, activeOwners } from './owners.ts'
-import { awaitsTallies, sumsWhatWasSigned } from './tallies.ts'
+import { awaitsTallies, settleTally, sumsWhatWasSigned } from './tallies.ts'
 import type { FleetNode, OrchestratorCommand, OrchestratorState, Round, Run, RunMessage } from './types.ts'
 
 type Commands = OrchestratorCommand[]
@@ -56,6 +56,8 @@ export function onReduced(
   progress.norms[shard]!.set(node.id, squaredNorm)
   progress.movedAt = now
   round.movedAt = now
+  settleTally(state, run, node.stage, shard, false, now, commands)
+  if (run.round !== round || !progress.contributors) return
   if (!settleSums(state, run, node.stage, shard, now, commands)) return
   applyWhenWhole(state, run, now, commands)
 }

@@ -81,9 +81,7 @@ export function onTallied(
 export function awaitsTallies(run: Run, stage: number): boolean {
   const { tallies } = run.round!.stages[stage]!
   if (tallies.size === 0) return false
-  return run.owners[stage]!.some((owners, shard) =>
-    owners.slice(0, ACTIVE).some((id) => tallies.has(`${shard} ${id}`)),
-  )
+  return run.owners[stage]!.some((owners, shard) => owners.slice(0, ACTIVE).some((id) => tallies.has(`${shard} ${id}`)))
 }
 
 /** Whoever is silent for too long is not waited for. */
@@ -108,7 +106,7 @@ export function settleLateTallies(
  * again by others. An owner that names what another owner has as it was signed stands alone, and sums this shard no more.
  * Nobody is convicted by it: two owners may be one. But all of them are looked at.
  */
-function settleTally(
+export function settleTally(
   state: OrchestratorState,
   run: Run,
   stage: number,
@@ -153,7 +151,8 @@ function settleTally(
     run.holders[stage]![shard]!.delete(id)
     passOver(state, id, SHORT, now)
   }
-  run.owners[stage]![shard] = left
+  const summed = (id: string) => norms[shard]!.has(id)
+  run.owners[stage]![shard] = [...left.filter(summed), ...left.filter((id) => !summed(id))]
   waived[shard] = true
   tell(`A volunteer of stage ${stage + 1} summed other gradients than were signed for; its sum is not used.`)
   tellOwners(run, stage, commands)
