@@ -148,7 +148,6 @@ export function settleTally(
   }
   for (const id of odd) {
     tallies.delete(`${shard} ${id}`)
-    run.holders[stage]![shard]!.delete(id)
     passOver(state, id, SHORT, now)
   }
   const summed = (id: string) => norms[shard]!.has(id)
