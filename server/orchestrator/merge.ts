@@ -1,10 +1,13 @@
 /** Owns a stage's way from its last backward to the commit: sum, compare, clip over all stages, apply, compare again. */
 import { learningRate } from '../../src/model/learningRate.ts'
 import type { ServerMessage } from '../../src/protocol/control.ts'
+import { awaitsAudits, offerClaims } from './claims.ts'
 import { commit } from './commit.ts'
 import { settleWork } from './credit.ts'
 import { end, failGeneration } from './generations.ts'
+import { dismiss } from './membership.ts'
 import { ACTIVE, activeOwners } from './owners.ts'
+import { awaitsTallies, settleTally, sumsWhatWasSigned } from './tallies.ts'
 import type { FleetNode, OrchestratorCommand, OrchestratorState, Round, Run, RunMessage } from './types.ts'
 
 type Commands = OrchestratorCommand[]
@@ -14,17 +17,20 @@ type Of<K extends RunMessage['type']> = Extract<RunMessage, { type: K }>
 const NORM_TOLERANCE = 1e-3
 
 /** Asks the owners of a stage for the sum, once no lease of it is open. */
-export function sumWhenWhole(run: Run, stage: number, now: number, commands: Commands): void {
+export function sumWhenWhole(state: OrchestratorState, run: Run, stage: number, now: number, commands: Commands): void {
   const { round } = run
   const progress = round?.stages[stage]
   if (!round || !progress || round.mode !== 'train') return
+  offerClaims(state, run, stage, commands)
   if (progress.pending.size > 0 || progress.orphans.length > 0 || progress.contributors) return
+  if (awaitsAudits(state, run, stage, now, commands)) return
   progress.attempt += 1
   progress.missing.clear()
   progress.movedAt = now
   // Those that are gone since they finished stay contributors as long as every owner has their share.
   for (const id of progress.lost) if (!progress.work.has(id)) progress.lost.delete(id)
   for (const norms of progress.norms) norms.clear()
+  progress.tallies.clear()
   progress.contributors = []
   // In the order of the first microbatch each has, so that a repeated step sums alike.
   for (const id of new Set(progress.owner)) progress.contributors.push([id, progress.work.get(id)!.version])
@@ -52,9 +58,12 @@ export function onReduced(
     if (known !== undefined && agree(known, squaredNorm)) progress.norms[shard]!.set(node.id, squaredNorm)
     return
   }
+  if (!sumsWhatWasSigned(run, node, message, commands)) return
   progress.norms[shard]!.set(node.id, squaredNorm)
   progress.movedAt = now
   round.movedAt = now
+  settleTally(state, run, node.stage, shard, false, now, commands)
+  if (run.round !== round || !progress.contributors) return
   if (!settleSums(state, run, node.stage, shard, now, commands)) return
   applyWhenWhole(state, run, now, commands)
 }
@@ -147,6 +156,7 @@ export function isSummed(run: Run, stage: number): boolean {
   const progress = run.round!.stages[stage]!
   return (
     progress.contributors !== null &&
+    !awaitsTallies(run, stage) &&
     run.owners[stage]!.every((owners, shard) => {
       const norms = progress.norms[shard]!
       const awaited = progress.waived[shard] ? 1 : ACTIVE
@@ -252,6 +262,13 @@ export function onCompared(
   const places = run.owners[node.stage]?.[message.shard]
   if (!progress || places?.[1] !== node.id) return
   // Owner compare: bytes that a second owner does not get to by itself never become the step's.
+  if (!message.agrees && !progress.norms[message.shard]!.has(node.id)) {
+    // Nobody knows what it summed, and nobody waited for it: it alone begins anew.
+    const { generation } = run
+    commands.push({ type: 'send', nodeId: node.id, message: { type: 'release', generation, reason: 'other bytes' } })
+    dismiss(state, run, node, 'failed', 'it came to other weights than the stage', now, commands)
+    return
+  }
   if (!message.agrees) {
     shutOut(state, places.slice(0, ACTIVE), now)
     const text = `Two volunteers of stage ${node.stage + 1} updated the same weights differently at step ${message.step}.`

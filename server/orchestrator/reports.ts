@@ -1,11 +1,13 @@
 /** Owns what the reports of a run's nodes lead to; each is checked against what was asked of that node. */
 import { memoryAfterFailure } from '../../src/model/memory.ts'
 import { onShardSaved } from './checkpoints.ts'
+import { redoUnsigned } from './claims.ts'
 import { goOn, scoreWhenWhole } from './commit.ts'
 import { adopt } from './leases.ts'
 import { dismiss } from './membership.ts'
 import { onMissing } from './losses.ts'
 import { onCompared, onReduced, onUpdated, sumWhenWhole } from './merge.ts'
+import { onTallied } from './tallies.ts'
 import { onWaiting, ping } from './watch.ts'
 import type { FleetNode, OrchestratorCommand, OrchestratorState, Run, RunMessage } from './types.ts'
 
@@ -25,6 +27,12 @@ export function onRunMessage(
       onReady(state, run, node, message, now, commands)
       return
     case 'receipt':
+    case 'recomputed':
+    case 'declined':
+      // Counts by an event of its own, or is for whoever holds the audits.
+      return
+    case 'tallied':
+      onTallied(state, run, node, message, now, commands)
       return
     case 'finished':
       onFinished(state, run, node, message, now, commands)
@@ -111,6 +119,8 @@ function onFinished(
     onFailed(state, run, node, { type: 'failed', generation: run.generation, error }, now, commands)
     return
   }
+  const audited = round.mode === 'train' && state.timing.auditMs > 0
+  if (audited && redoUnsigned(state, run, node, now, commands)) return
   work.finished = work.version
   node.ready = Math.max(node.ready ?? 0, run.step)
   work.losses = message.losses
@@ -120,8 +130,10 @@ function onFinished(
   if (message.busyMs !== null && message.busyMs > 0)
     node.busyMs = node.busyMs === null ? message.busyMs : (node.busyMs + message.busyMs) / 2
   if (progress.halfAt === null && progress.pending.size <= progress.work.size / 2) progress.halfAt = now
-  if (round.mode === 'train') sumWhenWhole(run, node.stage, now, commands)
-  else scoreWhenWhole(state, run, now, commands)
+  if (round.mode === 'train') {
+    if (audited) progress.unoffered.add(node.id)
+    sumWhenWhole(state, run, node.stage, now, commands)
+  } else scoreWhenWhole(state, run, now, commands)
 }
 
 /** Whether there is exactly one loss for each of these microbatches. */

@@ -14,6 +14,9 @@ import type { ErrorBody } from '../../src/protocol/errors.ts'
 import type { Digest, ReceiptEntry, WorkCredit } from '../../src/protocol/receipt.ts'
 import type { RunConfig } from '../../src/protocol/runConfig.ts'
 import type { Timing } from './timing.ts'
+import type { ClaimPlace, WorkClaim } from './workClaim.ts'
+
+export type { ClaimPlace, WorkClaim } from './workClaim.ts'
 
 export interface FleetNode {
   readonly id: string
@@ -77,6 +80,8 @@ export interface ReceiptBook {
   /** `hash` is what the ledger names a receipt by; `places` are those of its microbatches in the round. */
   readonly receipts: { readonly hash: string; readonly places: readonly number[] }[]
   readonly entries: Map<number, ReceiptEntry<Digest>>
+  /** Digests of its shares of the gradient sum, by shard; empty before a receipt, and where nobody takes them. */
+  shares: readonly Digest[]
 }
 
 /** Two devices that say different things of one tensor, both under their signatures. */
@@ -126,6 +131,16 @@ export interface StageProgress {
   readonly rejoined: Set<string>
   /** Nodes with leases that they have not finished. */
   readonly pending: Set<string>
+  /** The one node that owned every shard when the step began, whose shares nobody takes; null where there were more. */
+  readonly solo: string | null
+  /** Who has finished, and whose claim nobody was free to look at yet. */
+  readonly unoffered: Set<string>
+  /** Claims that were handed out and not answered yet, by receipt. */
+  readonly audits: Map<string, { readonly nodeId: string; readonly version: number }>
+  /** Since when no lease is open and audits alone are waited for; null while that is not so. */
+  wholeAt: number | null
+  /** `shard owner`: a sum that is not of what was signed for, and whom its owner names for that; null before it does. */
+  readonly tallies: Map<string, { readonly digest: Digest | null; named: ReadonlySet<string> | null }>
   /** Places of microbatches that nobody there can take yet. */
   orphans: number[]
   /** When half of the nodes with leases had finished; null before. */
@@ -315,11 +330,20 @@ export type OrchestratorEvent = { now: number } & (
       checkpoint: { step: number; stages: StageCheckpoint[] }
     }
   | { type: 'recutRefused'; runId: string; error: ErrorBody }
+  /** The answer to `claimed`, once a claim: it is not audited, or its audit is closed. Nothing waits for it any more. */
+  | ({ type: 'claimSettled'; receipt: string } & ClaimPlace)
+  /**
+   * An audit found the device's work, or its recomputation, false: it leaves, told `error`, and its work of that step counts
+   * in no sum, if that step is not yet applied.
+   */
+  | ({ type: 'convicted'; device: string; error: ErrorBody } & ClaimPlace)
+  /** As `convicted`, but nobody is at fault: the work alone is done again by others. */
+  | ({ type: 'redo'; device: string } & ClaimPlace)
   | { type: 'tick' }
 )
 
 /** Why leases or owners moved. */
-export type RecoveryCause = 'left' | 'silent' | 'slow' | 'failed'
+export type RecoveryCause = 'left' | 'silent' | 'slow' | 'failed' | 'false'
 
 export type OrchestratorCommand =
   | { type: 'send'; nodeId: string; message: ServerMessage }
@@ -356,6 +380,13 @@ export type OrchestratorCommand =
   | { type: 'reserve'; runId: string; deviceId: string; stage: number }
   /** Leases moved to other nodes: for the run's books. */
   | { type: 'recovered'; runId: string; leases: number; cause: RecoveryCause }
+  /**
+   * A node has finished what it signed for, and enough others of its stage are free to recompute it (`timing.auditMs` above 0).
+   * Every claim is answered with one `claimSettled`; the stage's merge waits for that, for a while.
+   */
+  | { type: 'claimed'; runId: string; claim: WorkClaim; replicas: readonly { nodeId: string; device: string }[] }
+  /** Devices that contradict each other under their signatures: their next claims deserve a look. */
+  | { type: 'disputed'; runId: string; step: number; devices: readonly string[] }
   /** A line of the run's story, in words. */
   | { type: 'tell'; runId: string; step: number; text: string }
 

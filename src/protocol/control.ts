@@ -1,9 +1,12 @@
 /** Owns every message on the control WebSocket between a node and the server, as JSON, named by its sender. */
 import { z } from 'zod'
+import { auditIdSchema, evidenceSchema } from './audit.ts'
 import { errorSchema } from './errors.ts'
 import { deviceIdSchema, nonceSchema, sessionProofSchema } from './identity.ts'
-import { signedReceiptSchema, workCreditSchema } from './receipt.ts'
+import { digestSchema, MAX_RECEIPT_MICROBATCHES, signedReceiptSchema, workCreditSchema } from './receipt.ts'
 import { runConfigSchema } from './runConfig.ts'
+
+export { exhibitKindSchema, MAX_EVIDENCE_ROWS, MAX_EVIDENCE_TENSORS, type EvidenceMessage, type ExhibitKind } from './audit.ts' // prettier-ignore
 
 /** Bytes of one control message; a longer one closes the socket. */
 export const MAX_CONTROL_BYTES = 256 * 1024
@@ -180,6 +183,33 @@ export const clientMessageSchema = z.discriminatedUnion('type', [
     attempt: uint,
     shard,
     squaredNorm: measured,
+    /** Of the digests of what was summed, see `sumText`; null where this node's own share was all. */
+    digest: digestSchema.nullable(),
+  }),
+  /** The answer to `tally`: the digests of what was summed, in the order of the contributors. */
+  z.object({
+    type: z.literal('tallied'),
+    generation: uint,
+    step: uint,
+    attempt: uint,
+    shard,
+    digests: z.array(digestSchema).max(1024),
+  }),
+  /** The answer to `recompute`. */
+  z.object({
+    type: z.literal('recomputed'),
+    generation: uint,
+    step: uint,
+    audit: auditIdSchema,
+    evidence: evidenceSchema,
+  }),
+  /** This node cannot do what `recompute` or `show` asked of it, or not any more: other work came, or inputs did not. */
+  z.object({
+    type: z.literal('declined'),
+    generation: uint,
+    step: uint,
+    audit: auditIdSchema,
+    reason: z.string().max(200),
   }),
   /** A primary owner has updated the shard and is sending it to its stage. */
   z.object({ type: z.literal('updated'), generation: uint, step: uint, shard }),
@@ -286,6 +316,49 @@ export const serverMessageSchema = z.discriminatedUnion('type', [
     step: uint,
     attempt: uint,
     contributors: z.array(z.tuple([id, uint])).max(1024),
+  }),
+  /** What this owner summed in that attempt is not what its contributors signed for: it names the digests one by one. */
+  z.object({ type: z.literal('tally'), generation: uint, step: uint, attempt: uint, shard }),
+  /**
+   * To a claimant: give the server the bytes that these digests of its receipt are of, as exhibits of the audit
+   * (PUT /api/v1/audits/:audit/exhibits/:kind).
+   */
+  z.object({
+    type: z.literal('show'),
+    generation: uint,
+    step: uint,
+    audit: auditIdSchema,
+    microbatch: uint,
+    shard,
+  }),
+  /**
+   * To a replica of the claimant's stage whose own work is done: compute these microbatches as if they were its own and say
+   * what came of it, without having seen the claim. `[microbatch, up, down, activation, gradient]` as in a receipt: places in
+   * `peers` of who keeps the inputs, and the digests that they have to have.
+   */
+  z.object({
+    type: z.literal('recompute'),
+    generation: uint,
+    step: uint,
+    audit: auditIdSchema,
+    peers: z.array(id).max(2 * MAX_RECEIPT_MICROBATCHES),
+    leases: z
+      .array(
+        z.tuple([
+          uint,
+          z.int().min(-1).max(4095),
+          z.int().min(-1).max(4095),
+          digestSchema.nullable(),
+          digestSchema.nullable(),
+        ]),
+      )
+      .min(1)
+      .max(MAX_RECEIPT_MICROBATCHES),
+    /** Whose boundary tensors, and of which shard the gradient, are told. */
+    microbatch: uint,
+    shard,
+    /** What tensors are sketched by. */
+    seed: z.tuple([uint, uint]),
   }),
   /** A contributor of the sum under way is gone; who lacks its share says `missing`. */
   z.object({ type: z.literal('lost'), generation: uint, step: uint, attempt: uint, node: id }),

@@ -5,6 +5,7 @@
  */
 import { runLayouts } from '../model/layout.ts'
 import { stageShards } from '../model/optimizerShards.ts'
+import type { ExhibitKind } from '../protocol/audit.ts'
 import type { Assignment, Holding, NodePhase, NodeStats, ServerMessage } from '../protocol/control.ts'
 import { SkeinError, toErrorBody } from '../protocol/errors.ts'
 import { shardCount } from '../protocol/routing.ts'
@@ -18,7 +19,7 @@ import type { StageModel } from './model.ts'
 import { Neighbours } from './neighbours.ts'
 import { Outbox } from './outbox.ts'
 import { patiently } from './patience.ts'
-import { digestOf, isClaimed, signReceipts } from './receiptWork.ts'
+import { digestOf, isClaimed, signReceipts, tallyOf } from './receiptWork.ts'
 import { Tenure } from './tenure.ts'
 import { TokenSource } from './tokenSource.ts'
 import { warmUp } from './warmUp.ts'
@@ -45,6 +46,8 @@ export interface ExecutorHost {
     send(nodeId: string, bytes: Uint8Array): Promise<void>
   }
   report(message: Extract<Action, { type: 'report' }>['message']): void
+  /** Gives the server bytes that were claimed. @throws SkeinError `transfer.failed` */
+  exhibit(audit: string, kind: ExhibitKind, bytes: Bytes, signal: AbortSignal): Promise<void>
   phase: (phase: NodePhase, progress: number | null) => void
   assigned(assignment: Assignment): void
   failed(error: SkeinError): void
@@ -198,6 +201,12 @@ export class StageExecutor {
         return this.#save(tenure, action)
       case 'sign':
         return void this.#sign(tenure, action)
+      case 'exhibit':
+        return void this.#exhibit(tenure, action)
+      case 'tally':
+        return void tallyOf(tenure.assignment.generation, action)
+          .then((event) => this.#tenure === tenure && this.handle(event))
+          .catch((caught) => this.#fail(tenure, caught))
       default:
         return this.#enqueue(tenure, changesVectors(action), (_, generation) =>
           performOnGpu(tenure, generation, action, { phase: this.#host.phase, stats: this.stats }),
@@ -331,14 +340,25 @@ export class StageExecutor {
   }
 
   /** A device that cannot sign goes on computing: its work counts, and earns nothing. */
-  async #sign(tenure: Tenure, { step, version, entries }: Extract<Action, { type: 'sign' }>): Promise<void> {
+  async #sign(tenure: Tenure, { step, version, entries, shares }: Extract<Action, { type: 'sign' }>): Promise<void> {
     const { runId: run, generation, stage } = tenure.assignment
     const about = { run, generation, step, leases: version, stage }
-    const receipts = await signReceipts(about, entries, this.#host.key).catch((caught: unknown) => {
+    const receipts = await signReceipts(about, entries, shares, this.#host.key).catch((caught: unknown) => {
       this.#host.failed(new SkeinError(toErrorBody(caught), { cause: caught }))
       return []
     })
     if (this.#tenure === tenure) this.handle({ type: 'signed', generation, step, version, receipts })
+  }
+
+  async #exhibit(tenure: Tenure, { audit, step, kind, tensor }: Extract<Action, { type: 'exhibit' }>): Promise<void> {
+    const { generation } = tenure.assignment
+    try {
+      await this.#host.exhibit(audit, kind, tensor, tenure.abort.signal)
+    } catch (caught) {
+      if (this.#tenure !== tenure) return
+      const reason = toErrorBody(caught).message.slice(0, 200)
+      this.#host.report({ type: 'declined', generation, step, audit, reason })
+    }
   }
 
   #send(tenure: Tenure, { to, address, tensor, again }: Extract<Action, { type: 'send' }>): void {
