@@ -1,6 +1,7 @@
 /** Owns the leases of a round: who computes which microbatch at which stage, and how they move when somebody is lost. */
 import type { LeaseTable, ServerMessage } from '../../src/protocol/control.ts'
 import { apportion } from '../../src/protocol/routing.ts'
+import { injectionWindows, leastWindow } from './injection.ts'
 import { synced } from './owners.ts'
 import type {
   FleetNode,
@@ -95,7 +96,8 @@ export function newRound(
     })
     stages.push(progress)
   }
-  return { ...what, startedAt: now, movedAt: now, stages, apply: null, prepared: false }
+  const windows = injectionWindows(state, run.config, stages)
+  return { ...what, startedAt: now, movedAt: now, stages, windows, apply: null, prepared: false }
 }
 
 function tableOf(round: Round, stage: number, nodeId: string): LeaseTable & { version: number } {
@@ -135,6 +137,7 @@ export function sendStep(run: Run, nodeId: string, stage: number, commands: Comm
     ...tableOf(round, stage, nodeId),
     owners,
     committed: run.step,
+    window: round.windows.get(nodeId) ?? leastWindow(run.config, stage),
   }
   commands.push({ type: 'send', nodeId, message })
 }

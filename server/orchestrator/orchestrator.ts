@@ -150,6 +150,7 @@ function enter(
     ready: null,
     loadedFrom: null,
     busyMs: null,
+    links: new Map(),
     waitingAt: -Infinity,
     waitingOn: [],
     blamedSince: null,

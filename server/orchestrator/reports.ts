@@ -119,6 +119,10 @@ function onFinished(
   progress.pending.delete(node.id)
   if (message.busyMs !== null && message.busyMs > 0)
     node.busyMs = node.busyMs === null ? message.busyMs : (node.busyMs + message.busyMs) / 2
+  if (message.links)
+    node.links = new Map(
+      message.links.map(([id, rttMs, rate]) => [id, { rttMs, bytesPerMs: rate === null ? null : rate / 1000 }]),
+    )
   if (progress.halfAt === null && progress.pending.size <= progress.work.size / 2) progress.halfAt = now
   if (round.mode === 'train') sumWhenWhole(run, node.stage, now, commands)
   else scoreWhenWhole(state, run, now, commands)

@@ -15,6 +15,13 @@ import type { Digest, ReceiptEntry, WorkCredit } from '../../src/protocol/receip
 import type { RunConfig } from '../../src/protocol/runConfig.ts'
 import type { Timing } from './timing.ts'
 
+/** What a node measured on a link. */
+export interface LinkTime {
+  readonly rttMs: number
+  /** That its end can send; null where too little went over it to tell. */
+  readonly bytesPerMs: number | null
+}
+
 export interface FleetNode {
   readonly id: string
   readonly deviceId: string
@@ -50,6 +57,8 @@ export interface FleetNode {
   loadedFrom: number | null
   /** Mean time of one microbatch there and back, in milliseconds, smoothed over steps; null until measured. */
   busyMs: number | null
+  /** By partner at a neighbouring stage, as it last said. */
+  links: ReadonlyMap<string, LinkTime>
   /** When it last said that it waits, and on whom. */
   waitingAt: number
   waitingOn: readonly string[]
@@ -159,6 +168,8 @@ export interface Round {
   readonly first: number
   readonly microbatches: number
   readonly stages: StageProgress[]
+  /** By node with leases, but for the last stage's: microbatches that it may have in flight. */
+  readonly windows: ReadonlyMap<string, number>
   /** What every owner was told to apply; null until all norms are in. */
   apply: { lr: number; scale: number; metric: StepMetric; settlement: Settlement } | null
   /** When its work last got on; what `stallMs` is measured from. */

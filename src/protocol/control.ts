@@ -116,6 +116,17 @@ export type LeaseTable = z.infer<typeof leaseTableSchema>
 export const shardOwnersSchema = z.array(z.array(id).max(3)).max(64)
 export type ShardOwners = z.infer<typeof shardOwnersSchema>
 
+/** Partners of whom one message tells. */
+export const MAX_LINK_MEASURES = 64
+
+/** `[partner, round trip in milliseconds, bytes a second that this end can send]`; null where the link had too little to carry. */
+export const linkMeasureSchema = z.tuple([
+  id,
+  z.number().min(0).max(60_000),
+  z.number().positive().max(1e12).nullable(),
+])
+export type LinkMeasure = z.infer<typeof linkMeasureSchema>
+
 /** node → server */
 export const clientMessageSchema = z.discriminatedUnion('type', [
   z.object({
@@ -160,6 +171,8 @@ export const clientMessageSchema = z.discriminatedUnion('type', [
     losses: z.array(z.tuple([uint, measured, uint])).max(4096),
     /** Mean time that one microbatch kept this device busy, forward and backward together; null when nothing was computed. */
     busyMs: z.number().min(0).nullable(),
+    /** What this node measured on its links to the owners of the same microbatches at the neighbouring stages. */
+    links: z.array(linkMeasureSchema).max(MAX_LINK_MEASURES).optional(),
   }),
   /** Nothing to do for a while, with work outstanding: what it waits for would have to come from these nodes. */
   z.object({ type: z.literal('waiting'), generation: uint, step: uint, on: z.array(id).max(64) }),
@@ -269,6 +282,8 @@ export const serverMessageSchema = z.discriminatedUnion('type', [
     owners: shardOwnersSchema,
     /** Training steps committed so far: the step after which the parameters stand. */
     committed: uint,
+    /** Microbatches that this node may have between the start of their forward and the end of their backward. */
+    window: uint.min(1),
   }),
   /** Takes the place of the table before. With the same `version` only the neighbours changed. */
   z.object({ type: z.literal('leases'), generation: uint, step: uint, version: uint, ...leaseTableSchema.shape }),

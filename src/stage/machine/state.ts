@@ -73,6 +73,8 @@ export interface StepState<T> {
   readonly mode: 'train' | 'evaluate'
   /** After this training step the parameters have to stand. */
   readonly committed: number
+  /** Microbatches that may be between the start of their forward and the end of their backward. */
+  readonly window: number
   version: number
   /** The version of leases last reported `finished`; 0 before. */
   reported: number
@@ -259,4 +261,14 @@ export function setOwners<T>(state: StageState<T>, owners: ShardOwners): void {
   state.owners = owners
   for (let shard = 0; shard < state.places.length; shard++)
     state.places[shard] = owners[shard]?.indexOf(state.self) ?? -1
+}
+
+/** Owners of the same microbatches at the stages before and after, in the step under way. */
+export function laneNeighbours<T>({ current }: StageState<T>): string[] {
+  const lanes = new Set<string>()
+  for (const { up, down } of current?.leases.values() ?? []) {
+    if (up !== null) lanes.add(up)
+    if (down !== null) lanes.add(down)
+  }
+  return [...lanes]
 }

@@ -114,6 +114,7 @@ export const stepMessage = (change: Partial<Extract<ServerMessage, { type: 'step
     leases: [[0, 0, 1]],
     owners: OWNERS,
     committed: 4,
+    window: 2,
     ...change,
   }) satisfies ServerMessage
 /** What is hashed and signed on other threads, and has not come back. */
