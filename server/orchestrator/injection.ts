@@ -13,6 +13,9 @@ import type { FleetNode, LinkTime, OrchestratorState, StageProgress } from './ty
 /** Of a microbatch's work, forward and backward together, what a second forward adds. */
 const RECOMPUTED = 1 / 3
 
+/** Of a microbatch. */
+const NOISE = 0.25
+
 export interface InjectionProblem {
   /** What 1F1B needs without links: never less. */
   readonly least: number
@@ -28,8 +31,8 @@ export interface InjectionProblem {
 
 /** The smallest window at which a microbatch takes least, all of waiting and computing again considered. */
 export function injectionWindow({ least, intervalMs, busyMs, roundTripMs, room }: InjectionProblem): number {
-  // One more than the rate needs: no two microbatches take just as long.
-  const wanted = Math.ceil(roundTripMs / intervalMs) + 1
+  // One more than the rate needs: no two microbatches take just as long. A part of one that is no more than noise adds none.
+  const wanted = Math.ceil(roundTripMs / intervalMs - NOISE) + 1
   if (intervalMs <= 0 || wanted <= least) return least
   const { kept, most } = room()
   const cost = (window: number) => {
@@ -37,32 +40,25 @@ export function injectionWindow({ least, intervalMs, busyMs, roundTripMs, room }
     return Math.max(intervalMs, roundTripMs / (window - 1), busyMs * (1 + RECOMPUTED * recomputed))
   }
   let best = least
-  for (let window = least + 1; window <= Math.min(wanted, most); window++)
-    if (cost(window) < cost(best)) best = window
+  for (let window = least + 1; window <= Math.min(wanted, most); window++) if (cost(window) < cost(best)) best = window
   return best
 }
 
-/** By node: its window in a round with these owners. A node without leases has none. */
-export function injectionWindows(
-  state: OrchestratorState,
-  config: RunConfig,
-  stages: readonly Pick<StageProgress, 'owner'>[],
-): Map<string, number> {
+/** Gives everybody with leases the window that suits a round with these owners. */
+export function openWindows(state: OrchestratorState, config: RunConfig, stages: readonly StageProgress[]): void {
   const bytes = encodedBytes(config.codec, microbatchRows(config), config.model.dModel)
   const busyMs = (id: string) => state.nodes.get(id)?.busyMs ?? 0
-  const shares = new Map<string, number>()
-  for (const { owner } of stages) for (const id of owner) shares.set(id, (shares.get(id) ?? 0) + 1)
   // The round lasts as long as whoever has most to compute, or to send.
   let roundMs = 0
-  for (const [id, count] of shares) roundMs = Math.max(roundMs, count * busyMs(id))
+  for (const { work } of stages)
+    for (const [id, { microbatches }] of work) roundMs = Math.max(roundMs, microbatches.size * busyMs(id))
   for (const ms of sendingMs(state, stages, bytes).values()) roundMs = Math.max(roundMs, ms)
 
-  const windows = new Map<string, number>()
   const last = stages.length - 1
   /** By place: milliseconds from a microbatch's forward at the stage at hand to the end of its backward there. */
   let roundTrips: number[] = []
   for (let stage = last; stage >= 0; stage--) {
-    const { owner } = stages[stage]!
+    const { owner, work } = stages[stage]!
     const behind = stages[stage + 1]?.owner
     const before = roundTrips
     roundTrips = owner.map((id, place) => {
@@ -71,19 +67,18 @@ export function injectionWindows(
       return busyMs(id) + crossingMs(here, there, bytes) + crossingMs(there, here, bytes) + before[place]!
     })
     if (stage === last) continue
-    const sums = new Map<string, number>()
-    owner.forEach((id, place) => sums.set(id, (sums.get(id) ?? 0) + roundTrips[place]!))
-    for (const [id, sum] of sums) {
-      const count = shares.get(id)!
-      const node = state.nodes.get(id)
-      const problem = { busyMs: busyMs(id), intervalMs: roundMs / count, roundTripMs: sum / count }
-      const room = () => inFlightRoom(config, stage, node?.memoryBytes ?? 0, node?.adapter.software ?? true)
-      const least = leastWindow(config, stage)
+    const least = leastWindow(config, stage)
+    for (const [id, held] of work) {
+      const count = held.microbatches.size
+      let sum = 0
+      for (const place of held.microbatches) sum += roundTrips[place]!
+      const { memoryBytes, adapter } = state.nodes.get(id)!
+      const room = () => inFlightRoom(config, stage, memoryBytes, adapter.software)
+      const problem = { least, busyMs: busyMs(id), intervalMs: roundMs / count, roundTripMs: sum / count, room }
       // Leases of others may come to it, so that fewer of its own are no reason for less.
-      windows.set(id, Math.max(least, Math.min(count, injectionWindow({ ...problem, least, room }))))
+      held.window = Math.max(least, Math.min(count, injectionWindow(problem)))
     }
   }
-  return windows
 }
 
 /** The window of a stage whose links take no time, or are not measured. */
@@ -92,11 +87,7 @@ export function leastWindow(config: RunConfig, stage: number): number {
 }
 
 /** By node: milliseconds for which its boundary tensors of the round, both ways, occupy its links. */
-function sendingMs(
-  state: OrchestratorState,
-  stages: readonly Pick<StageProgress, 'owner'>[],
-  bytes: number,
-): Map<string, number> {
+function sendingMs(state: OrchestratorState, stages: readonly StageProgress[], bytes: number): Map<string, number> {
   const sending = new Map<string, number>()
   const add = (from: string, to: string) => {
     const ms = sendMs(state.nodes.get(from)?.links.get(to), bytes)

@@ -114,6 +114,8 @@ export interface Work {
   /** Of the set of leases. */
   version: number
   readonly microbatches: Set<number>
+  /** Microbatches that it may have in flight. */
+  window: number
   /** The version it has finished; 0 before. */
   finished: number
   losses: readonly (readonly [number, number, number])[]
@@ -168,8 +170,6 @@ export interface Round {
   readonly first: number
   readonly microbatches: number
   readonly stages: StageProgress[]
-  /** By node with leases, but for the last stage's: microbatches that it may have in flight. */
-  readonly windows: ReadonlyMap<string, number>
   /** What every owner was told to apply; null until all norms are in. */
   apply: { lr: number; scale: number; metric: StepMetric; settlement: Settlement } | null
   /** When its work last got on; what `stallMs` is measured from. */

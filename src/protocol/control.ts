@@ -116,13 +116,14 @@ export type LeaseTable = z.infer<typeof leaseTableSchema>
 export const shardOwnersSchema = z.array(z.array(id).max(3)).max(64)
 export type ShardOwners = z.infer<typeof shardOwnersSchema>
 
-/** Partners of whom one message tells. */
+/** Partners of whom one message tells, and the longest round trip that it can tell of. */
 export const MAX_LINK_MEASURES = 64
+export const MAX_RTT_MS = 60_000
 
 /** `[partner, round trip in milliseconds, bytes a second that this end can send]`; null where the link had too little to carry. */
 export const linkMeasureSchema = z.tuple([
   id,
-  z.number().min(0).max(60_000),
+  z.number().min(0).max(MAX_RTT_MS),
   z.number().positive().max(1e12).nullable(),
 ])
 export type LinkMeasure = z.infer<typeof linkMeasureSchema>

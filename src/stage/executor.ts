@@ -5,14 +5,16 @@
  */
 import { runLayouts } from '../model/layout.ts'
 import { stageShards } from '../model/optimizerShards.ts'
-import type { Assignment, Holding, NodePhase, NodeStats, ServerMessage } from '../protocol/control.ts'
+import type { LinkSpeed } from '../net/link.ts'
+import { MAX_LINK_MEASURES, MAX_RTT_MS } from '../protocol/control.ts'
+import type { Assignment, Holding, LinkMeasure, NodePhase, NodeStats, ServerMessage } from '../protocol/control.ts'
 import { SkeinError, toErrorBody } from '../protocol/errors.ts'
 import { shardCount } from '../protocol/routing.ts'
 import type { ChunkCache } from '../store/chunks.ts'
 import type { DeviceKey } from '../store/deviceKey.ts'
 import { boundaryRows, readFrame, tensorFrame, wantFrame } from './frames.ts'
 import { changesVectors, performOnGpu } from './gpuWork.ts'
-import { advance, holding, initialStageState } from './machine.ts'
+import { advance, holding, initialStageState, laneNeighbours } from './machine.ts'
 import type { StageAction, StageEvent, TensorAddress } from './machineTypes.ts'
 import type { StageModel } from './model.ts'
 import { Neighbours } from './neighbours.ts'
@@ -43,6 +45,7 @@ export interface ExecutorHost {
   links: {
     setPartners(ids: readonly string[]): void
     send(nodeId: string, bytes: Uint8Array): Promise<void>
+    speedOf(nodeId: string): LinkSpeed | null
   }
   report(message: Extract<Action, { type: 'report' }>['message']): void
   phase: (phase: NodePhase, progress: number | null) => void
@@ -212,7 +215,17 @@ export class StageExecutor {
       tenure.complete = true
       this.#host.phase('ready', null)
     }
-    this.#host.report(message)
+    this.#host.report(message.type === 'finished' ? { ...message, links: this.#measured() } : message)
+  }
+
+  /** What the links to the neighbouring stages were found to do. */
+  #measured(): LinkMeasure[] {
+    return laneNeighbours(this.#machine)
+      .flatMap((nodeId): LinkMeasure[] => {
+        const speed = this.#host.links.speedOf(nodeId)
+        return speed ? [[nodeId, Math.min(speed.rttMs, MAX_RTT_MS), speed.bytesPerSecond]] : []
+      })
+      .slice(0, MAX_LINK_MEASURES)
   }
 
   #prepare(assignment: Assignment): void {

@@ -31,6 +31,8 @@ export class PlayedWorker {
   readonly phases: NodePhase[] = []
   readonly failures: SkeinError[] = []
   partners: readonly string[] = []
+  /** What `send` answers with, unless it rejects. */
+  sending: Promise<void> = Promise.resolve()
   /** What `send` rejects with. */
   broken: SkeinError | null = null
   sign = async (bytes: Uint8Array<ArrayBuffer>) =>
@@ -49,8 +51,9 @@ export class PlayedWorker {
       send: (to, bytes) => {
         if (this.broken) return Promise.reject(this.broken)
         this.sent.push({ to, frame: decodeFrame(bytes) })
-        return Promise.resolve()
+        return this.sending
       },
+      speedOf: (nodeId) => (nodeId === 'up' ? { rttMs: 80, bytesPerSecond: 1e6 } : null),
     },
     report: (message) => this.said.push(message),
     phase: (phase) => void (this.phases.at(-1) !== phase && this.phases.push(phase)),
