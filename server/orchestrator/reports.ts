@@ -24,7 +24,9 @@ export function onRunMessage(
     case 'ready':
       onReady(state, run, node, message, now, commands)
       return
+    // Both are for others than the orchestrator.
     case 'receipt':
+    case 'timeline':
       return
     case 'finished':
       onFinished(state, run, node, message, now, commands)

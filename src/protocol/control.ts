@@ -4,6 +4,7 @@ import { errorSchema } from './errors.ts'
 import { deviceIdSchema, nonceSchema, sessionProofSchema } from './identity.ts'
 import { signedReceiptSchema, workCreditSchema } from './receipt.ts'
 import { runConfigSchema } from './runConfig.ts'
+import { MAX_SPANS, spanSchema } from './timeline.ts'
 
 /** Bytes of one control message; a longer one closes the socket. */
 export const MAX_CONTROL_BYTES = 256 * 1024
@@ -175,6 +176,18 @@ export const clientMessageSchema = z.discriminatedUnion('type', [
     /** What this node measured on its links to the owners of the same microbatches at the neighbouring stages. */
     links: z.array(linkMeasureSchema).max(MAX_LINK_MEASURES).optional(),
   }),
+  /**
+   * How this node spent a step that the server traced, once the step after it has begun. `heardAt`: when it heard of the step,
+   * from which the spans count; `toldAt`: when it sends this; both in milliseconds of its own clock, whatever that starts from.
+   */
+  z.object({
+    type: z.literal('timeline'),
+    generation: uint,
+    step: uint,
+    heardAt: finite,
+    toldAt: finite,
+    spans: z.array(spanSchema).max(MAX_SPANS),
+  }),
   /** Nothing to do for a while, with work outstanding: what it waits for would have to come from these nodes. */
   z.object({ type: z.literal('waiting'), generation: uint, step: uint, on: z.array(id).max(64) }),
   /** The answer to `lost` where that node's share of these shards did not come in time. */
@@ -285,6 +298,8 @@ export const serverMessageSchema = z.discriminatedUnion('type', [
     committed: uint,
     /** Microbatches that this node may have between the start of their forward and the end of their backward. */
     window: uint.min(1),
+    /** This node is to tell by `timeline` how it spent the step. */
+    traced: z.boolean().optional(),
   }),
   /** Takes the place of the table before. With the same `version` only the neighbours changed. */
   z.object({ type: z.literal('leases'), generation: uint, step: uint, version: uint, ...leaseTableSchema.shape }),
