@@ -1,6 +1,6 @@
 /** Owns how a step's timeline is drawn and put into words: a row a node, one outline for each kind of work in it. */
 import type { LaneTimeline, Span, SpanKind, StepTimeline, TimeShares } from '../../protocol/timeline.ts'
-import { duration } from '../words/quantities.ts'
+import { duration, exact } from '../words/quantities.ts'
 
 /** Units of a row's drawing across; the page stretches it to its width. */
 export const ACROSS = 1000
@@ -78,5 +78,5 @@ export function timelineSummary(step: StepTimeline): string {
   const parts = shareWords.map(([share, word]) => `${word.toLowerCase()} ${sharePercent(mean[share], step.durationMs)}`)
   const nodes = step.lanes.length === 1 ? 'one device' : `${step.lanes.length} devices`
   const silent = step.silent > 0 ? ` ${step.silent} more did not tell.` : ''
-  return `Step ${step.step} took ${duration(step.durationMs)}. Of that ${nodes} spent on average: ${parts.join(', ')}.${silent}`
+  return `Step ${exact(step.step)} took ${duration(step.durationMs)}. Of that ${nodes} spent on average: ${parts.join(', ')}.${silent}`
 }
