@@ -29,7 +29,7 @@ export class StepTimelines {
   get choices(): readonly number[] {
     const known = (this.steps ?? []).map(({ step }) => step)
     const held = this.#held?.step
-    return [...new Set(held === undefined ? known : [...known, held])].sort((a, b) => b - a)
+    return (held === undefined || known.includes(held) ? known : [...known, held]).toSorted((a, b) => b - a)
   }
 
   /** The step that is held; 0 while the newest is shown. */

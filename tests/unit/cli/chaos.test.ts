@@ -173,7 +173,17 @@ describe('Presence', () => {
     hear({ ...welcome, heartbeatMs: 1000, iceServers: [] }, 1400)
     const step = (step: number, ...owners: string[][]) =>
       hear(
-        { type: 'step', generation: 1, step, mode: 'train', version: 1, ...table(), owners, committed: step - 1, window: 2 },
+        {
+          type: 'step',
+          generation: 1,
+          step,
+          mode: 'train',
+          version: 1,
+          ...table(),
+          owners,
+          committed: step - 1,
+          window: 2,
+        },
         2000,
       )
     step(5, ['n7', 'n8'], ['n8'])
