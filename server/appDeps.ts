@@ -9,12 +9,14 @@ import type { Ledger } from './ledger/ledger.ts'
 import type { Metrics } from './metrics.ts'
 import type { Treasury } from './payouts/treasury.ts'
 import type { NodeTokens, RunControl } from './runs/port.ts'
+import type { Timelines } from './runs/timelines.ts'
 
 export interface AppDeps {
   readonly config: ServerConfig
   readonly store: Store
   readonly blobs: BlobStore
   readonly runs: RunControl
+  readonly timelines: Pick<Timelines, 'of'>
   readonly ledger: Ledger
   readonly tokens: NodeTokens
   readonly registry: Registry

@@ -26,6 +26,7 @@ import { silenceTiming } from './orchestrator/timing.ts'
 import { payoutSource } from './payouts/source.ts'
 import { Treasury } from './payouts/treasury.ts'
 import { Coordinator } from './runs/coordinator.ts'
+import { Timelines } from './runs/timelines.ts'
 import { attachBroker } from './signalling/broker.ts'
 
 /** Milliseconds that answers under way get to finish when the server closes. */
@@ -180,7 +181,9 @@ export async function startServer(options: Partial<ServerConfig> = {}): Promise<
     })
     money.treasury = treasury
     closers.push(() => treasury.close())
-    const app = await buildApp({ config, store, blobs, runs: coordinator, ledger, tokens, registry, metrics, treasury })
+    const timelines = new Timelines()
+    const runs = coordinator
+    const app = await buildApp({ config, store, blobs, runs, timelines, ledger, tokens, registry, metrics, treasury })
     log.app = app
     closers.push(async () => {
       // A connection that a browser keeps open would hold the close up for as long as it is kept alive.
@@ -197,7 +200,8 @@ export async function startServer(options: Partial<ServerConfig> = {}): Promise<
       audience: config,
       barred: (deviceId) => registry.barred(deviceId),
       joined: (nodeId, hello) => coordinator.nodeJoined(nodeId, hello),
-      message: (nodeId, message) => coordinator.nodeSaid(nodeId, message),
+      message: (nodeId, message) =>
+        message.type === 'timeline' ? timelines.told(nodeId, message) : coordinator.nodeSaid(nodeId, message),
       detached: (nodeId) => coordinator.nodeDetached(nodeId),
       resumed: (nodeId) => coordinator.nodeResumed(nodeId),
       unresponsive: (nodeId) => coordinator.nodeUnresponsive(nodeId),
@@ -205,7 +209,7 @@ export async function startServer(options: Partial<ServerConfig> = {}): Promise<
     admission.gateway = gateway
     closers.push(() => gateway.close())
     // Before the port opens: a volunteer who joins at once finds the runs that wait for it.
-    await coordinator.resume(gateway)
+    await coordinator.resume(timelines.watching(gateway))
     void registry.record()
     await treasury.open()
     closers.push(startSealing(ledger, said))

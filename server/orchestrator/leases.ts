@@ -1,6 +1,7 @@
 /** Owns the leases of a round: who computes which microbatch at which stage, and how they move when somebody is lost. */
 import type { LeaseTable, ServerMessage } from '../../src/protocol/control.ts'
 import { apportion } from '../../src/protocol/routing.ts'
+import { leastWindow, openWindows } from './injection.ts'
 import { synced } from './owners.ts'
 import type {
   FleetNode,
@@ -92,7 +93,8 @@ export function newRound(
       let work = progress.work.get(id)
       if (!work) {
         const device = devices.get(id)!
-        work = { device, version: 1, microbatches: new Set(), finished: 0, losses: [], since: now, added: 0 }
+        const none = { finished: 0, losses: [], since: now, added: 0 }
+        work = { device, version: 1, microbatches: new Set(), window: leastWindow(run.config, stage), ...none }
         progress.work.set(id, work)
       }
       work.microbatches.add(place)
@@ -100,6 +102,7 @@ export function newRound(
     })
     stages.push(progress)
   }
+  openWindows(state, run.config, stages)
   return { ...what, startedAt: now, movedAt: now, stages, apply: null, prepared: false }
 }
 
@@ -145,6 +148,7 @@ export function sendStep(run: Run, nodeId: string, stage: number, commands: Comm
     ...tableOf(round, stage, nodeId),
     owners,
     committed: run.step,
+    window: round.stages[stage]!.work.get(nodeId)?.window ?? leastWindow(run.config, stage),
   }
   commands.push({ type: 'send', nodeId, message })
 }
@@ -234,7 +238,8 @@ export function adopt(state: OrchestratorState, run: Run, stage: number, now: nu
     progress.owner[place] = id
     let work = progress.work.get(id)
     if (!work) {
-      const held = { microbatches: new Set<number>(), finished: 0, losses: [] }
+      const window = leastWindow(run.config, stage)
+      const held = { microbatches: new Set<number>(), window, finished: 0, losses: [] }
       work = { device: deviceId, version: 0, ...held, since: now, added: 0 }
       progress.work.set(id, work)
     }

@@ -165,6 +165,7 @@ function enter(
     ready: null,
     loadedFrom: null,
     busyMs: null,
+    links: new Map(),
     waitingAt: -Infinity,
     waitingOn: [],
     blamedSince: null,

@@ -29,7 +29,8 @@ export function onRunMessage(
     case 'receipt':
     case 'recomputed':
     case 'declined':
-      // Counts by an event of its own, or is for whoever holds the audits.
+    case 'timeline':
+      // Counts by an event of its own, or is for others than the orchestrator.
       return
     case 'tallied':
       onTallied(state, run, node, message, now, commands)
@@ -129,6 +130,10 @@ function onFinished(
   progress.pending.delete(node.id)
   if (message.busyMs !== null && message.busyMs > 0)
     node.busyMs = node.busyMs === null ? message.busyMs : (node.busyMs + message.busyMs) / 2
+  if (message.links)
+    node.links = new Map(
+      message.links.map(([id, rttMs, rate]) => [id, { rttMs, bytesPerMs: rate === null ? null : rate / 1000 }]),
+    )
   if (progress.halfAt === null && progress.pending.size <= progress.work.size / 2) progress.halfAt = now
   if (round.mode === 'train') {
     if (audited) progress.unoffered.add(node.id)

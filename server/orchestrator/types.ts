@@ -18,6 +18,13 @@ import type { ClaimPlace, WorkClaim } from './workClaim.ts'
 
 export type { ClaimPlace, WorkClaim } from './workClaim.ts'
 
+/** What a node measured on a link. */
+export interface LinkTime {
+  readonly rttMs: number
+  /** That its end can send; null where too little went over it to tell. */
+  readonly bytesPerMs: number | null
+}
+
 export interface FleetNode {
   readonly id: string
   readonly deviceId: string
@@ -53,6 +60,8 @@ export interface FleetNode {
   loadedFrom: number | null
   /** Mean time of one microbatch there and back, in milliseconds, smoothed over steps; null until measured. */
   busyMs: number | null
+  /** By partner at a neighbouring stage, as it last said. */
+  links: ReadonlyMap<string, LinkTime>
   /** When it last said that it waits, and on whom. */
   waitingAt: number
   waitingOn: readonly string[]
@@ -110,6 +119,8 @@ export interface Work {
   /** Of the set of leases. */
   version: number
   readonly microbatches: Set<number>
+  /** Microbatches that it may have in flight. */
+  window: number
   /** The version it has finished; 0 before. */
   finished: number
   losses: readonly (readonly [number, number, number])[]

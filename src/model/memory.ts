@@ -69,8 +69,11 @@ export function activationBytes(config: RunConfig, layout: StageLayout): number 
   return layout.layerCount * f32(microbatchRows(config), layerActivations(config))
 }
 
-/** Microbatches between their forward and their backward: 1F1B's one for each stage from here on, and one for the links. */
-export function microbatchesInFlight(config: RunConfig, layout: StageLayout): number {
+/**
+ * Microbatches between their forward and their backward where links take next to no time: 1F1B's one for each stage from
+ * here on, and one for the links. The server lets in more of them over links that take longer.
+ */
+export function microbatchesInFlight(config: RunConfig, layout: Pick<StageLayout, 'stage' | 'hasHead'>): number {
   return layout.hasHead ? 1 : Math.min(config.batch / config.microbatch, config.stages - layout.stage + 1)
 }
 
@@ -173,14 +176,35 @@ export function memoryAfterFailure(memoryBytes: number, stageBytes: number): num
   return Math.min(memoryBytes, Math.floor(0.8 * stageBytes))
 }
 
+/** Kept activations beyond this save little on the whole step, and crowd out whatever else the device does. */
+export const mostKeptBytes = (software: boolean) => (software ? 2 ** 29 : 2 ** 30)
+
 /**
  * How many microbatches in flight may keep their activations on a device that has `memoryBytes` for the stage; the others
  * are computed a second time. 0 where even that may be too much, which the device itself then says.
  */
-export function activationSlots(config: RunConfig, stage: number, memoryBytes: number): number {
+export function activationSlots(config: RunConfig, stage: number, memoryBytes: number, software: boolean): number {
+  return inFlightRoom(config, stage, memoryBytes, software).kept
+}
+
+/** Microbatches that a device has room for between their forward and their backward. */
+export interface InFlightRoom {
+  /** With their activations. */
+  readonly kept: number
+  /** Those and others of which only the stage's input is kept, and whose forward is computed a second time. */
+  readonly most: number
+}
+
+/** The room of a device that has `memoryBytes` for the stage; what is left beside the activations is for inputs. */
+export function inFlightRoom(config: RunConfig, stage: number, memoryBytes: number, software: boolean): InFlightRoom {
   const { total, activationsPerMicrobatch: each } = estimateStageMemory(config, stage)
   const layout = runLayouts(config)[stage]!
+  // The last stage goes back through a microbatch at once.
+  const step = layout.hasHead ? 1 : config.batch / config.microbatch
   // What `total` holds for the one that is recomputed serves the scoring in part, so no slot makes up for it.
-  const room = Math.floor((memoryBytes - total) / each)
-  return Math.max(0, Math.min(microbatchesInFlight(config, layout), room))
+  const room = Math.max(0, memoryBytes - total)
+  const kept = Math.min(step, Math.floor(Math.min(room, mostKeptBytes(software)) / each))
+  const rows = microbatchRows(config)
+  const input = layout.hasEmbedding ? 4 * rows : encodedBytes(config.codec, rows, config.model.dModel)
+  return { kept, most: Math.min(step, kept + Math.floor((room - kept * each) / input)) }
 }

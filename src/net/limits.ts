@@ -45,3 +45,6 @@ export const SPARE_IDLE_MS = 5_000
 /** Links, opening ones included: of this node, and of it with one other. Hints are followed up to half of the former. */
 export const MAX_LINKS = 256
 export const MAX_LINKS_WITH_NODE = 4
+/** How often the round trip of a link is measured, and over how many times the shortest counts. */
+export const PING_MS = 5_000
+export const PINGS_REMEMBERED = 6

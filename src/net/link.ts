@@ -3,7 +3,7 @@ import { fail, SkeinError } from '../protocol/errors.ts'
 import type { LinkKind } from '../protocol/control.ts'
 import { PROTOCOL_VERSION } from '../protocol/version.ts'
 import type { Channel, ChannelEvents } from './channel.ts'
-import { HIGH_WATER_BYTES, MAX_QUEUED_BYTES } from './limits.ts'
+import { HIGH_WATER_BYTES, MAX_QUEUED_BYTES, PING_MS, PINGS_REMEMBERED } from './limits.ts'
 import { Reassembler, sliceFrame } from './slicing.ts'
 
 export interface LinkOptions {
@@ -26,7 +26,15 @@ interface Outgoing {
   reject: (error: SkeinError) => void
 }
 
+/** What a link was found to do; null where it could not be told. */
+export interface LinkSpeed {
+  readonly rttMs: number
+  readonly bytesPerSecond: number | null
+}
+
 const LISTENING = 'skein-listening '
+const PING = 'skein-ping '
+const PONG = 'skein-pong '
 
 /**
  * A transferred channel loses what arrives before its new owner listens. So nothing is sent until both Workers are known to
@@ -52,6 +60,12 @@ export class Link {
   #queuedBytes = 0
   #messageId = 0
   #announced = false
+  /** The ping that was not answered yet: its number, and when it left. */
+  #ping = { number: 0, at: -Infinity, open: false }
+  readonly #roundTrips: number[] = []
+  /** When the channel was filled, and with how much; null while it is not. */
+  #filled: { at: number; bytes: number } | null = null
+  #bytesPerMs: number | null = null
 
   constructor(options: LinkOptions) {
     this.linkId = options.linkId
@@ -63,7 +77,7 @@ export class Link {
     this.channel = options.connect({
       open: () => this.#open(),
       message: (data) => this.#message(data),
-      drained: () => this.#pump(),
+      drained: () => this.#drained(),
       closed: () => this.#end(null),
     })
   }
@@ -91,6 +105,21 @@ export class Link {
     return waiting ? 0 : this.#options.now() - this.usedAt
   }
 
+  /** The shortest round trip of late, for a ping waits behind what was sent before it; null before the first. */
+  get speed(): LinkSpeed | null {
+    if (this.#roundTrips.length === 0) return null
+    const bytesPerSecond = this.#bytesPerMs === null ? null : 1000 * this.#bytesPerMs
+    return { rttMs: Math.min(...this.#roundTrips), bytesPerSecond }
+  }
+
+  /** Called now and then: asks for the round trip when that is due. */
+  measure(): void {
+    const now = this.#options.now()
+    if (this.state !== 'established' || now - this.#ping.at < PING_MS) return
+    this.#ping = { number: this.#ping.number + 1, at: now, open: true }
+    this.channel.send(PING + this.#ping.number)
+  }
+
   close(error: SkeinError | null = null): void {
     if (this.state === 'closed') return
     this.channel.close()
@@ -111,7 +140,7 @@ export class Link {
   #message(data: string | ArrayBuffer): void {
     if (this.state === 'closed') return
     try {
-      if (typeof data === 'string') return this.#handshake(data)
+      if (typeof data === 'string') return this.#hear(data)
       this.downBytes += data.byteLength
       this.usedAt = this.#options.now()
       const frame = this.#reassembler.accept(new Uint8Array(data), this.#options.now())
@@ -120,6 +149,16 @@ export class Link {
       if (!(caught instanceof SkeinError)) throw caught
       this.close(caught)
     }
+  }
+
+  #hear(text: string): void {
+    if (this.state !== 'established') return this.#handshake(text)
+    if (text.startsWith(PING)) return this.channel.send(PONG + text.slice(PING.length, PING.length + 10))
+    if (!text.startsWith(PONG)) return this.#handshake(text)
+    if (!this.#ping.open || text !== PONG + this.#ping.number) return
+    this.#ping.open = false
+    this.#roundTrips.push(this.#options.now() - this.#ping.at)
+    if (this.#roundTrips.length > PINGS_REMEMBERED) this.#roundTrips.shift()
   }
 
   #handshake(text: string): void {
@@ -133,7 +172,20 @@ export class Link {
     if (this.#options.dialled) this.channel.send(LISTENING + PROTOCOL_VERSION)
     this.state = 'established'
     this.establishedAt = this.usedAt = this.#options.now()
+    // Not at once: what waited for the link goes first.
+    this.#ping.at = this.establishedAt - PING_MS / 2
     this.#options.established(this)
+  }
+
+  /** How fast a channel that was full ran empty is how fast the line is. */
+  #drained(): void {
+    if (this.#filled) {
+      const ms = this.#options.now() - this.#filled.at
+      const rate = (this.#filled.bytes - this.channel.buffered) / Math.max(ms, 1)
+      this.#bytesPerMs = this.#bytesPerMs === null ? rate : (this.#bytesPerMs + rate) / 2
+      this.#filled = null
+    }
+    this.#pump()
   }
 
   #pump(): void {
@@ -157,6 +209,7 @@ export class Link {
       this.#queue.shift()
       this.#queuedBytes -= first.bytes
     }
+    if (this.state === 'established') this.#filled ??= { at: this.#options.now(), bytes: this.channel.buffered }
   }
 
   #end(error: SkeinError | null): void {

@@ -14,7 +14,7 @@ import {
   SPARE_IDLE_MS,
   YIELD_MS,
 } from './limits.ts'
-import { Link } from './link.ts'
+import { Link, type LinkSpeed } from './link.ts'
 import type { LinksMessage, PeerIdentity, SessionMessage } from './linkMessages.ts'
 import { WaitingFrames } from './waitingFrames.ts'
 
@@ -112,6 +112,11 @@ export class PeerLinks {
 
   isOpen(nodeId: string): boolean {
     return this.#established.has(nodeId)
+  }
+
+  /** Null while there is no link to the node, or its round trip is not known. */
+  speedOf(nodeId: string): LinkSpeed | null {
+    return this.#linkTo(nodeId)?.speed ?? null
   }
 
   totals(): LinkTotals {
@@ -243,6 +248,7 @@ export class PeerLinks {
     const now = this.#now()
     for (const link of [...this.#links.values()]) {
       link.evictStale()
+      link.measure()
       if (link.state === 'opening' && now - link.startedAt > DIAL_DEADLINE_MS) link.close()
       if (link.state === 'established' && link.idleMs() >= this.#idleAllowed(link)) link.close()
     }

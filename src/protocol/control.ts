@@ -5,6 +5,7 @@ import { errorSchema } from './errors.ts'
 import { deviceIdSchema, nonceSchema, sessionProofSchema } from './identity.ts'
 import { digestSchema, MAX_RECEIPT_MICROBATCHES, signedReceiptSchema, workCreditSchema } from './receipt.ts'
 import { runConfigSchema } from './runConfig.ts'
+import { MAX_SPANS, spanSchema } from './timeline.ts'
 
 export { exhibitKindSchema, MAX_EVIDENCE_ROWS, MAX_EVIDENCE_TENSORS, type EvidenceMessage, type ExhibitKind } from './audit.ts' // prettier-ignore
 
@@ -119,6 +120,18 @@ export type LeaseTable = z.infer<typeof leaseTableSchema>
 export const shardOwnersSchema = z.array(z.array(id).max(3)).max(64)
 export type ShardOwners = z.infer<typeof shardOwnersSchema>
 
+/** Partners of whom one message tells, and the longest round trip that it can tell of. */
+export const MAX_LINK_MEASURES = 64
+export const MAX_RTT_MS = 60_000
+
+/** `[partner, round trip in milliseconds, bytes a second that this end can send]`; null where the link had too little to carry. */
+export const linkMeasureSchema = z.tuple([
+  id,
+  z.number().min(0).max(MAX_RTT_MS),
+  z.number().positive().max(1e12).nullable(),
+])
+export type LinkMeasure = z.infer<typeof linkMeasureSchema>
+
 /** node → server */
 export const clientMessageSchema = z.discriminatedUnion('type', [
   z.object({
@@ -163,6 +176,20 @@ export const clientMessageSchema = z.discriminatedUnion('type', [
     losses: z.array(z.tuple([uint, measured, uint])).max(4096),
     /** Mean time that one microbatch kept this device busy, forward and backward together; null when nothing was computed. */
     busyMs: z.number().min(0).nullable(),
+    /** What this node measured on its links to the owners of the same microbatches at the neighbouring stages. */
+    links: z.array(linkMeasureSchema).max(MAX_LINK_MEASURES).optional(),
+  }),
+  /**
+   * How this node spent a step that the server traced, once the step after it has begun. `heardAt`: when it heard of the step,
+   * from which the spans count; `toldAt`: when it sends this; both in milliseconds of its own clock, whatever that starts from.
+   */
+  z.object({
+    type: z.literal('timeline'),
+    generation: uint,
+    step: uint,
+    heardAt: finite,
+    toldAt: finite,
+    spans: z.array(spanSchema).max(MAX_SPANS),
   }),
   /** Nothing to do for a while, with work outstanding: what it waits for would have to come from these nodes. */
   z.object({ type: z.literal('waiting'), generation: uint, step: uint, on: z.array(id).max(64) }),
@@ -299,6 +326,10 @@ export const serverMessageSchema = z.discriminatedUnion('type', [
     owners: shardOwnersSchema,
     /** Training steps committed so far: the step after which the parameters stand. */
     committed: uint,
+    /** Microbatches that this node may have between the start of their forward and the end of their backward. */
+    window: uint.min(1),
+    /** This node is to tell by `timeline` how it spent the step. */
+    traced: z.boolean().optional(),
   }),
   /** Takes the place of the table before. With the same `version` only the neighbours changed. */
   z.object({ type: z.literal('leases'), generation: uint, step: uint, version: uint, ...leaseTableSchema.shape }),

@@ -6,6 +6,7 @@
 import { runLayouts } from '../model/layout.ts'
 import { stageShards } from '../model/optimizerShards.ts'
 import type { ExhibitKind } from '../protocol/audit.ts'
+import type { LinkSpeed } from '../net/link.ts'
 import type { Assignment, Holding, NodePhase, NodeStats, ServerMessage } from '../protocol/control.ts'
 import { SkeinError, toErrorBody } from '../protocol/errors.ts'
 import { shardCount } from '../protocol/routing.ts'
@@ -13,6 +14,7 @@ import type { ChunkCache } from '../store/chunks.ts'
 import type { DeviceKey } from '../store/deviceKey.ts'
 import { boundaryRows, readFrame, tensorFrame, wantFrame } from './frames.ts'
 import { changesVectors, performOnGpu } from './gpuWork.ts'
+import { linkMeasures } from './linkMeasures.ts'
 import { advance, holding, initialStageState } from './machine.ts'
 import type { StageAction, StageEvent, TensorAddress } from './machineTypes.ts'
 import type { StageModel } from './model.ts'
@@ -20,6 +22,7 @@ import { Neighbours } from './neighbours.ts'
 import { Outbox } from './outbox.ts'
 import { patiently } from './patience.ts'
 import { digestOf, isClaimed, signReceipts, tallyOf } from './receiptWork.ts'
+import { StepSpans } from './stepSpans.ts'
 import { Tenure } from './tenure.ts'
 import { TokenSource } from './tokenSource.ts'
 import { warmUp } from './warmUp.ts'
@@ -44,6 +47,7 @@ export interface ExecutorHost {
   links: {
     setPartners(ids: readonly string[]): void
     send(nodeId: string, bytes: Uint8Array): Promise<void>
+    speedOf(nodeId: string): LinkSpeed | null
   }
   report(message: Extract<Action, { type: 'report' }>['message']): void
   /** Gives the server bytes that were claimed. @throws SkeinError `transfer.failed` */
@@ -65,6 +69,7 @@ export class StageExecutor {
   readonly #host: ExecutorHost
   readonly #machine = initialStageState<Bytes>()
   readonly #outbox: Outbox
+  readonly #spans: StepSpans
   readonly #timer: ReturnType<typeof setInterval>
   readonly #events: Event[] = []
   #handling = false
@@ -80,8 +85,12 @@ export class StageExecutor {
 
   constructor(host: ExecutorHost) {
     this.#host = host
+    this.#spans = new StepSpans(
+      () => performance.now(),
+      (message) => host.report(message),
+    )
     this.#outbox = new Outbox(
-      (nodeId, bytes) => host.links.send(nodeId, bytes),
+      (nodeId, bytes) => this.#spans.sending(host.links.send(nodeId, bytes)),
       (nodeId, caught) => this.#unsent(nodeId, caught),
       () => performance.now(),
     )
@@ -162,6 +171,7 @@ export class StageExecutor {
     }
     if (message.type === 'step') {
       this.#outbox.forget()
+      this.#spans.turn(message)
       if (tenure.finishedStep !== null && message.committed >= tenure.finishedStep) {
         this.stats.steps += 1
         tenure.finishedStep = null
@@ -209,7 +219,9 @@ export class StageExecutor {
           .catch((caught) => this.#fail(tenure, caught))
       default:
         return this.#enqueue(tenure, changesVectors(action), (_, generation) =>
-          performOnGpu(tenure, generation, action, { phase: this.#host.phase, stats: this.stats }),
+          this.#spans.during(action, () =>
+            performOnGpu(tenure, generation, action, { phase: this.#host.phase, stats: this.stats }),
+          ),
         )
     }
   }
@@ -221,7 +233,10 @@ export class StageExecutor {
       tenure.complete = true
       this.#host.phase('ready', null)
     }
-    this.#host.report(message)
+    const speedOf = this.#host.links.speedOf.bind(this.#host.links)
+    this.#host.report(
+      message.type === 'finished' ? { ...message, links: linkMeasures(this.#machine, speedOf) } : message,
+    )
   }
 
   #prepare(assignment: Assignment): void {
@@ -284,6 +299,7 @@ export class StageExecutor {
     this.#neighbours = new Neighbours()
     this.#host.links.setPartners([])
     this.#outbox.forget()
+    this.#spans.drop()
     if (!tenure) return
     tenure.abort.abort(new Error('the assignment was withdrawn'))
     this.#gpu = this.#gpu.then(() => tenure.model?.destroy())
@@ -316,7 +332,7 @@ export class StageExecutor {
     this.#enqueue(tenure, false, async (model, generation) => {
       this.#host.phase('checkpointing', null)
       const range = tenure.shape.shards[shard]!
-      const parts = await readShard(model, range)
+      const parts = await this.#spans.reading(() => readShard(model, range))
       const { apiUrl, chunks: cache } = this.#host
       const upload = () => saveShard(apiUrl, this.#host.token(), range, parts, tenure.abort.signal, cache)
       const goesOn = () => this.#tenure === tenure && tenure.assignment.generation === generation

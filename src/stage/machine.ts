@@ -19,7 +19,7 @@ import { onLinkLost, onTick, onWant, wantShares, wantVectors } from './machine/w
 import type { StageAction, StageEvent } from './machineTypes.ts'
 
 export { holding } from './machine/holding.ts'
-export { initialStageState, type StageState } from './machine/state.ts'
+export { initialStageState, laneNeighbours, type StageState } from './machine/state.ts'
 
 type Message<K extends ServerMessage['type']> = Extract<ServerMessage, { type: K }>
 type OwnProgress<T> = Exclude<StageEvent<T>, { type: 'server' | 'frame' | 'want' | 'linkLost' | 'tick' }>
@@ -123,7 +123,7 @@ function onServerMessage<T>(state: StageState<T>, message: ServerMessage, action
 }
 
 function onStep<T>(state: StageState<T>, message: Message<'step'>, actions: Actions<T>): void {
-  const { step, mode, committed, owners } = message
+  const { step, mode, committed, window, owners } = message
   if (state.current && step <= state.current.step) return
   // After a restart nobody remembers whose bytes were the stage's: they are those of who is first among the owners now.
   if (state.owners.length === 0) setOwners(state, owners)
@@ -135,6 +135,7 @@ function onStep<T>(state: StageState<T>, message: Message<'step'>, actions: Acti
     mode,
     committed,
     shared: mode === 'train' && state.owners.some((places) => places.some((id) => id !== state.self)),
+    window,
     version: 0,
     reported: 0,
     signing: 0,

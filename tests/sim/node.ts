@@ -1,9 +1,10 @@
 /** Owns a simulated node: the stage machine, a GPU that takes its (virtual) time, and its end of the control session. */
-import type { Assignment, ClientMessage, NodePhase, ServerMessage } from '../../src/protocol/control.ts'
+import { MAX_LINK_MEASURES } from '../../src/protocol/control.ts'
+import type { Assignment, ClientMessage, LinkMeasure, NodePhase, ServerMessage } from '../../src/protocol/control.ts'
 import type { Envelope } from '../../src/protocol/mailbox.ts'
 import { receiptsOf, type Digest, type ReceiptEntry } from '../../src/protocol/receipt.ts'
-import { advance, holding, initialStageState } from '../../src/stage/machine.ts'
 import type { StageEvent, TensorAddress } from '../../src/stage/machineTypes.ts'
+import { advance, holding, initialStageState, laneNeighbours } from '../../src/stage/machine.ts'
 import { deviceOf, digestOf, signatureOf } from './integerReceipts.ts'
 import { LineEnd } from './network.ts'
 import type { SimServer, Socket } from './server.ts'
@@ -24,6 +25,8 @@ export interface NodeOptions {
   memoryBytes?: number
   /** How many times longer than others this node takes. */
   slowness?: number
+  /** Milliseconds, one way. */
+  wireMs?: number
   paused?: boolean
 }
 
@@ -66,7 +69,8 @@ export class SimNode {
     this.deviceId = deviceId
     this.memoryBytes = memoryBytes
     this.slowness = slowness
-    this.wireMs = world.random.between(10, 55)
+    const wireMs = world.random.between(10, 55)
+    this.wireMs = options.wireMs ?? wireMs
     world.clock.after(world.random.between(0, TICK_MS), this.#beat)
   }
 
@@ -112,7 +116,15 @@ export class SimNode {
 
   report(message: ClientMessage): void {
     this.#world.watch.report(this, message)
-    this.#line?.post(this.#world.checked('client', message))
+    this.#line?.post(this.#world.checked('client', message.type === 'finished' ? this.#measured(message) : message))
+  }
+
+  /** With what it knows of its lanes' links. */
+  #measured(message: Extract<ClientMessage, { type: 'finished' }>): ClientMessage {
+    const { nodes } = this.#world
+    const lanes = laneNeighbours(this.machine).flatMap((id) => nodes.get(id) ?? [])
+    const links = lanes.map(({ id, wireMs }): LinkMeasure => [id, 2 * (this.wireMs + wireMs), null])
+    return { ...message, links: links.slice(0, MAX_LINK_MEASURES) }
   }
 
   dial(): void {

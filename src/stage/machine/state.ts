@@ -80,6 +80,8 @@ export interface StepState<T> {
   readonly committed: number
   /** The stage had others when the step began: this node's shares are read and signed for whoever takes them. */
   readonly shared: boolean
+  /** Microbatches that may be between the start of their forward and the end of their backward. */
+  readonly window: number
   version: number
   /** The version of leases last reported `finished`; 0 before. */
   reported: number
@@ -269,4 +271,14 @@ export function setOwners<T>(state: StageState<T>, owners: ShardOwners): void {
   state.owners = owners
   for (let shard = 0; shard < state.places.length; shard++)
     state.places[shard] = owners[shard]?.indexOf(state.self) ?? -1
+}
+
+/** Owners of the same microbatches at the stages before and after, in the step under way. */
+export function laneNeighbours<T>({ current }: StageState<T>): string[] {
+  const lanes = new Set<string>()
+  for (const { up, down } of current?.leases.values() ?? []) {
+    if (up !== null) lanes.add(up)
+    if (down !== null) lanes.add(down)
+  }
+  return [...lanes]
 }

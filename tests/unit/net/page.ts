@@ -9,8 +9,14 @@ export const LISTENING = `skein-listening ${PROTOCOL_VERSION}`
 export class Page {
   readonly said: LinksMessage[] = []
   onmessage: ((event: { data: SessionMessage }) => void) | null = null
+  /** Pings of each link; they leave at once. */
+  readonly pings: [linkId: string, text: string][] = []
   postMessage(message: LinksMessage) {
-    this.said.push(message)
+    if (message.type === 'forward' && String(message.data).startsWith('skein-ping')) {
+      const { linkId, data } = message
+      this.pings.push([linkId, String(data)])
+      this.tell({ type: 'forwardTaken', linkId, taken: String(data).length, buffered: 0 })
+    } else this.said.push(message)
   }
   tell(message: SessionMessage) {
     this.onmessage?.({ data: message })

@@ -9,6 +9,7 @@ import {
   MAX_LINKS,
   MAX_LINKS_WITH_NODE,
   MAX_WAITING_BYTES,
+  PINGS_REMEMBERED,
   QUIET_MS,
   ROUTE_DEADLINE_MS,
   SPARE_IDLE_MS,
@@ -327,4 +328,38 @@ it('fails whatever waits when the links are closed', async () => {
   expect(await waiting).toBe('net.closed')
   expect(await codeOf(links.send('z', new Uint8Array(10)))).toBe('net.closed')
   expect(page.said.at(-1)).toEqual({ type: 'close' })
+})
+
+describe('the speed of a link', () => {
+  /** Waits for the next ping and answers it so much later. */
+  const answer = (ms: number, say = (ping: string) => ping.replace('ping', 'pong')) => {
+    for (const sent = page.pings.length; page.pings.length === sent;) vi.advanceTimersByTime(100)
+    const [linkId, ping] = page.pings.at(-1)!
+    vi.advanceTimersByTime(ms)
+    page.tell({ type: 'forwarded', linkId, data: say(ping) })
+  }
+
+  it('is the shortest round trip of late, as far as pings are answered by their number', () => {
+    page.connect('1', 'z')
+    answer(100, () => 'skein-pong 77')
+    expect(links.speedOf('z')).toBeNull()
+    for (const ms of [300, 100, 200]) answer(ms)
+    expect(links.speedOf('z')).toEqual({ rttMs: 100, bytesPerSecond: null })
+    for (let i = 0; i < PINGS_REMEMBERED; i++) answer(400)
+    expect(links.speedOf('z')!.rttMs).toBe(400)
+    page.tell({ type: 'forwarded', linkId: '1', data: 'skein-ping 5' })
+    expect(page.of('forward').at(-1)!.data).toBe('skein-pong 5')
+  })
+
+  it('is what a full channel sends until it runs dry', () => {
+    page.connect('1', 'z')
+    answer(50)
+    links.send('z', new Uint8Array(3 * HIGH_WATER_BYTES)).catch(() => {})
+    vi.advanceTimersByTime(500)
+    const bytes = page.sentBytes('1')
+    page.drain('1')
+    const rate = links.speedOf('z')!.bytesPerSecond!
+    expect(rate).toBeGreaterThan(1.9 * HIGH_WATER_BYTES)
+    expect(rate).toBeLessThanOrEqual(bytes / 0.5)
+  })
 })

@@ -31,6 +31,7 @@ describe('a step', () => {
       leases,
       owners: [['a']],
       committed: 0,
+      window: 3,
     })
     expect(fleet.sent('step', 'c')[0]).toMatchObject({ peers: ['a'], leases: leases.map(([m]) => [m, 0, -1]) })
   })

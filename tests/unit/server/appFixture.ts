@@ -15,6 +15,7 @@ import { serverClock } from '../../../server/ledger/sealing.ts'
 import type { PayoutStore } from '../../../server/db/payoutStore.ts'
 import { createMetrics } from '../../../server/metrics.ts'
 import { Treasury } from '../../../server/payouts/treasury.ts'
+import { Timelines } from '../../../server/runs/timelines.ts'
 import { FakeRuns } from './fakeRuns.ts'
 
 export interface Fixture {
@@ -57,7 +58,8 @@ export async function openFixture(
   const deposits = { open: async () => [], held: async () => {} }
   const treasury = new Treasury({ config, store: store.payouts, source: null, log, deposits })
   const metrics = createMetrics({ process: false })
-  const app = await buildApp({ config, store, blobs, runs, ledger, tokens, registry, metrics, treasury })
+  const timelines = new Timelines(now)
+  const app = await buildApp({ config, store, blobs, runs, timelines, ledger, tokens, registry, metrics, treasury })
   return {
     app,
     store,

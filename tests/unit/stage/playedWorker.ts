@@ -33,6 +33,8 @@ export class PlayedWorker {
   readonly exhibits: { audit: string; kind: ExhibitKind; bytes: Uint8Array }[] = []
   readonly failures: SkeinError[] = []
   partners: readonly string[] = []
+  /** What `send` answers with, unless it rejects. */
+  sending: Promise<void> = Promise.resolve()
   /** What `send` rejects with. */
   broken: SkeinError | null = null
   sign = async (bytes: Uint8Array<ArrayBuffer>) =>
@@ -51,8 +53,9 @@ export class PlayedWorker {
       send: (to, bytes) => {
         if (this.broken) return Promise.reject(this.broken)
         this.sent.push({ to, frame: decodeFrame(bytes) })
-        return Promise.resolve()
+        return this.sending
       },
+      speedOf: (nodeId) => (nodeId === 'up' ? { rttMs: 80, bytesPerSecond: 1e6 } : null),
     },
     report: (message) => this.said.push(message),
     exhibit: (audit, kind, bytes) => {
@@ -120,6 +123,7 @@ export const stepMessage = (change: Partial<Extract<ServerMessage, { type: 'step
     leases: [[0, 0, 1]],
     owners: OWNERS,
     committed: 4,
+    window: 2,
     ...change,
   }) satisfies ServerMessage
 /** What is hashed and signed on other threads, and has not come back. */

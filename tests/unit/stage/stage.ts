@@ -25,6 +25,7 @@ interface StepOptions {
   mode?: 'train' | 'evaluate'
   committed?: number
   generation?: number
+  window?: number
 }
 
 export class Stage {
@@ -118,10 +119,11 @@ export class Stage {
   /** Begins a step; without `owners` this node is the only one of each shard. */
   step(step: number, options: StepOptions = {}): Action[] {
     const { leases = [], mode = 'train', committed = step - 1, generation = this.generation } = options
+    const { window = this.stages - this.stage + 1 } = options
     const { version = leases.length > 0 ? 1 : 0, owners = Array.from({ length: this.replicas }, () => ['me']) } =
       options
     this.now = step
-    const base = { generation, step, mode, version, owners, committed }
+    const base = { generation, step, mode, version, owners, committed, window }
     return this.server({ type: 'step', ...base, ...table(leases) })
   }
 
