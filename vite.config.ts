@@ -56,6 +56,11 @@ export default defineConfig({
       },
       {
         extends: true,
+        // Hosts, browsers and a network in namespaces; where none can be made, every test says so and is skipped.
+        test: { name: 'wan', environment: 'node', pool: 'forks', include: ['tests/wan/**/*.test.ts'] },
+      },
+      {
+        extends: true,
         test: { name: 'kernels-dawn', environment: 'node', pool: 'forks', include: ['tests/kernels/**/*.test.ts'] },
       },
       {
