@@ -5,12 +5,13 @@
  */
 import { runLayouts } from '../model/layout.ts'
 import { stageShards } from '../model/optimizerShards.ts'
+import type { Priority } from '../net/link.ts'
 import type { Assignment, Holding, NodePhase, NodeStats, ServerMessage } from '../protocol/control.ts'
 import { SkeinError, toErrorBody } from '../protocol/errors.ts'
 import { shardCount } from '../protocol/routing.ts'
 import type { ChunkCache } from '../store/chunks.ts'
 import type { DeviceKey } from '../store/deviceKey.ts'
-import { boundaryRows, readFrame, tensorFrame, wantFrame } from './frames.ts'
+import { boundaryRows, priorityOf, readFrame, tensorFrame, wantFrame } from './frames.ts'
 import { changesVectors, performOnGpu } from './gpuWork.ts'
 import { advance, holding, initialStageState } from './machine.ts'
 import type { StageAction, StageEvent, TensorAddress } from './machineTypes.ts'
@@ -42,7 +43,7 @@ export interface ExecutorHost {
   createModel(assignment: Assignment, progress: (share: number) => void): Promise<StageModel>
   links: {
     setPartners(ids: readonly string[]): void
-    send(nodeId: string, bytes: Uint8Array): Promise<void>
+    send(nodeId: string, bytes: Uint8Array, priority: Priority): Promise<void>
   }
   report(message: Extract<Action, { type: 'report' }>['message']): void
   phase: (phase: NodePhase, progress: number | null) => void
@@ -78,7 +79,7 @@ export class StageExecutor {
   constructor(host: ExecutorHost) {
     this.#host = host
     this.#outbox = new Outbox(
-      (nodeId, bytes) => host.links.send(nodeId, bytes),
+      (nodeId, bytes, priority) => host.links.send(nodeId, bytes, priority),
       (nodeId, caught) => this.#unsent(nodeId, caught),
       () => performance.now(),
     )
@@ -191,8 +192,12 @@ export class StageExecutor {
       case 'send':
         return this.#send(tenure, action)
       case 'want':
-        return void this.#outbox.send(action.to, `want ${keyOf(action.address)}`, 'want', () =>
-          wantFrame(action.address),
+        return void this.#outbox.send(
+          action.to,
+          `want ${keyOf(action.address)}`,
+          'want',
+          () => wantFrame(action.address),
+          'boundary',
         )
       case 'save':
         return this.#save(tenure, action)
@@ -343,7 +348,7 @@ export class StageExecutor {
 
   #send(tenure: Tenure, { to, address, tensor, again }: Extract<Action, { type: 'send' }>): void {
     const frame = () => tensorFrame(address, tensor, tenure.shape)
-    if (!this.#outbox.send(to, keyOf(address), again ? 'again' : 'first', frame)) return
+    if (!this.#outbox.send(to, keyOf(address), again ? 'again' : 'first', frame, priorityOf(address.kind))) return
     const rows = boundaryRows(address, tensor.byteLength, tenure.shape)
     if (rows === 0) return
     this.stats.boundaryBytes += tensor.byteLength

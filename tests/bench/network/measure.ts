@@ -2,6 +2,7 @@
 import type { Browser, Page } from '@playwright/test'
 import { createTokens } from '../../../server/control/tokens.ts'
 import { attachBroker } from '../../../server/signalling/broker.ts'
+import { STRANDS, STRIPING_RTT_MS } from '../../../src/net/limits.ts'
 import { servePage } from '../../e2e/servePage.ts'
 import { openBox, type Box, type Host } from '../../wan/box/box.ts'
 import { launchBrowser } from '../../wan/box/browser.ts'
@@ -94,7 +95,9 @@ export class LinkBench {
       await a.waitForFunction((to) => window.measuredEnd.isOpen(to), right)
       await this.#box.counters()
       const measured = await this.#figures(link, a, b, left, right, pace)
-      return { measured, routerLateMs: (await this.#box.counters()).late.mostMs }
+      const { late, lines } = await this.#box.counters()
+      if (process.env.DEBUG) console.error(JSON.stringify(lines), late)
+      return { measured, routerLateMs: late.mostMs }
     } finally {
       await Promise.all([a.context().close(), b.context().close()])
     }
@@ -131,7 +134,11 @@ export class LinkBench {
     }
     const settle = () => a.waitForTimeout(1_000 + 2 * link.rttMs)
 
-    // Before anything else went over the link: a channel that is new.
+    await a.waitForFunction(
+      ([to, count]) => window.measuredEnd.connectionsTo(to).then((n) => n >= count),
+      [right, link.rttMs >= STRIPING_RTT_MS ? STRANDS : 1] as const,
+    )
+    // Before anything else went over the link: its connections are new.
     await watch()
     await send(pace.messages)
     await settle()
@@ -141,6 +148,7 @@ export class LinkBench {
     const bulkMs = pace.bulkSeconds * 1000
     await a.evaluate(([to, ms]) => window.measuredEnd.bulk(to, ms), [right, bulkMs] as const)
     const { bulk } = await arrivals()
+    if (process.env.DEBUG) console.error(Array.from({length: bulkMs/500}, (_, i) => mbitOf(bulk, i*500, i*500+500).toFixed(0)).join(' '))
     const steady = mbitOf(bulk, Math.min(RAMP_MS, bulkMs / 2), bulkMs)
     add('bulk, first 3 s', mbitOf(bulk, 0, Math.min(RAMP_MS, bulkMs / 2)), 'Mbit/s')
     add('bulk', steady, 'Mbit/s')

@@ -57,6 +57,7 @@ const end = {
   },
   setPartners: (ids: string[]) => links.setPartners(ids),
   isOpen: (nodeId: string) => links.isOpen(nodeId),
+  connectionsTo: (nodeId: string) => links.connectionsTo(nodeId),
   totals: (): LinkTotals => links.totals(),
 
   /** How far the partner's clock is ahead, and the round trip, in milliseconds; by the shortest of some rounds (NTP's way). */

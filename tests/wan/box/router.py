@@ -25,7 +25,9 @@ TUNSETIFF = 0x400454CA
 IFF_TUN_NO_PI = 0x1001
 MTU = 1500
 # Packets read from one device in a row, so that none starves the others.
-BURST = 32
+BURST = 64
+# Seconds between two looks at what has come and what is due.
+ROUND = 0.0004
 
 
 class Pipe:
@@ -94,6 +96,7 @@ class Router:
 
     def run_until(self, now):
         events = self.events
+        some = bool(events) and events[0][0] <= now
         while events and events[0][0] <= now:
             when, _, line, packet, passed = heapq.heappop(events)
             if not passed:
@@ -107,16 +110,19 @@ class Router:
             except OSError:
                 # The device is down, or its host takes no more.
                 line.down.dropped += 1
+        return some
 
     def read(self, line):
-        for _ in range(BURST):
+        now = time.monotonic()
+        for count in range(BURST):
             try:
                 packet = os.read(line.fd, MTU)
             except OSError:
-                return
+                return count > 0
             target = self.routes.get(destination(packet))
             if target:
-                self.later(line.up.offer(time.monotonic(), len(packet)), target, packet, False)
+                self.later(line.up.offer(now, len(packet)), target, packet, False)
+        return True
 
     def command(self, command):
         do = command["do"]
@@ -145,21 +151,28 @@ def main():
         pass
     router = Router()
     text = b""
+    lines = []
+    busy = False
     while True:
-        router.run_until(time.monotonic())
-        wait = max(0.0, router.events[0][0] - time.monotonic()) if router.events else None
-        by_fd = {line.fd: line for line in router.lines.values()}
-        ready, _, _ = select.select([0, *by_fd], [], [], wait)
-        for fd in ready:
-            if fd != 0:
-                router.read(by_fd[fd])
-                continue
+        # While packets come it looks at them in rounds: to be woken for each would cost more than to carry it.
+        if busy:
+            time.sleep(ROUND)
+        due = router.events[0][0] - time.monotonic() if router.events else None
+        ready = select.select([0] if busy else [0, *(line.fd for line in lines)], [], [], 0 if busy else due)[0]
+        if 0 in ready:
             more = os.read(0, 65536)
             if not more:
                 return
             *whole, text = (text + more).split(b"\n")
             for one in whole:
                 print(json.dumps(router.command(json.loads(one))), flush=True)
+            lines = list(router.lines.values())
+        busy = False
+        for line in lines:
+            busy = router.read(line) or busy
+        busy = router.run_until(time.monotonic()) or busy
+        due = router.events[0][0] - time.monotonic() if router.events else 1
+        busy = busy or due < ROUND
 
 
 sys.exit(main())
