@@ -7,7 +7,7 @@ import { browserArgs, dawnEnvironment, findBrowser } from './server/cli/browser.
 
 const server = process.env.SKEIN_URL ?? `http://127.0.0.1:${process.env.SKEIN_PORT ?? 8080}`
 const proxy = Object.fromEntries(
-  ['/api', '/control', '/peer', '/metrics'].map((path) => [path, { target: server, ws: true }]),
+  ['/api', '/control', '/peer', '/relay', '/metrics'].map((path) => [path, { target: server, ws: true }]),
 )
 
 // The forks that load Dawn inherit this; a library path counts only when it is set before a process starts.

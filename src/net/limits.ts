@@ -28,6 +28,12 @@ export const STRIPING_RTT_MS = 5
 
 /** From the dial to both ends saying that they listen. */
 export const DIAL_DEADLINE_MS = 15_000
+/** A connection that has not opened for so long lets the relay be tried beside it; the next try, where that failed. */
+export const RELAY_AFTER_MS = 4_000
+export const RELAY_RETRY_FIRST_MS = 5_000
+export const RELAY_RETRY_LONGEST_MS = 60_000
+/** How often a link through the server looks for a shorter way. */
+export const SHORTER_WAY_MS = 60_000
 /** How long ICE may say `disconnected` before the link counts as lost. */
 export const ICE_GRACE_MS = 5_000
 /** From opening the broker's socket to its OPEN. */

@@ -10,6 +10,8 @@ export interface PeerIdentity {
   nodeId: string
   token: string
   iceServers: IceServer[]
+  /** Origin of the server whose relay may be used where no other way opens; left out: none. */
+  relay?: string
 }
 
 /** Worker → page. A strand's id is PeerJS's connection id, the same at both ends. */
@@ -28,6 +30,8 @@ export type SessionMessage =
   /** A channel was made, by our dial or by the partner's; null: it stays with the page, which forwards. */
   | { type: 'strand'; strandId: string; partner: string; dialled: boolean; channel: RTCDataChannel | null }
   | { type: 'gone'; strandId: string }
+  /** Nothing comes through at the moment: a network may have changed. Or it does again. */
+  | { type: 'shaky'; strandId: string; shaky: boolean }
   | { type: 'kind'; strandId: string; kind: LinkKind }
   | { type: 'broker'; connected: boolean; error: ErrorBody | null }
   | { type: 'forwardOpen'; strandId: string }

@@ -1,7 +1,7 @@
 /** Owns the Worker's side of the network: whom to be connected to, dialling and redialling, and frames in and out. */
 import { SkeinError } from '../protocol/errors.ts'
 import type { LinkKind } from '../protocol/control.ts'
-import { ForwardedChannel, ownedChannel } from './channel.ts'
+import { ForwardedChannel, ownedChannel, type Channel, type ChannelEvents } from './channel.ts'
 import { Dialling } from './dialling.ts'
 import {
   DIAL_DEADLINE_MS,
@@ -9,12 +9,15 @@ import {
   MAX_STRANDS,
   MAX_STRANDS_WITH_NODE,
   QUIET_MS,
+  SHORTER_WAY_MS,
   SPARE_IDLE_MS,
   STRANDS,
   STRIPING_RTT_MS,
 } from './limits.ts'
 import { Link, type Priority } from './link.ts'
 import type { LinksMessage, PeerIdentity, SessionMessage } from './linkMessages.ts'
+import { relayChannel } from './relayChannel.ts'
+import { Relaying } from './relaying.ts'
 import { longestWay } from './route.ts'
 import { Strand } from './strand.ts'
 import { WaitingFrames } from './waitingFrames.ts'
@@ -46,7 +49,8 @@ export class PeerLinks {
   readonly #names = new Map<string, string>()
   readonly #forwarded = new Map<string, ForwardedChannel>()
   readonly #sweeper: ReturnType<typeof setInterval>
-  #self: string | null = null
+  readonly #relaying = new Relaying()
+  #identity: PeerIdentity | null = null
   #brokerConnected = false
   #brokerError: string | null = null
   #closed = false
@@ -67,9 +71,10 @@ export class PeerLinks {
   openPeer(identity: PeerIdentity): void {
     if (this.#self !== identity.nodeId) {
       this.#brokerConnected = false
+      this.#relaying.forget()
       for (const strand of [...this.#strands.values()]) strand.close()
     }
-    this.#self = identity.nodeId
+    this.#identity = identity
     this.#post({ type: 'open', identity })
   }
 
@@ -82,7 +87,7 @@ export class PeerLinks {
   /**
    * Sends one frame, over a link that is made if there is none. Frames of one priority to one node mostly arrive in the order of
    * these calls. Resolves when the last slice is in a channel; `bytes` belong to the link from now on and must not change.
-   * @throws SkeinError `net.no_route`, `net.broker_unreachable`, `net.link_lost`, `net.frame_size`, `net.queue_full`, `net.closed`
+   * @throws SkeinError `net.no_route`, `net.broker_unreachable`, `net.relay_cap`, `net.link_lost`, `net.frame_size`, `net.queue_full`, `net.closed`
    */
   send(nodeId: string, bytes: Uint8Array, priority: Priority = 'boundary'): Promise<void> {
     if (this.#closed) return Promise.reject(closed())
@@ -110,6 +115,11 @@ export class PeerLinks {
     return this.#links.has(nodeId)
   }
 
+  /** The longest way that a connection of the link to a node takes. */
+  wayTo(nodeId: string): LinkKind {
+    return longestWay([...(this.#links.get(nodeId)?.strands ?? [])].map(({ kind }) => kind))
+  }
+
   /** How many connections the link to a node has. */
   connectionsTo(nodeId: string): number {
     return this.#links.get(nodeId)?.strands.size ?? 0
@@ -135,6 +145,10 @@ export class PeerLinks {
     this.#port.onmessage = null
   }
 
+  get #self(): string | null {
+    return this.#identity?.nodeId ?? null
+  }
+
   #post(message: LinksMessage, transfer: Transferable[] = []): void {
     this.#port.postMessage(message, transfer)
   }
@@ -152,6 +166,7 @@ export class PeerLinks {
     if (!strand) return
     if (message.type === 'gone') strand.close()
     if (message.type === 'kind') strand.kind = message.kind
+    if (message.type === 'shaky') this.#shake(strand, message.shaky)
     const forwarded = this.#forwarded.get(message.strandId)
     if (message.type === 'forwardOpen') forwarded?.events.open()
     if (message.type === 'forwarded') forwarded?.events.message(message.data)
@@ -163,18 +178,28 @@ export class PeerLinks {
       channel?.close()
       return this.#post({ type: 'drop', strandId })
     }
+    this.#add(strandId, partner, dialled, 'unknown', (events) => {
+      if (channel) return ownedChannel(channel, events)
+      const forwarded = new ForwardedChannel(strandId, (message, transfer) => this.#post(message, transfer), events)
+      this.#forwarded.set(strandId, forwarded)
+      return forwarded
+    })
+  }
+
+  #add(
+    strandId: string,
+    partner: string,
+    dialled: boolean,
+    kind: LinkKind,
+    connect: (events: ChannelEvents) => Channel,
+  ): void {
     const strand = new Strand({
       strandId,
       partner,
       dialled,
-      kind: 'unknown',
+      kind,
       now: this.#now,
-      connect: (events) => {
-        if (channel) return ownedChannel(channel, events)
-        const forwarded = new ForwardedChannel(strandId, (message, transfer) => this.#post(message, transfer), events)
-        this.#forwarded.set(strandId, forwarded)
-        return forwarded
-      },
+      connect,
       ownLink: () => this.#nameOf(partner),
       established: (open) => this.#established(open),
       slice: (from, bytes) => this.#links.get(partner)?.accept(bytes, from.usedAt),
@@ -182,6 +207,21 @@ export class PeerLinks {
       closed: (gone, error) => this.#gone(gone, error),
     })
     this.#strands.set(strandId, strand)
+  }
+
+  /** Both ends come to the relay by themselves; the smaller id counts as who dialled. */
+  #beginRelay({ relay, nodeId, token }: PeerIdentity & { relay: string }, partner: string): void {
+    const refused = (error: SkeinError) => this.#relaying.failed(partner, error, this.#now())
+    this.#add(`relay ${randomName()}`, partner, nodeId < partner, 'server', (events) =>
+      relayChannel({ origin: relay, nodeId, token, partner }, events, refused),
+    )
+  }
+
+  /** Others carry what it should have; where there are none, another is dialled while this one may yet recover. */
+  #shake(strand: Strand, shaky: boolean): void {
+    strand.shaky = shaky
+    this.#links.get(strand.partner)?.pump()
+    this.#sweep()
   }
 
   #strandsWith(partner: string): number {
@@ -209,6 +249,8 @@ export class PeerLinks {
   #established(strand: Strand): void {
     const { partner } = strand
     const link = this.#links.get(partner)
+    // A shorter way has opened meanwhile.
+    if (strand.kind === 'server' && link?.holds(strand)) return strand.close()
     if (link?.holds(strand)) link.add(strand)
     else {
       // The other end has lost the link of this name, and with it whatever was under way.
@@ -218,8 +260,12 @@ export class PeerLinks {
       this.#links.set(partner, opened)
       this.#waiting.flush(partner, (bytes, priority) => opened.send(bytes, priority))
     }
-    this.#post({ type: 'established', strandId: strand.strandId })
-    this.#dialling.succeeded(partner)
+    if (strand.kind === 'server') this.#relaying.succeeded(partner)
+    else {
+      this.#post({ type: 'established', strandId: strand.strandId })
+      this.#dialling.succeeded(partner)
+      for (const other of this.#links.get(partner)!.strands) if (other.kind === 'server') other.close()
+    }
   }
 
   #gone(strand: Strand, error: SkeinError | null): void {
@@ -230,14 +276,17 @@ export class PeerLinks {
     this.#down += strand.downBytes
     this.#post({ type: 'drop', strandId })
     const link = this.#links.get(partner)
-    if (!strand.partnerLink) this.#dialling.failed(partner, this.#yields(partner), this.#now())
+    const now = this.#now()
+    if (!strand.partnerLink && strand.kind !== 'server') this.#dialling.failed(partner, this.#yields(partner), now)
+    if (!strand.partnerLink && strand.kind === 'server' && !this.#relaying.errorOf(partner))
+      this.#relaying.failed(partner, null, now)
     if (!link?.strands.has(strand)) return
     const quiet = link.idleMs >= QUIET_MS
     if (link.remove(strand) && !error) return
     // The last connection, or a partner that is broken: nothing of it is believed any more.
     this.#links.delete(partner)
     this.#names.delete(partner)
-    this.#dialling.failed(partner, this.#yields(partner), this.#now())
+    this.#dialling.failed(partner, this.#yields(partner), now)
     link.close()
     if (!this.#closed && !quiet) this.#lostHandler(partner, error)
   }
@@ -252,22 +301,38 @@ export class PeerLinks {
       if (link.idleMs >= (this.#hinted.has(link.partner) ? Infinity : IDLE_MS)) link.close()
     }
     this.#waiting.expire(now, (nodeId) => this.#unreachable(nodeId))
-    const striped = [...this.#links.values()].filter((link) => this.#isToBeStriped(link)).map(({ partner }) => partner)
-    const wanted = new Set([...this.#hinted, ...this.#waiting.nodes(), ...striped])
+    const further = [...this.#links.values()].filter((link) => this.#needsMore(link)).map(({ partner }) => partner)
+    const wanted = new Set([...this.#hinted, ...this.#waiting.nodes(), ...further])
     this.#dialling.want(wanted, now)
-    for (const id of wanted) if (!this.#links.has(id)) this.#dialIfDue(id, now)
-    for (const id of striped) this.#dialIfDue(id, now)
+    for (const id of wanted) if (!this.#links.has(id) || further.includes(id)) this.#dialIfDue(id, now)
+    this.#relayIfDue(now)
   }
 
-  /** One end opens the further connections, one after another: the smaller id's. */
-  #isToBeStriped({ partner, rttMs, strands }: Link): boolean {
-    return (
-      this.#self! < partner &&
-      Number.isFinite(rttMs) &&
-      rttMs >= STRIPING_RTT_MS &&
-      strands.size < STRANDS &&
-      this.#strands.size < MAX_STRANDS / 2
-    )
+  /** Whether a link needs further connections: they are opened one after another. */
+  #needsMore({ partner, rttMs, strands }: Link): boolean {
+    const sound = [...strands].filter(({ shaky }) => !shaky)
+    // A network has changed here or there: both ends look for another way.
+    if (sound.length === 0) return true
+    // Else one end does: the smaller id's.
+    if (this.#yields(partner) || this.#strands.size >= MAX_STRANDS / 2) return false
+    const relays = sound.filter(({ kind }) => kind === 'server')
+    if (relays.length === sound.length) return this.#now() - relays[0]!.startedAt >= SHORTER_WAY_MS
+    return Number.isFinite(rttMs) && rttMs >= STRIPING_RTT_MS && sound.length < STRANDS
+  }
+
+  /** A connection that opens in vain tells both ends alike that the server's help is due. */
+  #relayIfDue(now: number): void {
+    const identity = this.#identity
+    if (!identity?.relay) return
+    for (const { partner, state, kind, startedAt } of [...this.#strands.values()]) {
+      if (state !== 'opening' || kind === 'server' || this.#links.has(partner)) continue
+      if (!this.#relaying.isDue(partner, startedAt, now) || this.#isRelaying(partner)) continue
+      this.#beginRelay({ ...identity, relay: identity.relay }, partner)
+    }
+  }
+
+  #isRelaying(partner: string): boolean {
+    return [...this.#strands.values()].some((strand) => strand.partner === partner && strand.kind === 'server')
   }
 
   #yields(id: string): boolean {
@@ -276,7 +341,9 @@ export class PeerLinks {
 
   #dialIfDue(id: string, now: number): void {
     if (this.#self === null || this.#self === id || !this.#brokerConnected) return
-    for (const strand of this.#strands.values()) if (strand.partner === id && strand.state === 'opening') return
+    for (const { partner, state, kind } of this.#strands.values()) {
+      if (partner === id && state === 'opening' && kind !== 'server') return
+    }
     if (!this.#dialling.isDue(id, this.#yields(id), now) || !this.#hasRoom()) return
     this.#dialling.dialled(id, now)
     this.#post({ type: 'dial', partner: id })
@@ -290,6 +357,8 @@ export class PeerLinks {
         remedy: 'Check that WebSockets to the server are not blocked, then reload the page.',
       })
     }
+    const refused = this.#relaying.errorOf(nodeId)
+    if (refused) return refused
     return new SkeinError({
       code: 'net.no_route',
       message: `No connection could be made to ${nodeId}.`,

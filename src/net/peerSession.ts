@@ -208,7 +208,14 @@ export class PeerSession {
   }
 
   #iceChanged(connection: HandoverConnection, state: RTCIceConnectionState): void {
+    const { connectionId: strandId } = connection
+    if (state === 'connected' || state === 'completed') {
+      this.#post({ type: 'shaky', strandId, shaky: false })
+      // A restart may have found another way.
+      return void this.#measureRoute(strandId)
+    }
     if (state !== 'disconnected') return
+    this.#post({ type: 'shaky', strandId, shaky: true })
     setTimeout(() => {
       if (connection.peerConnection?.iceConnectionState === 'disconnected') connection.close()
     }, ICE_GRACE_MS)

@@ -26,7 +26,7 @@ export function routeOf(report: Iterable<unknown>): LinkKind {
   return types.every(Boolean) ? 'direct' : 'unknown'
 }
 
-const WAYS: readonly LinkKind[] = ['relayed', 'direct', 'unknown']
+const WAYS: readonly LinkKind[] = ['server', 'relayed', 'direct', 'unknown']
 
 /** Of several ways the one that a person should hear of. */
 export function longestWay(kinds: readonly LinkKind[]): LinkKind {

@@ -40,6 +40,8 @@ export class Strand {
   readonly startedAt: number
   kind: LinkKind
   state: 'opening' | 'established' | 'closed' = 'opening'
+  /** Nothing comes through at the moment. */
+  shaky = false
   /** What the two ends call the link that this belongs to; empty before the handshake. */
   ownLink = ''
   partnerLink = ''
@@ -72,7 +74,7 @@ export class Strand {
 
   /** Bytes that it may still be given. */
   get room(): number {
-    return this.state === 'established' ? this.#pace.room(this.#options.now()) : 0
+    return this.state === 'established' && !this.shaky ? this.#pace.room(this.#options.now()) : 0
   }
 
   get rttMs(): number {

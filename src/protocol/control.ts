@@ -48,7 +48,8 @@ export const nodePhaseSchema = z.enum([
 ])
 export type NodePhase = z.infer<typeof nodePhaseSchema>
 
-export const linkKindSchema = z.enum(['direct', 'relayed', 'unknown'])
+/** The way of a link: straight, through a TURN server, or through Skein's own server. */
+export const linkKindSchema = z.enum(['direct', 'relayed', 'server', 'unknown'])
 export type LinkKind = z.infer<typeof linkKindSchema>
 
 /** Totals since the node's session began. */
@@ -317,8 +318,8 @@ export const serverMessageSchema = z.discriminatedUnion('type', [
   }),
   /** Upload these shards as they stand after `step`; training goes on meanwhile. */
   z.object({ type: z.literal('save'), generation: uint, step: uint, shards: z.array(shard).max(64) }),
-  /** Takes the place of the token of `welcome`, which would expire while the socket lives on. */
-  z.object({ type: z.literal('token'), token: z.string().max(300) }),
+  /** Takes the place of the token of `welcome`, and of the credentials there, which would expire while the socket lives on. */
+  z.object({ type: z.literal('token'), token: z.string().max(300), iceServers: z.array(iceServerSchema).max(8) }),
   /** Answered by the mailbox alone. */
   z.object({ type: z.literal('ping') }),
 ])

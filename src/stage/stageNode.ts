@@ -37,6 +37,7 @@ export interface NodeHost {
 /** Everything that lives from {@link startStageNode} to `stop`, in a browser's Worker and in the headless agent alike. */
 export class StageNode {
   readonly #page: StagePage
+  readonly #origin: string
   readonly #gpu: GpuContext
   readonly #links: PeerLinks
   readonly #executor: StageExecutor
@@ -63,6 +64,7 @@ export class StageNode {
   ) {
     const key = deviceKey(options.device)
     this.#page = page
+    this.#origin = new URL(options.apiUrl).origin
     this.#gpu = gpu
     this.#memory = memory
     this.#links = new PeerLinks(port)
@@ -138,7 +140,7 @@ export class StageNode {
       case 'welcome': {
         const { nodeId, token, iceServers, heartbeatMs, resumed } = message
         this.#executor.handle({ type: 'server', message })
-        this.#identify({ nodeId, token, iceServers })
+        this.#identify({ nodeId, token, iceServers, relay: this.#origin })
         clearInterval(this.#heartbeat)
         this.#heartbeat = setInterval(() => this.#beat(), heartbeatMs)
         this.#page.event({ type: 'control', connected: true })
@@ -148,7 +150,7 @@ export class StageNode {
         return
       }
       case 'token':
-        if (this.#peer) this.#identify({ ...this.#peer, token: message.token })
+        if (this.#peer) this.#identify({ ...this.#peer, token: message.token, iceServers: message.iceServers })
         return
       case 'standby':
         this.#executor.handle({ type: 'server', message })

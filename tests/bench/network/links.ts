@@ -19,6 +19,7 @@ export const MEASURED_LINKS: readonly MeasuredLink[] = [
   { name: 'unconstrained', rttMs: 0, mbit: null, from: {}, to: {} },
   between('50ms-100mbit', 50, 100),
   between('20ms-100mbit', 20, 100),
+  between('50ms-25mbit', 50, 25),
   // Half of the loss in each host's line.
   between('100ms-80mbit-0.1%', 100, 80, 0.0005),
   // A line that is slower up than down.

@@ -7,7 +7,7 @@ import { servePage } from '../../e2e/servePage.ts'
 import { openBox, type Box, type Host } from '../../wan/box/box.ts'
 import { launchBrowser } from '../../wan/box/browser.ts'
 import type { MeasuredLink } from './links.ts'
-import type { Arrivals } from './worker.ts'
+import type { Arrivals } from './end.ts'
 
 export interface Measurement {
   link: string

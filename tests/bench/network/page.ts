@@ -2,7 +2,7 @@
 import * as Comlink from 'comlink'
 import type { PeerIdentity } from '../../../src/net/linkMessages.ts'
 import { PeerSession } from '../../../src/net/peerSession.ts'
-import type { NetworkEnd } from './worker.ts'
+import type { NetworkEnd } from './end.ts'
 
 const worker = new Worker(new URL('./worker.ts', import.meta.url), { type: 'module' })
 const end = Comlink.wrap<NetworkEnd>(worker)

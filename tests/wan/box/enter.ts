@@ -46,10 +46,11 @@ function start(command: string, args: readonly string[], stdout: 'inherit' | 'pi
 }
 
 async function exitCode(child: ChildProcess): Promise<number> {
-  const forward = (signal: NodeJS.Signals) => child.kill(signal)
-  process.on('SIGTERM', forward).on('SIGHUP', forward)
+  // unshare waits for its child and hears no other signal; with it the whole box ends.
+  const forward = () => child.kill('SIGKILL')
+  process.on('SIGTERM', forward).on('SIGHUP', forward).on('exit', forward)
   const [code] = (await once(child, 'close')) as [number | null]
-  process.off('SIGTERM', forward).off('SIGHUP', forward)
+  process.off('SIGTERM', forward).off('SIGHUP', forward).off('exit', forward)
   return code ?? 1
 }
 
