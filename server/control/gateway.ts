@@ -2,11 +2,7 @@
 import { randomBytes } from 'node:crypto'
 import type { IncomingMessage, Server } from 'node:http'
 import { WebSocketServer, type WebSocket } from 'ws'
-import {
-  MAX_CONTROL_BYTES,
-  type ClientMessage,
-  type ServerMessage,
-} from '../../src/protocol/control.ts'
+import { MAX_CONTROL_BYTES, type ClientMessage, type ServerMessage } from '../../src/protocol/control.ts'
 import { toErrorBody, type ErrorBody } from '../../src/protocol/errors.ts'
 import { ACK_DELAY_MS } from '../../src/protocol/mailbox.ts'
 import type { IceSource } from '../signalling/iceServers.ts'
@@ -85,12 +81,15 @@ export function attachControl(server: Server, options: GatewayOptions): Gateway 
     if (!late) for (const nodeId of sessions.unresponsive(now)) options.unresponsive(nodeId)
   }, WATCH_MS)
 
-  const renewing = setInterval(() => {
-    for (const session of sessions.all()) {
-      const token = tokens.issue(session.nodeId, session.deviceId)
-      post(session, { type: 'token', token, iceServers: options.ice.serversFor(session.nodeId) })
-    }
-  }, options.renewMs ?? Math.min(RENEW_MS, options.ice.renewMs ?? RENEW_MS))
+  const renewing = setInterval(
+    () => {
+      for (const session of sessions.all()) {
+        const token = tokens.issue(session.nodeId, session.deviceId)
+        post(session, { type: 'token', token, iceServers: options.ice.serversFor(session.nodeId) })
+      }
+    },
+    options.renewMs ?? Math.min(RENEW_MS, options.ice.renewMs ?? RENEW_MS),
+  )
 
   function post(session: Session, message: ServerMessage): void {
     try {

@@ -1,8 +1,11 @@
 /** Owns `npm run bench -- network`: its options, the way into the box, its table and its records. */
 import { writeFileSync } from 'node:fs'
+import path from 'node:path'
 import { parseArgs } from 'node:util'
 import { fail } from '../../../src/protocol/errors.ts'
-import { isInside, runInside, whyNoBox } from '../../wan/box/enter.ts'
+import { isInside, resultInside, runInside, whyNoBox } from '../../wan/box/enter.ts'
+import { bestWay, matrixTable } from '../../wan/matrixTable.ts'
+import type { NatMatrix } from '../../wan/programs/natMatrix.ts'
 import { markdownTable, terminalTable, type Table } from '../report.ts'
 import { MEASURED_LINKS } from './links.ts'
 import { LinkBench, type Measurement } from './measure.ts'
@@ -11,6 +14,8 @@ const USAGE = `npm run bench -- network [options]
   two browsers in network namespaces, a line between them: how full it gets, how long 64 KiB take; needs root on Linux
   --link A,B       of ${MEASURED_LINKS.map(({ name }) => name).join(', ')} (all)
   --seconds N      of bulk, for each figure (12)
+  --nat            instead: the ways between homes behind NATs, two browsers or agents at a time, with and without TURN (coturn)
+  --first KIND     for --nat: browser or agent, the first of each two; the other is an agent (agent)
   --json FILE      writes the measurements as a list of flat records
   --markdown       prints the table as Markdown
   --help           this text`
@@ -23,7 +28,15 @@ function optionsOf(args: readonly string[]) {
     const flag = { type: 'boolean' } as const
     return parseArgs({
       args: [...args],
-      options: { link: text, seconds: text, json: text, markdown: flag, help: { ...flag, short: 'h' } },
+      options: {
+        link: text,
+        seconds: text,
+        nat: flag,
+        first: text,
+        json: text,
+        markdown: flag,
+        help: { ...flag, short: 'h' },
+      },
     }).values
   } catch (caught) {
     return fail('bench.option', caught instanceof Error ? caught.message : String(caught), REMEDY)
@@ -42,6 +55,15 @@ function tableOf(figures: readonly Measurement[]): Table {
   const cell = (link: string, name: string) =>
     figures.find((figure) => figure.link === link && `${figure.metric}, ${figure.unit}` === name)?.value ?? '–'
   return [['', ...links], ...metrics.map((name) => [name, ...links.map((link) => String(cell(link, name)))])]
+}
+
+async function natBench(first: string, print: (text: string) => void): Promise<number> {
+  if (first !== 'agent' && first !== 'browser') fail('bench.option', '--first takes browser or agent.', REMEDY)
+  const program = path.join(import.meta.dirname, '..', '..', 'wan', 'programs', 'natMatrix.ts')
+  const matrix = await resultInside<NatMatrix>(program, [first])
+  for (const turn of matrix.hasTurn ? [true, false] : [false]) print(`\n${terminalTable(matrixTable(matrix, turn))}`)
+  if (!matrix.hasTurn) print('\nThere is no coturn here: nothing with TURN was tried.')
+  return matrix.rows.every((row) => row.way === bestWay(row, first) && !row.openMs.includes(null)) ? 0 : 1
 }
 
 /**
@@ -64,6 +86,7 @@ export async function networkBench(
   if (!isInside()) {
     const reason = whyNoBox()
     if (reason) fail('bench.box', `No network can be made on this machine: ${reason}.`, 'Run it as root on Linux.')
+    if (options.nat) return natBench(options.first ?? 'agent', print)
     return runInside(process.execPath, process.argv.slice(1))
   }
   const bench = await LinkBench.open()

@@ -134,10 +134,10 @@ export class LinkBench {
     }
     const settle = () => a.waitForTimeout(1_000 + 2 * link.rttMs)
 
-    await a.waitForFunction(
-      ([to, count]) => window.measuredEnd.connectionsTo(to).then((n) => n >= count),
-      [right, link.rttMs >= STRIPING_RTT_MS ? STRANDS : 1] as const,
-    )
+    await a.waitForFunction(([to, count]) => window.measuredEnd.connectionsTo(to).then((n) => n >= count), [
+      right,
+      link.rttMs >= STRIPING_RTT_MS ? STRANDS : 1,
+    ] as const)
     // Before anything else went over the link: its connections are new.
     await watch()
     await send(pace.messages)
@@ -148,7 +148,10 @@ export class LinkBench {
     const bulkMs = pace.bulkSeconds * 1000
     await a.evaluate(([to, ms]) => window.measuredEnd.bulk(to, ms), [right, bulkMs] as const)
     const { bulk } = await arrivals()
-    if (process.env.DEBUG) console.error(Array.from({length: bulkMs/500}, (_, i) => mbitOf(bulk, i*500, i*500+500).toFixed(0)).join(' '))
+    if (process.env.DEBUG)
+      console.error(
+        Array.from({ length: bulkMs / 500 }, (_, i) => mbitOf(bulk, i * 500, i * 500 + 500).toFixed(0)).join(' '),
+      )
     const steady = mbitOf(bulk, Math.min(RAMP_MS, bulkMs / 2), bulkMs)
     add('bulk, first 3 s', mbitOf(bulk, 0, Math.min(RAMP_MS, bulkMs / 2)), 'Mbit/s')
     add('bulk', steady, 'Mbit/s')

@@ -116,7 +116,9 @@ describe('against a server', () => {
     await expect.poll(() => welcomes).toHaveLength(1)
     now += 0.8 * TOKEN_LIFETIME_MS
     const before = messages.length
-    await expect.poll(() => messages.slice(before + 1)).toContainEqual({ type: 'token', token: expect.any(String), iceServers: [] })
+    await expect
+      .poll(() => messages.slice(before + 1))
+      .toContainEqual({ type: 'token', token: expect.any(String), iceServers: [] })
     now += 0.8 * TOKEN_LIFETIME_MS
     expect(tokens.nodeOf(welcomes[0]!.token)).toBeNull()
     cut()

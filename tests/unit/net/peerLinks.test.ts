@@ -268,7 +268,7 @@ describe('an open link', () => {
     const sent = () => page.sentBytes('1')
     expect(sent()).toBeGreaterThanOrEqual(FIRST_WINDOW_BYTES)
     expect(sent()).toBeLessThan(FIRST_WINDOW_BYTES + 64 * 1024)
-    for (let before = 0; before < sent(); ) {
+    for (let before = 0; before < sent();) {
       before = sent()
       vi.advanceTimersByTime(10)
       page.drain('1')

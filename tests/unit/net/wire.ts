@@ -11,7 +11,7 @@ export class Timeline {
 
   at(when: number, run: () => void): void {
     this.#heap.push({ at: when, order: this.#order++, run })
-    for (let i = this.#heap.length - 1; i > 0; ) {
+    for (let i = this.#heap.length - 1; i > 0;) {
       const parent = (i - 1) >> 1
       if (!this.#before(i, parent)) break
       this.#swap(i, parent)
@@ -35,7 +35,7 @@ export class Timeline {
   }
 
   #sink(): void {
-    for (let i = 0; ; ) {
+    for (let i = 0; ;) {
       const [left, right] = [2 * i + 1, 2 * i + 2]
       let first = i
       if (left < this.#heap.length && this.#before(left, first)) first = left

@@ -1,4 +1,7 @@
-/** Owns the matrix of NATs: browsers in four kinds of homes against agents in four, each pair by the best way that there is. */
+/**
+ * Owns the matrix of NATs: ends in four kinds of homes against agents in four, each pair by the best way that there is.
+ * The argument says what the first ends are: `agent`, or `browser`, which takes a machine that can carry four of them.
+ */
 import { setTimeout as pause } from 'node:timers/promises'
 import type { LinkKind } from '../../../src/protocol/control.ts'
 import { openBox } from '../box/box.ts'
@@ -9,8 +12,8 @@ import { homeLine } from '../box/shape.ts'
 
 export interface Row {
   turn: boolean
-  browser: Nat
-  agent: Nat
+  first: Nat
+  second: Nat
   way: LinkKind
   /** From the first wish to be connected to the first frame in each direction, in milliseconds; null where none came. */
   openMs: [number | null, number | null]
@@ -28,15 +31,16 @@ const PROBE_BYTES = 100_000
 const line = homeLine(40, 50)
 const box = await openBox(
   NATS.flatMap((nat) => [
-    { name: `browser-${nat}`, nat, line },
-    { name: `agent-${nat}`, nat, line },
+    { name: `first-${nat}`, nat, line },
+    { name: `second-${nat}`, nat, line },
   ]),
 )
 const meeting = await openMeeting(box)
 const ends = new Map<string, RemoteEnd>()
+const firstEnd = process.argv[2] === 'browser' ? browserEnd : agentEnd
 for (const nat of NATS) {
-  ends.set(`browser-${nat}`, await browserEnd(box.host(`browser-${nat}`), meeting.origin))
-  ends.set(`agent-${nat}`, await agentEnd(box.host(`agent-${nat}`), meeting.origin))
+  ends.set(`first-${nat}`, await firstEnd(box.host(`first-${nat}`), meeting.origin))
+  ends.set(`second-${nat}`, await agentEnd(box.host(`second-${nat}`), meeting.origin))
 }
 
 async function settles<T>(ask: () => Promise<T>, right: (value: T) => boolean): Promise<T> {
@@ -48,9 +52,9 @@ async function settles<T>(ask: () => Promise<T>, right: (value: T) => boolean): 
   }
 }
 
-async function pairOf(round: string, turn: boolean, browser: Nat, agent: Nat): Promise<Row> {
-  const [a, b] = [ends.get(`browser-${browser}`)!, ends.get(`agent-${agent}`)!]
-  const [nameA, nameB] = [`${round}-browser-${browser}`, `${round}-agent-${agent}`]
+async function pairOf(round: string, turn: boolean, first: Nat, second: Nat): Promise<Row> {
+  const [a, b] = [ends.get(`first-${first}`)!, ends.get(`second-${second}`)!]
+  const [nameA, nameB] = [`${round}-first-${first}`, `${round}-second-${second}`]
   const start = performance.now()
   const arrival = async (at: RemoteEnd, from: string) => {
     const here = (all: [string, number, number][]) => all.some(([who]) => who === from)
@@ -65,7 +69,7 @@ async function pairOf(round: string, turn: boolean, browser: Nat, agent: Nat): P
     () => a.way(nameB),
     (kind) => kind !== 'unknown',
   )
-  return { turn, browser, agent, way, openMs: [openA, openB] }
+  return { turn, first, second, way, openMs: [openA, openB] }
 }
 
 const rows: Row[] = []
@@ -75,7 +79,7 @@ for (const turn of meeting.hasTurn ? [true, false] : [false]) {
     const identity = meeting.identity(`${round}-${name}`, { turn, relay: true })
     await (turn || !meeting.hasTurn ? end.begin(identity) : end.join(identity))
   }
-  const pairs = NATS.flatMap((browser) => NATS.map((agent) => pairOf(round, turn, browser, agent)))
+  const pairs = NATS.flatMap((first) => NATS.map((second) => pairOf(round, turn, first, second)))
   rows.push(...(await Promise.all(pairs)))
 }
 console.log(JSON.stringify({ rows, hasTurn: meeting.hasTurn } satisfies NatMatrix))
