@@ -198,6 +198,8 @@ export const clientMessageSchema = z.discriminatedUnion('type', [
   }),
   /** The link to another node broke, or could not be opened. */
   z.object({ type: z.literal('linkLost'), generation: uint, node: id }),
+  /** What came from another node can be no frame of this run, or no bytes of a link; said once a step and kind of fault. */
+  z.object({ type: z.literal('distrusted'), generation: uint, node: id, error: errorSchema }),
   /** The node cannot go on with this generation. */
   z.object({ type: z.literal('failed'), generation: uint, error: errorSchema }),
   z.object({ type: z.literal('pause') }),

@@ -6,7 +6,7 @@
 import { runLayouts } from '../model/layout.ts'
 import { stageShards } from '../model/optimizerShards.ts'
 import type { Priority } from '../net/link.ts'
-import type { Assignment, Holding, NodePhase, NodeStats, ServerMessage } from '../protocol/control.ts'
+import type { Assignment, ClientMessage, Holding, NodePhase, NodeStats, ServerMessage } from '../protocol/control.ts'
 import { SkeinError, toErrorBody } from '../protocol/errors.ts'
 import { shardCount } from '../protocol/routing.ts'
 import type { ChunkCache } from '../store/chunks.ts'
@@ -26,6 +26,8 @@ import { warmUp } from './warmUp.ts'
 import { loadWeights, readShard, saveShard } from './weights.ts'
 
 const TICK_MS = 500
+/** Faults that the server hears of in one step. */
+const MOST_DISTRUSTED = 16
 
 type Bytes = Uint8Array<ArrayBufferLike>
 type Action = StageAction<Bytes>
@@ -45,7 +47,7 @@ export interface ExecutorHost {
     setPartners(ids: readonly string[]): void
     send(nodeId: string, bytes: Uint8Array, priority: Priority): Promise<void>
   }
-  report(message: Extract<Action, { type: 'report' }>['message']): void
+  report(message: Extract<Action, { type: 'report' }>['message'] | Extract<ClientMessage, { type: 'distrusted' }>): void
   phase: (phase: NodePhase, progress: number | null) => void
   assigned(assignment: Assignment): void
   failed(error: SkeinError): void
@@ -75,6 +77,8 @@ export class StageExecutor {
   #uploads: Promise<void> = Promise.resolve()
   /** Whose loss the machine heard of since the last tick; more would only repeat it. */
   readonly #lost = new Set<string>()
+  /** Nodes and faults of theirs that the server was told of since the step began. */
+  readonly #distrusted = new Set<string>()
 
   constructor(host: ExecutorHost) {
     this.#host = host
@@ -119,16 +123,26 @@ export class StageExecutor {
     } catch (caught) {
       if (!(caught instanceof SkeinError)) return this.#fail(tenure, caught)
       this.badFrames += 1
-      this.linkLost(from)
+      this.linkLost(from, caught)
     }
   }
 
-  /** What was under way from or to a node may be lost; whoever needs it asks for it again. */
-  linkLost(nodeId: string): void {
+  /** What was under way from or to a node may be lost; whoever needs it asks for it again. `error`: its bytes were no good. */
+  linkLost(nodeId: string, error: SkeinError | null = null): void {
+    if (error) this.#distrust(nodeId, error)
     this.#outbox.lost(nodeId)
     if (this.#lost.has(nodeId)) return
     this.#lost.add(nodeId)
     this.handle({ type: 'linkLost', node: nodeId })
+  }
+
+  /** The run's story is to name whoever sends what cannot be; a flood of it makes one line. */
+  #distrust(nodeId: string, error: SkeinError): void {
+    const generation = this.#tenure?.assignment.generation
+    const key = `${nodeId} ${error.code}`
+    if (generation === undefined || this.#distrusted.has(key) || this.#distrusted.size >= MOST_DISTRUSTED) return
+    this.#distrusted.add(key)
+    this.#host.report({ type: 'distrusted', generation, node: nodeId, error: error.toJSON() })
   }
 
   /** The volunteer paused: the assignment is given up. */
@@ -160,6 +174,7 @@ export class StageExecutor {
     }
     if (message.type === 'step') {
       this.#outbox.forget()
+      this.#distrusted.clear()
       if (tenure.finishedStep !== null && message.committed >= tenure.finishedStep) {
         this.stats.steps += 1
         tenure.finishedStep = null

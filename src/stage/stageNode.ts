@@ -91,7 +91,7 @@ export class StageNode {
       failed: (error) => this.#onFailed(error),
     })
     this.#links.onFrame((from, bytes) => this.#executor.receive(from, bytes))
-    this.#links.onLost((nodeId) => this.#executor.linkLost(nodeId))
+    this.#links.onLost((nodeId, error) => this.#executor.linkLost(nodeId, error))
     this.#memoryBytes = memory.memoryBytes
     const hello = () => ({
       type: 'hello' as const,
