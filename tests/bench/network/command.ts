@@ -11,7 +11,8 @@ import { MEASURED_LINKS } from './links.ts'
 import { LinkBench, type Measurement } from './measure.ts'
 
 const USAGE = `npm run bench -- network [options]
-  two browsers in network namespaces, a line between them: how full it gets, how long 64 KiB take; needs root on Linux
+  two ends in network namespaces, a line between them: how full it gets, how long 64 KiB take; needs root on Linux
+  --ends KIND      browser or agent (browser)
   --link A,B       of ${MEASURED_LINKS.map(({ name }) => name).join(', ')} (all)
   --seconds N      of bulk, for each figure (12)
   --nat            instead: the ways between homes behind NATs, two browsers or agents at a time, with and without TURN (coturn)
@@ -29,6 +30,7 @@ function optionsOf(args: readonly string[]) {
     return parseArgs({
       args: [...args],
       options: {
+        ends: text,
         link: text,
         seconds: text,
         nat: flag,
@@ -83,13 +85,15 @@ export async function networkBench(
   const links = linksOf(options.link)
   const seconds = Number(options.seconds ?? 12)
   if (!(seconds >= 2 && seconds <= 600)) fail('bench.option', '--seconds takes 2 to 600.', REMEDY)
+  const ends = options.ends ?? 'browser'
+  if (ends !== 'agent' && ends !== 'browser') fail('bench.option', '--ends takes browser or agent.', REMEDY)
   if (!isInside()) {
     const reason = whyNoBox()
     if (reason) fail('bench.box', `No network can be made on this machine: ${reason}.`, 'Run it as root on Linux.')
     if (options.nat) return natBench(options.first ?? 'agent', print)
     return runInside(process.execPath, process.argv.slice(1))
   }
-  const bench = await LinkBench.open()
+  const bench = await LinkBench.open(ends)
   const figures: Measurement[] = []
   try {
     for (const link of links) {
@@ -103,7 +107,7 @@ export async function networkBench(
   }
   const table = tableOf(figures)
   print(options.markdown ? markdownTable(table) : terminalTable(table))
-  const where = { where: 'chromium', impl: 'skein 0.1.0' }
+  const where = { where: ends === 'browser' ? 'chromium' : 'node', impl: 'skein 0.1.0' }
   if (options.json) {
     writeFileSync(
       options.json,

@@ -1,13 +1,11 @@
-/** Owns what is measured over one link between two browsers in the box: how full it gets, and how long a message takes. */
-import type { Browser, Page } from '@playwright/test'
-import { createTokens } from '../../../server/control/tokens.ts'
-import { attachBroker } from '../../../server/signalling/broker.ts'
+/** Owns what is measured over one link in the box: how full it gets, and how long a message takes. */
+import { setTimeout as pause } from 'node:timers/promises'
 import { STRANDS, STRIPING_RTT_MS } from '../../../src/net/limits.ts'
-import { servePage } from '../../e2e/servePage.ts'
-import { openBox, type Box, type Host } from '../../wan/box/box.ts'
-import { launchBrowser } from '../../wan/box/browser.ts'
-import type { MeasuredLink } from './links.ts'
+import { openBox, type Box } from '../../wan/box/box.ts'
+import { agentEnd, browserEnd, type RemoteEnd } from '../../wan/box/ends.ts'
+import { openMeeting, type Meeting } from '../../wan/box/meeting.ts'
 import type { Arrivals } from './end.ts'
+import type { MeasuredLink } from './links.ts'
 
 export interface Measurement {
   link: string
@@ -31,6 +29,7 @@ export interface Figures {
 export const MESSAGE_BYTES = 64 * 1024
 /** The ramp is told apart: a channel starts slowly. */
 const RAMP_MS = 3_000
+const OPEN_MS = 60_000
 
 const quantile = (values: readonly number[], q: number) =>
   values.length ? [...values].sort((a, b) => a - b)[Math.min(values.length - 1, Math.floor(q * values.length))]! : NaN
@@ -38,134 +37,106 @@ const quantile = (values: readonly number[], q: number) =>
 const mbitOf = (bulk: Arrivals['bulk'], from: number, to: number) =>
   (bulk.filter(([at]) => at >= from && at < to).reduce((sum, [, bytes]) => sum + bytes, 0) * 8) / 1000 / (to - from)
 
+export type EndKind = 'browser' | 'agent'
+
+/** Two ends of one kind on two hosts in the open, whose lines are shaped for each link anew. */
 export class LinkBench {
   readonly #box: Box
-  readonly #hosts: readonly [Host, Host]
-  readonly #close: (() => Promise<unknown>)[]
-  readonly #origin: string
-  readonly #tokens: ReturnType<typeof createTokens>
-  readonly #browsers: readonly Browser[]
-  #pair = 0
+  readonly #meeting: Meeting
+  readonly #ends: readonly [RemoteEnd, RemoteEnd]
+  #links = 0
 
-  private constructor(
-    box: Box,
-    origin: string,
-    tokens: ReturnType<typeof createTokens>,
-    browsers: readonly Browser[],
-    close: (() => Promise<unknown>)[],
-  ) {
+  private constructor(box: Box, meeting: Meeting, ends: readonly [RemoteEnd, RemoteEnd]) {
     this.#box = box
-    this.#hosts = [box.host('a'), box.host('b')]
-    this.#origin = origin
-    this.#tokens = tokens
-    this.#browsers = browsers
-    this.#close = close
+    this.#meeting = meeting
+    this.#ends = ends
   }
 
-  static async open(): Promise<LinkBench> {
+  static async open(kind: EndKind): Promise<LinkBench> {
     const box = await openBox([
       { name: 'a', nat: 'open' },
       { name: 'b', nat: 'open' },
     ])
-    const served = await servePage(import.meta.dirname, box.address)
-    const tokens = createTokens(new Uint8Array(32).fill(7))
-    const broker = attachBroker(served.server, tokens)
-    const browsers = await Promise.all(['a', 'b'].map((name) => launchBrowser(box.host(name), served.origin)))
-    return new LinkBench(box, served.origin, tokens, browsers, [
-      ...browsers.map((browser) => () => browser.close()),
-      () => Promise.resolve(broker.close()),
-      () => served.close(),
-      () => box.close(),
-    ])
+    const meeting = await openMeeting(box)
+    const open = kind === 'browser' ? browserEnd : agentEnd
+    const a = await open(box.host('a'), meeting.origin)
+    return new LinkBench(box, meeting, [a, await open(box.host('b'), meeting.origin)])
   }
 
   async close(): Promise<void> {
-    for (const close of this.#close) await close()
+    for (const end of this.#ends) await end.close()
+    await this.#meeting.close()
+    await this.#box.close()
   }
 
   async measure(link: MeasuredLink, pace: Pace): Promise<Figures> {
-    await this.#hosts[0].shape(link.from)
-    await this.#hosts[1].shape(link.to)
-    const id = this.#pair++
-    const [left, right] = [`a${id}`, `b${id}`]
-    const [a, b] = await Promise.all([this.#join(0, left), this.#join(1, right)])
-    try {
-      await a.evaluate((to) => window.measuredEnd.setPartners([to]), right)
-      await b.evaluate((to) => window.measuredEnd.setPartners([to]), left)
-      await a.waitForFunction((to) => window.measuredEnd.isOpen(to), right)
-      await this.#box.counters()
-      const measured = await this.#figures(link, a, b, left, right, pace)
-      const { late, lines } = await this.#box.counters()
-      if (process.env.DEBUG) console.error(JSON.stringify(lines), late)
-      return { measured, routerLateMs: late.mostMs }
-    } finally {
-      await Promise.all([a.context().close(), b.context().close()])
+    await this.#box.host('a').shape(link.from)
+    await this.#box.host('b').shape(link.to)
+    const round = this.#links++
+    const names = [`a${round}`, `b${round}`] as const
+    const [a, b] = this.#ends
+    for (const [i, end] of this.#ends.entries()) {
+      const identity = this.#meeting.identity(names[i]!, { turn: false, relay: false })
+      await (round === 0 ? end.begin(identity) : end.join(identity))
     }
+    await a.setPartners([names[1]])
+    await b.setPartners([names[0]])
+    await until(() => a.isOpen(names[1]))
+    // A first exchange tells how long the line is.
+    const clock = await b.measureClock(names[0])
+    const connections = link.rttMs >= STRIPING_RTT_MS ? STRANDS : 1
+    await until(async () => (await a.connectionsTo(names[1])) >= connections)
+    await this.#box.counters()
+    const measured = await this.#figures(link, clock, names[1], pace)
+    return { measured, routerLateMs: (await this.#box.counters()).late.mostMs }
   }
 
-  async #join(end: 0 | 1, nodeId: string): Promise<Page> {
-    // Granted, a page offers its address instead of an mDNS name, which the box could not resolve.
-    const context = await this.#browsers[end]!.newContext({ permissions: ['camera', 'microphone'] })
-    const page = await context.newPage()
-    await page.goto(this.#origin)
-    const identity = { nodeId, token: this.#tokens.issue(nodeId, 'device'), iceServers: [] }
-    await page.evaluate((given) => window.beginEnd(given), identity)
-    return page
-  }
-
-  async #figures(link: MeasuredLink, a: Page, b: Page, left: string, right: string, pace: Pace) {
+  async #figures(link: MeasuredLink, clock: { ahead: number; rttMs: number }, to: string, pace: Pace) {
+    const [a, b] = this.#ends
     const figures: Measurement[] = []
     const add = (metric: string, value: number, unit: string) =>
       figures.push({ link: link.name, metric, value: Number(value.toFixed(2)), unit })
-
-    const clock = await b.evaluate((to) => window.measuredEnd.measureClock(to), left)
-    add('rtt', clock.rttMs, 'ms')
-    const watch = () => b.evaluate((ahead) => window.measuredEnd.watch(ahead), clock.ahead)
-    const arrivals = () => b.evaluate(() => window.measuredEnd.arrivals())
-    const send = (count: number) =>
-      a.evaluate(([to, bytes, n]) => window.measuredEnd.messages(to, bytes, n, 25), [
-        right,
-        MESSAGE_BYTES,
-        count,
-      ] as const)
     const timing = (name: string, { timed }: Arrivals) => {
       add(`${name} p50`, quantile(timed, 0.5), 'ms')
       add(`${name} p90`, quantile(timed, 0.9), 'ms')
     }
-    const settle = () => a.waitForTimeout(1_000 + 2 * link.rttMs)
+    const watch = () => b.watch(clock.ahead)
+    const settle = () => pause(1_000 + 2 * link.rttMs)
+    add('rtt', clock.rttMs, 'ms')
 
-    await a.waitForFunction(([to, count]) => window.measuredEnd.connectionsTo(to).then((n) => n >= count), [
-      right,
-      link.rttMs >= STRIPING_RTT_MS ? STRANDS : 1,
-    ] as const)
-    // Before anything else went over the link: its connections are new.
+    // Before anything large went over the link: its connections are new.
     await watch()
-    await send(pace.messages)
+    await a.messages(to, MESSAGE_BYTES, pace.messages, 25)
     await settle()
-    timing('64 KiB message', await arrivals())
+    timing('64 KiB message', await b.arrivals())
 
     await watch()
     const bulkMs = pace.bulkSeconds * 1000
-    await a.evaluate(([to, ms]) => window.measuredEnd.bulk(to, ms), [right, bulkMs] as const)
-    const { bulk } = await arrivals()
-    if (process.env.DEBUG)
-      console.error(
-        Array.from({ length: bulkMs / 500 }, (_, i) => mbitOf(bulk, i * 500, i * 500 + 500).toFixed(0)).join(' '),
-      )
-    const steady = mbitOf(bulk, Math.min(RAMP_MS, bulkMs / 2), bulkMs)
-    add('bulk, first 3 s', mbitOf(bulk, 0, Math.min(RAMP_MS, bulkMs / 2)), 'Mbit/s')
+    await a.bulk(to, bulkMs)
+    const { bulk } = await b.arrivals()
+    const ramp = Math.min(RAMP_MS, bulkMs / 2)
+    const steady = mbitOf(bulk, ramp, bulkMs)
+    add(`bulk, first ${ramp / 1000} s`, mbitOf(bulk, 0, ramp), 'Mbit/s')
     add('bulk', steady, 'Mbit/s')
     if (link.mbit !== null) add('bulk of the line', (100 * steady) / link.mbit, '%')
     await settle()
     await settle()
 
     await watch()
-    const flowing = a.evaluate(([to, ms]) => window.measuredEnd.bulk(to, ms), [right, bulkMs] as const)
-    await a.waitForTimeout(bulkMs / 4)
-    await send(Math.floor(pace.messages / 2))
+    const flowing = a.bulk(to, bulkMs)
+    await pause(bulkMs / 4)
+    await a.messages(to, MESSAGE_BYTES, Math.floor(pace.messages / 2), 25)
     await flowing
     await settle()
-    timing('64 KiB message under bulk', await arrivals())
+    timing('64 KiB message under bulk', await b.arrivals())
     return figures
+  }
+}
+
+async function until(ask: () => Promise<boolean>): Promise<void> {
+  const deadline = performance.now() + OPEN_MS
+  while (!(await ask())) {
+    if (performance.now() > deadline) throw new Error('The link did not open in time.')
+    await pause(100)
   }
 }
