@@ -36,6 +36,9 @@ export const RELAY_RETRY_LONGEST_MS = 60_000
 export const SHORTER_WAY_MS = 60_000
 /** How long ICE may say `disconnected` before the link counts as lost. */
 export const ICE_GRACE_MS = 5_000
+/** Slices that nothing acknowledges for so long: another connection is sought, and then this one is given up. */
+export const STALL_MS = 4_000
+export const STALLED_MS = 12_000
 /** From opening the broker's socket to its OPEN. */
 export const BROKER_DEADLINE_MS = 10_000
 /** First and longest pause before a new dial; doubled in between. */

@@ -11,6 +11,8 @@ import {
   QUIET_MS,
   SHORTER_WAY_MS,
   SPARE_IDLE_MS,
+  STALL_MS,
+  STALLED_MS,
   STRANDS,
   STRIPING_RTT_MS,
 } from './limits.ts'
@@ -219,7 +221,7 @@ export class PeerLinks {
 
   /** Others carry what it should have; where there are none, another is dialled while this one may yet recover. */
   #shake(strand: Strand, shaky: boolean): void {
-    strand.shaky = shaky
+    strand.disconnected = shaky
     this.#links.get(strand.partner)?.pump()
     this.#sweep()
   }
@@ -260,6 +262,8 @@ export class PeerLinks {
       this.#links.set(partner, opened)
       this.#waiting.flush(partner, (bytes, priority) => opened.send(bytes, priority))
     }
+    // It carries what they have held up; should they deliver it after all, the receiver drops it.
+    for (const other of this.#links.get(partner)!.strands) if (other.stalledMs >= STALL_MS) other.close()
     if (strand.kind === 'server') this.#relaying.succeeded(partner)
     else {
       this.#post({ type: 'established', strandId: strand.strandId })
@@ -295,6 +299,7 @@ export class PeerLinks {
     const now = this.#now()
     for (const strand of [...this.#strands.values()]) {
       if (strand.state === 'opening' && now - strand.startedAt > DIAL_DEADLINE_MS) strand.close()
+      if (strand.stalledMs >= STALLED_MS) strand.close()
     }
     for (const link of [...this.#links.values()]) {
       link.evictStale(now)

@@ -3,6 +3,7 @@ import { fail, SkeinError } from '../protocol/errors.ts'
 import type { LinkKind } from '../protocol/control.ts'
 import { PROTOCOL_VERSION } from '../protocol/version.ts'
 import type { Channel, ChannelEvents } from './channel.ts'
+import { STALL_MS } from './limits.ts'
 import { Pace, type Sent } from './pace.ts'
 import type { Parcel } from './slicing.ts'
 
@@ -40,8 +41,8 @@ export class Strand {
   readonly startedAt: number
   kind: LinkKind
   state: 'opening' | 'established' | 'closed' = 'opening'
-  /** Nothing comes through at the moment. */
-  shaky = false
+  /** ICE says that nothing comes through at the moment. */
+  disconnected = false
   /** What the two ends call the link that this belongs to; empty before the handshake. */
   ownLink = ''
   partnerLink = ''
@@ -55,6 +56,7 @@ export class Strand {
   /** In the order of sending; acknowledged from the front. */
   readonly #underWay: { parcel: Parcel; sent: Sent }[] = []
   #acknowledged = 0
+  #acknowledgedAt = 0
   #received = 0
 
   constructor(options: StrandOptions) {
@@ -74,7 +76,18 @@ export class Strand {
 
   /** Bytes that it may still be given. */
   get room(): number {
-    return this.state === 'established' && !this.shaky ? this.#pace.room(this.#options.now()) : 0
+    return this.state === 'established' && !this.disconnected ? this.#pace.room(this.#options.now()) : 0
+  }
+
+  /** How long nothing of what is under way has been acknowledged, in milliseconds. */
+  get stalledMs(): number {
+    const oldest = this.#underWay[0]
+    return oldest ? this.#options.now() - Math.max(oldest.sent.at, this.#acknowledgedAt) : 0
+  }
+
+  /** Whether it should not be counted on. */
+  get shaky(): boolean {
+    return this.disconnected || this.stalledMs >= STALL_MS
   }
 
   get rttMs(): number {
@@ -165,6 +178,7 @@ export class Strand {
     }
     this.#acknowledged = count
     const now = this.#options.now()
+    this.#acknowledgedAt = now
     for (const { sent } of this.#underWay.splice(0, more)) this.#pace.acknowledge(sent, now)
     this.#options.acknowledged(this)
   }

@@ -28,6 +28,8 @@ export interface Host {
   /** A file that starts `command` there, for what takes the path of a program and nothing else. */
   launcher(command: string): string
   shape(line: LineShape): Promise<void>
+  /** Its home gets another public address, as by a new contract or by another network: whatever its NAT had mapped is void. */
+  move(): Promise<void>
 }
 
 interface Counters {
@@ -55,6 +57,7 @@ export interface Box {
 }
 
 const ADDRESS = (n: number) => `203.0.113.${n}`
+const MOVED = (n: number) => `203.0.113.${100 + n}`
 const ADDRESS6 = (n: number) => `2001:db8::${n}`
 const deviceOf = (n: number) => `t${n}`
 /** This process: unconstrained, at no distance from the core. */
@@ -125,7 +128,7 @@ export async function openBox(plans: readonly HostPlan[], { seed = 1 } = {}): Pr
   const hosts = new Map<string, Host>()
 
   const line = async (name: string, n: number, shape?: LineShape) => {
-    const addresses = [ADDRESS(n), ADDRESS6(n)]
+    const addresses = [ADDRESS(n), MOVED(n), ADDRESS6(n)]
     await ask({ do: 'line', name, addresses, seed: seed * 1000 + n, ...shapes(shape) })
   }
   await line('core', OWN)
@@ -155,6 +158,11 @@ export async function openBox(plans: readonly HostPlan[], { seed = 1 } = {}): Pr
       },
       async shape(shape) {
         await ask({ do: 'shape', name: device, ...shapes(shape) })
+      },
+      async move() {
+        await inside(gateway, `ip addr add ${MOVED(n)}/32 dev ${device}`)
+        await inside(gateway, `ip addr del ${ADDRESS(n)}/32 dev ${device}`)
+        await inside(gateway, `ip route replace default dev ${device}`)
       },
     })
   }
