@@ -7,6 +7,8 @@ import { z } from 'zod'
 import type { iceServerSchema } from '../src/protocol/control.ts'
 import { fail } from '../src/protocol/errors.ts'
 import { normalHost } from './identity/audience.ts'
+import type { TurnService } from './signalling/iceServers.ts'
+import type { RelayLimits } from './signalling/relay.ts'
 
 const list = z
   .string()
@@ -35,6 +37,15 @@ const environmentSchema = z.object({
   SKEIN_TURN_URLS: list.pipe(z.array(iceUrl).max(8)).default([]),
   SKEIN_TURN_USERNAME: z.string().max(300).optional(),
   SKEIN_TURN_CREDENTIAL: z.string().max(300).optional(),
+  /** Shared with the TURN server; it is kept in the environment alone. */
+  SKEIN_TURN_SECRET: z.string().min(16, 'must have at least 16 characters').max(300).optional(),
+  SKEIN_TURN_LIFETIME: z.coerce.number().int().min(60).max(604_800).default(3600),
+  /** Megabits a second that the server passes on for pairs that no other way joins, in all; 0: it passes nothing on. */
+  SKEIN_RELAY_MBIT: z.coerce.number().min(0).max(100_000).default(20),
+  SKEIN_RELAY_PAIR_MBIT: z.coerce.number().min(0.01).max(100_000).default(8),
+  /** MiB a day. */
+  SKEIN_RELAY_MIB: z.coerce.number().min(1).max(1e9).default(51_200),
+  SKEIN_RELAY_PAIR_MIB: z.coerce.number().min(1).max(1e9).default(4096),
   SKEIN_HEARTBEAT_MS: z.coerce.number().int().min(200).max(60_000).default(2000),
   SKEIN_MAX_DATASET_BYTES: z.coerce
     .number()
@@ -83,7 +94,12 @@ export interface ServerConfig {
   adminToken: string | null
   /** Key of the node tokens' HMAC; null stands for one that is made once and kept in the data folder. */
   secret: string | null
+  /** Those that need no credentials that expire. */
   iceServers: z.infer<typeof iceServerSchema>[]
+  /** A TURN server for which credentials are made. */
+  turn: TurnService | null
+  /** Caps of what the server passes on itself; null: nothing. */
+  relay: Pick<RelayLimits, 'pair' | 'all'> | null
   heartbeatMs: number
   maxDatasetBytes: number
   /** Milliseconds of a ledger epoch without a chain; blocks of one with it. */
@@ -129,7 +145,10 @@ export function configFromEnvironment(environment: Record<string, string | undef
     )
   }
   const env = parsed.data
+  const turnSecret = env.SKEIN_TURN_SECRET
   const turn = { urls: env.SKEIN_TURN_URLS, username: env.SKEIN_TURN_USERNAME, credential: env.SKEIN_TURN_CREDENTIAL }
+  const fixed = [{ urls: env.SKEIN_STUN_URLS }, ...(turnSecret ? [] : [turn])]
+  const caps = (mbit: number, mib: number) => ({ bytesPerSecond: (mbit * 1e6) / 8, bytesPerDay: mib * 1_048_576 })
   return {
     host: env.SKEIN_HOST,
     port: env.SKEIN_PORT,
@@ -137,7 +156,18 @@ export function configFromEnvironment(environment: Record<string, string | undef
     staticFolder: resolve(env.SKEIN_STATIC),
     adminToken: env.SKEIN_ADMIN_TOKEN ?? null,
     secret: env.SKEIN_SECRET ?? null,
-    iceServers: [{ urls: env.SKEIN_STUN_URLS }, turn].filter((server) => server.urls.length > 0),
+    iceServers: fixed.filter((server) => server.urls.length > 0),
+    turn:
+      turnSecret && turn.urls.length > 0
+        ? { urls: turn.urls, secret: turnSecret, lifetimeMs: env.SKEIN_TURN_LIFETIME * 1000 }
+        : null,
+    relay:
+      env.SKEIN_RELAY_MBIT > 0
+        ? {
+            all: caps(env.SKEIN_RELAY_MBIT, env.SKEIN_RELAY_MIB),
+            pair: caps(env.SKEIN_RELAY_PAIR_MBIT, env.SKEIN_RELAY_PAIR_MIB),
+          }
+        : null,
     heartbeatMs: env.SKEIN_HEARTBEAT_MS,
     maxDatasetBytes: env.SKEIN_MAX_DATASET_BYTES,
     epochMs: env.SKEIN_EPOCH * 1000,

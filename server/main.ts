@@ -6,7 +6,7 @@ import { createServer } from 'node:net'
 import { join } from 'node:path'
 import type { Duplex } from 'node:stream'
 import { fail, SkeinError, toErrorBody } from '../src/protocol/errors.ts'
-import { BROKER_PATH } from '../src/protocol/signalling.ts'
+import { BROKER_PATH, RELAY_PATH } from '../src/protocol/signalling.ts'
 import { buildApp } from './app.ts'
 import type { ApiApp } from './appDeps.ts'
 import { openFolderBlobs } from './checkpoints/folderBlobs.ts'
@@ -28,6 +28,8 @@ import { Treasury } from './payouts/treasury.ts'
 import { Coordinator } from './runs/coordinator.ts'
 import { Timelines } from './runs/timelines.ts'
 import { attachBroker } from './signalling/broker.ts'
+import { iceSource } from './signalling/iceServers.ts'
+import { attachRelay } from './signalling/relay.ts'
 
 /** Milliseconds that answers under way get to finish when the server closes. */
 const DRAIN_MS = 3000
@@ -105,10 +107,10 @@ async function listen(app: ApiApp, config: ServerConfig): Promise<string> {
  * Ends WebSocket requests for paths that no room serves; without it they would hang. Comes first among the listeners, so
  * that the rooms never see a target that is no URL.
  */
-function refuseOtherUpgrades(server: Server): void {
+function refuseOtherUpgrades(server: Server, served: readonly string[]): void {
   server.on('upgrade', (request, stream: Duplex) => {
     const url = URL.parse(request.url ?? '/', 'http://localhost')
-    if (url?.pathname === CONTROL_PATH || url?.pathname === BROKER_PATH) return
+    if (url && served.includes(url.pathname)) return
     request.url = '/'
     stream.on('error', () => {})
     stream.end('HTTP/1.1 404 Not Found\r\nconnection: close\r\ncontent-length: 0\r\n\r\n')
@@ -190,13 +192,17 @@ export async function startServer(options: Partial<ServerConfig> = {}): Promise<
       const cut = setTimeout(() => app.server.closeAllConnections(), DRAIN_MS)
       await app.close().finally(() => clearTimeout(cut))
     })
-    refuseOtherUpgrades(app.server)
+    refuseOtherUpgrades(app.server, [CONTROL_PATH, BROKER_PATH, ...(config.relay ? [RELAY_PATH] : [])])
     const broker = attachBroker(app.server, { nodeOf: (token) => tokens.nodeOf(token) })
     closers.push(() => broker.close())
+    if (config.relay) {
+      const relay = attachRelay(app.server, { nodeOf: (token) => tokens.nodeOf(token), limits: config.relay })
+      closers.push(() => relay.close())
+    }
     const gateway = attachControl(app.server, {
       tokens,
       heartbeatMs,
-      iceServers: config.iceServers,
+      ice: iceSource(config.iceServers, config.turn),
       audience: config,
       barred: (deviceId) => registry.barred(deviceId),
       joined: (nodeId, hello) => coordinator.nodeJoined(nodeId, hello),

@@ -170,6 +170,7 @@ function enter(
     waitingOn: [],
     blamedSince: null,
     deadLinks: 0,
+    distrusts: { step: 0, count: 0 },
     pingedAt: -Infinity,
   }
   state.nodes.set(node.id, entered)

@@ -70,9 +70,32 @@ export function onRunMessage(
       ping(state, message.node, now, commands)
       return
     }
+    case 'distrusted':
+      onDistrusted(state, run, node, message, commands)
+      return
     case 'failed':
       onFailed(state, run, node, message, now, commands)
   }
+}
+
+/** What one node may add to the run's story in a step by what it says of others. */
+const MOST_DISTRUSTS = 16
+
+/** A line of the run's story names both: which of the two is at fault, the lines of others show. */
+function onDistrusted(
+  state: OrchestratorState,
+  run: Run,
+  node: FleetNode,
+  { node: id, error }: Of<'distrusted'>,
+  commands: Commands,
+): void {
+  const other = state.nodes.get(id)
+  if (node.distrusts.step !== run.step) node.distrusts = { step: run.step, count: 0 }
+  node.distrusts.count += 1
+  if (other?.runId !== run.id || node.distrusts.count > MOST_DISTRUSTS) return
+  const [reporter, sender] = [node.deviceId.slice(0, 12), other.deviceId.slice(0, 12)]
+  const text = `Device ${reporter} could not believe what device ${sender} sent it (${error.code}): ${error.message}`
+  commands.push({ type: 'tell', runId: run.id, step: run.step, text: text.slice(0, 500) })
 }
 
 function onReady(

@@ -69,6 +69,8 @@ export interface FleetNode {
   blamedSince: number | null
   /** Links to others that did not work, since it came. */
   deadLinks: number
+  /** How often it said of others in this step that their bytes were no good. */
+  distrusts: { step: number; count: number }
   pingedAt: number
 }
 

@@ -52,7 +52,8 @@ export const nodePhaseSchema = z.enum([
 ])
 export type NodePhase = z.infer<typeof nodePhaseSchema>
 
-export const linkKindSchema = z.enum(['direct', 'relayed', 'unknown'])
+/** The way of a link: straight, through a TURN server, or through Skein's own server. */
+export const linkKindSchema = z.enum(['direct', 'relayed', 'server', 'unknown'])
 export type LinkKind = z.infer<typeof linkKindSchema>
 
 /** Totals since the node's session began. */
@@ -254,6 +255,8 @@ export const clientMessageSchema = z.discriminatedUnion('type', [
   }),
   /** The link to another node broke, or could not be opened. */
   z.object({ type: z.literal('linkLost'), generation: uint, node: id }),
+  /** What came from another node can be no frame of this run, or no bytes of a link; said once a step and kind of fault. */
+  z.object({ type: z.literal('distrusted'), generation: uint, node: id, error: errorSchema }),
   /** The node cannot go on with this generation. */
   z.object({ type: z.literal('failed'), generation: uint, error: errorSchema }),
   z.object({ type: z.literal('pause') }),
@@ -421,8 +424,8 @@ export const serverMessageSchema = z.discriminatedUnion('type', [
   }),
   /** Upload these shards as they stand after `step`; training goes on meanwhile. */
   z.object({ type: z.literal('save'), generation: uint, step: uint, shards: z.array(shard).max(64) }),
-  /** Takes the place of the token of `welcome`, which would expire while the socket lives on. */
-  z.object({ type: z.literal('token'), token: z.string().max(300) }),
+  /** Takes the place of the token of `welcome`, and of the credentials there, which would expire while the socket lives on. */
+  z.object({ type: z.literal('token'), token: z.string().max(300), iceServers: z.array(iceServerSchema).max(8) }),
   /** Answered by the mailbox alone. */
   z.object({ type: z.literal('ping') }),
 ])

@@ -5,14 +5,14 @@
  */
 import { runLayouts } from '../model/layout.ts'
 import { stageShards } from '../model/optimizerShards.ts'
+import type { LinkSpeed, Priority } from '../net/link.ts'
 import type { ExhibitKind } from '../protocol/audit.ts'
-import type { LinkSpeed } from '../net/link.ts'
-import type { Assignment, Holding, NodePhase, NodeStats, ServerMessage } from '../protocol/control.ts'
+import type { Assignment, ClientMessage, Holding, NodePhase, NodeStats, ServerMessage } from '../protocol/control.ts'
 import { SkeinError, toErrorBody } from '../protocol/errors.ts'
 import { shardCount } from '../protocol/routing.ts'
 import type { ChunkCache } from '../store/chunks.ts'
 import type { DeviceKey } from '../store/deviceKey.ts'
-import { boundaryRows, readFrame, tensorFrame, wantFrame } from './frames.ts'
+import { boundaryRows, priorityOf, readFrame, tensorFrame, wantFrame } from './frames.ts'
 import { changesVectors, performOnGpu } from './gpuWork.ts'
 import { linkMeasures } from './linkMeasures.ts'
 import { advance, holding, initialStageState } from './machine.ts'
@@ -29,6 +29,8 @@ import { warmUp } from './warmUp.ts'
 import { loadWeights, readShard, saveShard } from './weights.ts'
 
 const TICK_MS = 500
+/** Faults that the server hears of in one step. */
+const MOST_DISTRUSTED = 16
 
 type Bytes = Uint8Array<ArrayBufferLike>
 type Action = StageAction<Bytes>
@@ -46,10 +48,10 @@ export interface ExecutorHost {
   createModel(assignment: Assignment, progress: (share: number) => void): Promise<StageModel>
   links: {
     setPartners(ids: readonly string[]): void
-    send(nodeId: string, bytes: Uint8Array): Promise<void>
+    send(nodeId: string, bytes: Uint8Array, priority: Priority): Promise<void>
     speedOf(nodeId: string): LinkSpeed | null
   }
-  report(message: Extract<Action, { type: 'report' }>['message']): void
+  report(message: ClientMessage): void
   /** Gives the server bytes that were claimed. @throws SkeinError `transfer.failed` */
   exhibit(audit: string, kind: ExhibitKind, bytes: Bytes, signal: AbortSignal): Promise<void>
   phase: (phase: NodePhase, progress: number | null) => void
@@ -82,6 +84,8 @@ export class StageExecutor {
   #uploads: Promise<void> = Promise.resolve()
   /** Whose loss the machine heard of since the last tick; more would only repeat it. */
   readonly #lost = new Set<string>()
+  /** Nodes and faults of theirs that the server was told of since the step began. */
+  readonly #distrusted = new Set<string>()
 
   constructor(host: ExecutorHost) {
     this.#host = host
@@ -90,7 +94,7 @@ export class StageExecutor {
       (message) => host.report(message),
     )
     this.#outbox = new Outbox(
-      (nodeId, bytes) => this.#spans.sending(host.links.send(nodeId, bytes)),
+      (nodeId, bytes, priority) => this.#spans.sending(host.links.send(nodeId, bytes, priority)),
       (nodeId, caught) => this.#unsent(nodeId, caught),
       () => performance.now(),
     )
@@ -130,16 +134,26 @@ export class StageExecutor {
     } catch (caught) {
       if (!(caught instanceof SkeinError)) return this.#fail(tenure, caught)
       this.badFrames += 1
-      this.linkLost(from)
+      this.linkLost(from, caught)
     }
   }
 
-  /** What was under way from or to a node may be lost; whoever needs it asks for it again. */
-  linkLost(nodeId: string): void {
+  /** What was under way from or to a node may be lost; whoever needs it asks for it again. `error`: its bytes were no good. */
+  linkLost(nodeId: string, error: SkeinError | null = null): void {
+    if (error) this.#distrust(nodeId, error)
     this.#outbox.lost(nodeId)
     if (this.#lost.has(nodeId)) return
     this.#lost.add(nodeId)
     this.handle({ type: 'linkLost', node: nodeId })
+  }
+
+  /** The run's story is to name whoever sends what cannot be; a flood of it makes one line. */
+  #distrust(nodeId: string, error: SkeinError): void {
+    const generation = this.#tenure?.assignment.generation
+    const key = `${nodeId} ${error.code}`
+    if (generation === undefined || this.#distrusted.has(key) || this.#distrusted.size >= MOST_DISTRUSTED) return
+    this.#distrusted.add(key)
+    this.#host.report({ type: 'distrusted', generation, node: nodeId, error: error.toJSON() })
   }
 
   /** The volunteer paused: the assignment is given up. */
@@ -172,6 +186,7 @@ export class StageExecutor {
     if (message.type === 'step') {
       this.#outbox.forget()
       this.#spans.turn(message)
+      this.#distrusted.clear()
       if (tenure.finishedStep !== null && message.committed >= tenure.finishedStep) {
         this.stats.steps += 1
         tenure.finishedStep = null
@@ -204,8 +219,12 @@ export class StageExecutor {
       case 'send':
         return this.#send(tenure, action)
       case 'want':
-        return void this.#outbox.send(action.to, `want ${keyOf(action.address)}`, 'want', () =>
-          wantFrame(action.address),
+        return void this.#outbox.send(
+          action.to,
+          `want ${keyOf(action.address)}`,
+          'want',
+          () => wantFrame(action.address),
+          'boundary',
         )
       case 'save':
         return this.#save(tenure, action)
@@ -379,7 +398,7 @@ export class StageExecutor {
 
   #send(tenure: Tenure, { to, address, tensor, again }: Extract<Action, { type: 'send' }>): void {
     const frame = () => tensorFrame(address, tensor, tenure.shape)
-    if (!this.#outbox.send(to, keyOf(address), again ? 'again' : 'first', frame)) return
+    if (!this.#outbox.send(to, keyOf(address), again ? 'again' : 'first', frame, priorityOf(address.kind))) return
     const rows = boundaryRows(address, tensor.byteLength, tenure.shape)
     if (rows === 0) return
     this.stats.boundaryBytes += tensor.byteLength

@@ -1,5 +1,6 @@
 /** Owns how a stage's tensors become frames and frames tensors: their shapes are checked before the machine hears of them. */
 import { encodedRows } from '../codec/size.ts'
+import type { Priority } from '../net/link.ts'
 import { fail } from '../protocol/errors.ts'
 import { decodeFrame, encodeFrame, FRAME_KINDS, type Frame, type FrameKind } from '../protocol/frame.ts'
 import type { Shard } from '../protocol/routing.ts'
@@ -19,6 +20,12 @@ export type ReceivedFrame =
 const kindByNumber = new Map<number, FrameKind>(
   Object.entries(FRAME_KINDS).map(([kind, number]) => [number, kind as FrameKind]),
 )
+
+/** Whatever a step's pipeline waits for goes first, then what ends a step, then what only makes a copy. */
+export function priorityOf(kind: TensorKind): Priority {
+  if (kind === 'activation' || kind === 'gradient') return 'boundary'
+  return kind === 'momentShard' ? 'checkpoint' : 'merge'
+}
 
 /** Tokens of a boundary tensor; 0 for the other kinds and for a size that no whole sequences have. */
 export function boundaryRows({ kind }: TensorAddress, byteLength: number, { config }: FrameShape): number {

@@ -38,6 +38,7 @@ export interface NodeHost {
 /** Everything that lives from {@link startStageNode} to `stop`, in a browser's Worker and in the headless agent alike. */
 export class StageNode {
   readonly #page: StagePage
+  readonly #origin: string
   readonly #gpu: GpuContext
   readonly #links: PeerLinks
   readonly #executor: StageExecutor
@@ -64,6 +65,7 @@ export class StageNode {
   ) {
     const key = deviceKey(options.device)
     this.#page = page
+    this.#origin = new URL(options.apiUrl).origin
     this.#gpu = gpu
     this.#memory = memory
     this.#links = new PeerLinks(port)
@@ -94,7 +96,7 @@ export class StageNode {
       failed: (error) => this.#onFailed(error),
     })
     this.#links.onFrame((from, bytes) => this.#executor.receive(from, bytes))
-    this.#links.onLost((nodeId) => this.#executor.linkLost(nodeId))
+    this.#links.onLost((nodeId, error) => this.#executor.linkLost(nodeId, error))
     this.#memoryBytes = memory.memoryBytes
     const hello = () => ({
       type: 'hello' as const,
@@ -143,7 +145,7 @@ export class StageNode {
       case 'welcome': {
         const { nodeId, token, iceServers, heartbeatMs, resumed } = message
         this.#executor.handle({ type: 'server', message })
-        this.#identify({ nodeId, token, iceServers })
+        this.#identify({ nodeId, token, iceServers, relay: this.#origin })
         clearInterval(this.#heartbeat)
         this.#heartbeat = setInterval(() => this.#beat(), heartbeatMs)
         this.#page.event({ type: 'control', connected: true })
@@ -153,7 +155,7 @@ export class StageNode {
         return
       }
       case 'token':
-        if (this.#peer) this.#identify({ ...this.#peer, token: message.token })
+        if (this.#peer) this.#identify({ ...this.#peer, token: message.token, iceServers: message.iceServers })
         return
       case 'standby':
         this.#executor.handle({ type: 'server', message })

@@ -94,6 +94,39 @@ describe('two nodes that wait for each other', () => {
   })
 })
 
+describe('a node whose bytes nobody can believe', () => {
+  const error = { code: 'frame.checksum', message: 'The payload does not match its checksum.', remedy: 'Reload.' }
+
+  it('is named in the run’s story, with who says so, and its microbatches are computed by another', () => {
+    const fleet = six()
+    // Both neighbours get nothing from it that they could use.
+    for (let passed = 0; passed < 30_000 && fleet.sent('revoked', 'a').length === 0; passed += 1000) {
+      for (const id of ['b', 'd']) {
+        fleet.report(id, { type: 'distrusted', node: 'a', error })
+        fleet.report(id, { type: 'linkLost', node: 'a' })
+        fleet.report(id, { type: 'waiting', step: 1, on: ['a'] })
+      }
+      fleet.pass(1000)
+    }
+    expect(fleet.sent('revoked')).toHaveLength(1)
+    expect(fleet.sent('revoked', 'a')).toHaveLength(1)
+    const device = (id: string) => fleet.state.nodes.get(id)!.deviceId.slice(0, 12)
+    expect(fleet.told()).toContain(
+      `Device ${device('b')} could not believe what device ${device('a')} sent it (frame.checksum): ${error.message}`,
+    )
+    fleet.step()
+    expect(fleet.of('commitStep')).toHaveLength(1)
+  })
+
+  it('fills no story with it, however often it is said, and of strangers nothing is said', () => {
+    const fleet = six()
+    const before = fleet.told().length
+    for (let i = 0; i < 1000; i++) fleet.report('b', { type: 'distrusted', node: 'a', error })
+    fleet.report('d', { type: 'distrusted', node: 'nobody', error })
+    expect(fleet.told().length - before).toBe(16)
+  })
+})
+
 describe('a second owner that does not follow', () => {
   it('in summing is not waited for', () => {
     const fleet = training({ stages: 1 }, ['a', 'b'])
