@@ -6,7 +6,7 @@ export const MAX_SLICE_BYTES = 256 * 1024
 /** What a slice carries at most: much smaller than a channel would take, so that nothing urgent waits long behind it. */
 export const SLICE_BYTES = 32 * 1024
 /** Cut for several connections, a slice is not smaller than this. */
-export const LEAST_SLICE_BYTES = 12 * 1024
+export const LEAST_SLICE_BYTES = 8 * 1024
 export const MAX_FRAME_BYTES = FRAME_HEADER_BYTES + MAX_FRAME_PAYLOAD_BYTES
 
 /** Frames of one link that may be half received, and the bytes of theirs that have come. */
@@ -22,7 +22,7 @@ export const FIRST_WINDOW_BYTES = 128 * 1024
 export const LEAST_WINDOW_BYTES = 32 * 1024
 export const LARGEST_WINDOW_BYTES = 4 * 1024 * 1024
 /** Connections of one link: SCTP recovers from a lost packet slowly on a long line, and only the connection that lost it. */
-export const STRANDS = 4
+export const STRANDS = 6
 /** A line with a shorter round trip needs one alone. */
 export const STRIPING_RTT_MS = 5
 

@@ -130,11 +130,11 @@ export class Link {
     this.#reassembler.evict(now)
   }
 
-  /** Gives the connections what they have room for, the most urgent first, each slice where there is most room. */
+  /** Gives the connections what they have room for, the most urgent first, each slice where least is under way. */
   pump(): void {
     if (this.#closed) return
     for (let parcel = this.#next(); parcel; parcel = this.#next()) {
-      const strand = this.#roomiest()
+      const strand = this.#idlest()
       if (!strand) return
       this.#take(parcel)
       strand.send(parcel, this.#next() === undefined)
@@ -152,12 +152,11 @@ export class Link {
     this.#queuedBytes = 0
   }
 
-  #roomiest(): Strand | null {
+  /** Of those with room the one that has least under way: what is sent together is to arrive together. */
+  #idlest(): Strand | null {
     let best: Strand | null = null
-    let most = 0
     for (const strand of this.#strands) {
-      const { room } = strand
-      if (room > most) [best, most] = [strand, room]
+      if (strand.room > 0 && (!best || strand.underWay < best.underWay)) best = strand
     }
     return best
   }

@@ -79,6 +79,11 @@ export class Strand {
     return this.state === 'established' && !this.disconnected ? this.#pace.room(this.#options.now()) : 0
   }
 
+  /** Bytes that were sent and are not acknowledged. */
+  get underWay(): number {
+    return this.#pace.underWay
+  }
+
   /** How long nothing of what is under way has been acknowledged, in milliseconds. */
   get stalledMs(): number {
     const oldest = this.#underWay[0]

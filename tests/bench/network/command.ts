@@ -98,7 +98,7 @@ export async function networkBench(
   try {
     for (const link of links) {
       say(`${link.name} …`)
-      const { measured, routerLateMs } = await bench.measure(link, { bulkSeconds: seconds, messages: 80 })
+      const { measured, routerLateMs } = await bench.measure(link, { bulkSeconds: seconds, messages: 200 })
       figures.push(...measured)
       if (routerLateMs > 10) say(`  The machine was busy: packets left up to ${routerLateMs.toFixed(0)} ms late.`)
     }

@@ -49,6 +49,7 @@ describe('two dials that cross', () => {
       ['z', 7],
       ['z', 8],
     ])
+    for (const strandId of ['ours', 'theirs']) page.drain(strandId)
     vi.advanceTimersByTime(DIAL_DEADLINE_MS + 1_000)
     expect(dropped()).toEqual([])
     expect(lost).toEqual([])
