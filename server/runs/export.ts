@@ -1,6 +1,7 @@
 /** Owns a run's weights as others load them: the Hugging Face folder of a `LlamaForCausalLM`, built from a checkpoint. */
 import { safetensorsHeader } from '../../src/formats/safetensors.ts'
 import { byteTokenizer, characterTokenizer } from '../../src/formats/tokenizer.ts'
+import { codeWidthOf } from '../../src/codec/boundary.ts'
 import { stageLayouts } from '../../src/model/layout.ts'
 import type { StageCheckpoint } from '../../src/protocol/control.ts'
 import { fail } from '../../src/protocol/errors.ts'
@@ -51,7 +52,7 @@ export function llamaConfig(model: ModelConfig): Record<string, unknown> {
 
 function safetensorsFile(blobs: BlobStore, config: RunConfig, stages: readonly StageCheckpoint[]): ExportFile {
   // A run that was cut anew keeps older checkpoints as they were cut.
-  const layouts = stageLayouts(config.model, stages.length, checkpointPartition(config, stages))
+  const layouts = stageLayouts(config.model, stages.length, checkpointPartition(config, stages), codeWidthOf(config))
   const header = safetensorsHeader(layouts.flatMap((layout) => layout.tensors))
   const elements = layouts.flatMap((layout) => layout.tensors).reduce((sum, tensor) => sum + tensor.length, 0)
   return {

@@ -55,7 +55,7 @@ afterEach(() => lift())
 
 async function trainStep(stage: Awaited<ReturnType<typeof createStage>>): Promise<void> {
   const tokens = new Uint32Array(config.microbatch * config.model.blockSize)
-  stage.beginStep()
+  stage.beginStep(1)
   const outputs: Uint8Array[] = []
   for (let m = 0; m < slots; m++) outputs.push(await stage.forward(m, { tokens }))
   for (let m = 0; m < slots; m++) await stage.backward(m, outputs[m]!)

@@ -20,7 +20,7 @@ async function work(config: RunConfig, model: GpuStageModel): Promise<void> {
   const ids = Uint32Array.from({ length: rows }, (_, i) => (7 * i) % vocabSize)
   const boundary = () => new Uint8Array(rows * config.model.dModel * 4)
   const input = layout.hasEmbedding ? { tokens: ids } : { boundary: boundary() }
-  model.beginStep()
+  model.beginStep(1)
   if (layout.hasHead) {
     await model.forwardBackward(0, input, ids)
     await model.evaluate(input, ids)
