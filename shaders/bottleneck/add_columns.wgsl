@@ -1,9 +1,10 @@
-// The first columns of each row of `target_` take those of `source` on top. Rows may be of different lengths.
+// The first columns of each row of `target_` take factor times those of `source` on top. Rows may be of different lengths.
 struct Params {
   rows: u32,
   columns: u32, // that are added
   sourceStride: u32,
   targetStride: u32,
+  factor: f32,
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
@@ -17,6 +18,6 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) count:
   let row = i / p.columns;
   if (row < p.rows) {
     let column = i % p.columns;
-    target_[row * p.targetStride + column] += source[row * p.sourceStride + column];
+    target_[row * p.targetStride + column] += p.factor * source[row * p.sourceStride + column];
   }
 }

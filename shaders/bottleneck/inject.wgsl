@@ -1,9 +1,10 @@
-// stream[row, c] += E[tokens[row], c]: the rows of a table of standard normals that is never stored but counted anew, and is the
-// same to the last bit on every device, since nothing in it is rounded. One invocation an element.
+// stream[row, c] += factor * E[tokens[row], c]: the rows of a table of standard normals that is never stored but counted anew, and is the
+// same to the last bit on every device, since nothing in E is rounded. One invocation an element.
 struct Params {
   rows: u32,
   columns: u32,
   seed: u32,
+  factor: f32,
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
@@ -38,6 +39,6 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) count:
         @builtin(local_invocation_index) lane: u32) {
   let i = (group.x + group.y * count.x) * 64u + lane;
   if (i < p.rows * p.columns) {
-    stream[i] += normalAt(tokens[i / p.columns], i % p.columns);
+    stream[i] += p.factor * normalAt(tokens[i / p.columns], i % p.columns);
   }
 }

@@ -1,6 +1,7 @@
-// active = silu(hidden) = hidden / (1 + exp(-hidden)), element by element (Hendrycks & Gimpel 2016).
+// active = factor * silu(hidden), silu(x) = x / (1 + exp(-x)), element by element (Hendrycks & Gimpel 2016).
 struct Params {
   length: u32,
+  factor: f32,
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
@@ -14,6 +15,6 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) count:
   if (i < p.length) {
     let x = hidden[i];
     // Past 80 the exponential would leave f32's range, and infinities are not to be relied on.
-    active_[i] = x / (1.0 + exp(min(-x, 80.0)));
+    active_[i] = p.factor * x / (1.0 + exp(min(-x, 80.0)));
   }
 }

@@ -1,6 +1,8 @@
-// In place: the gradient of silu(hidden) becomes that of hidden, times s * (1 + x * (1 - s)) with s = 1 / (1 + exp(-x)).
+// In place: the gradient of factor * silu(hidden) becomes that of hidden, with s = 1 / (1 + exp(-x)):
+// gradient * factor * s * (1 + x * (1 - s)).
 struct Params {
   length: u32,
+  factor: f32,
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
@@ -14,6 +16,6 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) count:
   if (i < p.length) {
     let x = hidden[i];
     let s = 1.0 / (1.0 + exp(min(-x, 80.0)));
-    gradient[i] *= s * (1.0 + x * (1.0 - s));
+    gradient[i] *= p.factor * s * (1.0 + x * (1.0 - s));
   }
 }

@@ -1,15 +1,7 @@
 /** Owns what an encoded boundary tensor says, read without a GPU: a claim is bytes, and its audit compares their values. */
+import { halfValue } from '../codec/half.ts'
 import { encodedBytes, INT4_GROUP } from '../codec/size.ts'
 import type { NumberCodec } from '../codec/size.ts'
-
-/** The value of an IEEE 754 half. */
-function halfValue(bits: number): number {
-  const exponent = (bits >>> 10) & 31
-  const fraction = bits & 1023
-  const sign = bits & 0x8000 ? -1 : 1
-  if (exponent === 31) return fraction ? NaN : sign * Infinity
-  return sign * (exponent === 0 ? fraction * 2 ** -24 : (1024 + fraction) * 2 ** (exponent - 25))
-}
 
 /**
  * The values [rows, columns] of an encoded tensor, as the codec's kernel decodes it.

@@ -25,6 +25,12 @@ export function codeWidthOf({ codec, codecWidth }: CodecChoice): number | null {
   return codec === 'bottleneck-f32' || codec === 'bottleneck-f16' ? codecWidth : null
 }
 
+/**
+ * The size of the stream behind a learned boundary. Norms make it no matter to what a layer reads; it decides how much weighs
+ * what the layer writes beside what it was given, and that is to win soon, as it does behind a small first embedding.
+ */
+export const RECEIVED_SCALE = 0.03
+
 /** Numbers that stand for one token. */
 export function numbersPerToken(config: BoundaryConfig): number {
   return codeWidthOf(config) ?? config.model.dModel

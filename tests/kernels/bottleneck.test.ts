@@ -32,16 +32,16 @@ describe.each(shapes)('[$rows, $columns] of size $size', ({ rows, columns, size 
   it('silu and its gradient', async () => {
     const active = gpu.pool.allocate(hidden.byteLength)
     const forward = await read((recorder) => {
-      kernels.silu(recorder, { hidden: gpu.pool.upload(hidden), active }, { rows, columns })
+      kernels.silu(recorder, { hidden: gpu.pool.upload(hidden), active }, { rows, columns }, 0.5)
       return { ...active, size: hidden.byteLength }
     })
-    expect(relativeError(forward, hidden.map((x) => x * sigmoid(x)))).toBeLessThan(2e-6) // prettier-ignore
+    expect(relativeError(forward, hidden.map((x) => 0.5 * x * sigmoid(x)))).toBeLessThan(2e-6) // prettier-ignore
     const gradient = gpu.pool.upload(given)
     const backward = await read((recorder) => {
-      kernels.siluBackward(recorder, { hidden: gpu.pool.upload(hidden), gradient }, { rows, columns })
+      kernels.siluBackward(recorder, { hidden: gpu.pool.upload(hidden), gradient }, { rows, columns }, 0.5)
       return { ...gradient, size: given.byteLength }
     })
-    const expected = given.map((d, i) => d * sigmoid(hidden[i]!) * (1 + hidden[i]! * (1 - sigmoid(hidden[i]!))))
+    const expected = given.map((d, i) => 0.5 * d * sigmoid(hidden[i]!) * (1 + hidden[i]! * (1 - sigmoid(hidden[i]!))))
     expect(relativeError(backward, expected)).toBeLessThan(5e-6)
   })
 
@@ -53,10 +53,12 @@ describe.each(shapes)('[$rows, $columns] of size $size', ({ rows, columns, size 
     const target = gpu.pool.upload(start)
     const got = await read((recorder) => {
       const view = gpu.pool.upload(source)
-      kernels.addColumns(recorder, { view, stride: from }, { view: target, stride: to }, { rows, columns })
+      kernels.addColumns(recorder, { view, stride: from }, { view: target, stride: to }, { rows, columns }, 0.5)
       return { ...target, size: start.byteLength }
     })
-    const expected = start.map((x, i) => (i % to < columns ? x + source[Math.floor(i / to) * from + (i % to)]! : x))
+    const expected = start.map((x, i) =>
+      i % to < columns ? x + 0.5 * source[Math.floor(i / to) * from + (i % to)]! : x,
+    )
     expect(got).toEqual(expected)
   })
 
@@ -65,10 +67,12 @@ describe.each(shapes)('[$rows, $columns] of size $size', ({ rows, columns, size 
     const stream = gpu.pool.upload(new Float32Array(rows * columns))
     const got = await read((recorder) => {
       const view = gpu.pool.upload(tokens)
-      kernels.inject(recorder, { tokens: view, stream }, { rows, columns }, 0xdeadbeef)
+      kernels.inject(recorder, { tokens: view, stream }, { rows, columns }, 0xdeadbeef, 0.5)
       return { ...stream, size: 4 * rows * columns }
     })
-    const expected = Array.from(tokens, (token) => [...tokenTableRow(0xdeadbeef, token, columns)]).flat()
+    const expected = Array.from(tokens, (token) =>
+      [...tokenTableRow(0xdeadbeef, token, columns)].map((x) => 0.5 * x),
+    ).flat()
     expect(Array.from(got)).toEqual(expected)
   })
 })

@@ -5,7 +5,7 @@ import siluSource from '../../../shaders/bottleneck/silu.wgsl?raw'
 import siluBackwardSource from '../../../shaders/bottleneck/silu_backward.wgsl?raw'
 import type { BufferView } from '../buffers.ts'
 import type { GpuContext } from '../device.ts'
-import { createKernel, spread } from '../kernel.ts'
+import { createKernel, f32, spread } from '../kernel.ts'
 import type { Recording } from '../kernel.ts'
 import type { RowShape } from './rmsNorm.ts'
 
@@ -16,14 +16,25 @@ export interface Strided {
 }
 
 export interface BottleneckKernels {
-  /** active = silu(hidden); both f32 [rows, columns]. */
-  silu(recorder: Recording, tensors: { hidden: BufferView; active: BufferView }, shape: RowShape): void
-  /** `gradient` of silu(hidden) becomes that of `hidden`, in place. */
-  siluBackward(recorder: Recording, tensors: { hidden: BufferView; gradient: BufferView }, shape: RowShape): void
-  /** Adds the first `columns` of every row of `source` to those of `target`. */
-  addColumns(recorder: Recording, source: Strided, target: Strided, shape: RowShape): void
-  /** Adds `tokenTableRow(seed, token)` to each row of `stream` f32 [rows, columns]; `tokens` u32 [rows]. */
-  inject(recorder: Recording, tensors: { tokens: BufferView; stream: BufferView }, shape: RowShape, seed: number): void
+  /** active = factor·silu(hidden); both f32 [rows, columns]. */
+  silu(recorder: Recording, tensors: { hidden: BufferView; active: BufferView }, shape: RowShape, factor: number): void
+  /** `gradient` of factor·silu(hidden) becomes that of `hidden`, in place. */
+  siluBackward(
+    recorder: Recording,
+    tensors: { hidden: BufferView; gradient: BufferView },
+    shape: RowShape,
+    factor: number,
+  ): void
+  /** Adds factor times the first `columns` of every row of `source` to those of `target`. */
+  addColumns(recorder: Recording, source: Strided, target: Strided, shape: RowShape, factor: number): void
+  /** Adds factor times `tokenTableRow(seed, token)` to each row of `stream` f32 [rows, columns]; `tokens` u32 [rows]. */
+  inject(
+    recorder: Recording,
+    tensors: { tokens: BufferView; stream: BufferView },
+    shape: RowShape,
+    seed: number,
+    factor: number,
+  ): void
 }
 
 export async function bottleneckKernels(gpu: GpuContext): Promise<BottleneckKernels> {
@@ -35,18 +46,18 @@ export async function bottleneckKernels(gpu: GpuContext): Promise<BottleneckKern
   ])
   const grid = ({ rows, columns }: RowShape) => spread(Math.ceil((rows * columns) / 64))
   return {
-    silu(recorder, { hidden, active }, shape) {
-      recorder.dispatch(silu, [shape.rows * shape.columns], [hidden, active], grid(shape))
+    silu(recorder, { hidden, active }, shape, factor) {
+      recorder.dispatch(silu, [shape.rows * shape.columns, f32(factor)], [hidden, active], grid(shape))
     },
-    siluBackward(recorder, { hidden, gradient }, shape) {
-      recorder.dispatch(siluBackward, [shape.rows * shape.columns], [hidden, gradient], grid(shape))
+    siluBackward(recorder, { hidden, gradient }, shape, factor) {
+      recorder.dispatch(siluBackward, [shape.rows * shape.columns, f32(factor)], [hidden, gradient], grid(shape))
     },
-    addColumns(recorder, source, target, shape) {
-      const uniforms = [shape.rows, shape.columns, source.stride, target.stride]
+    addColumns(recorder, source, target, shape, factor) {
+      const uniforms = [shape.rows, shape.columns, source.stride, target.stride, f32(factor)]
       recorder.dispatch(addColumns, uniforms, [source.view, target.view], grid(shape))
     },
-    inject(recorder, { tokens, stream }, shape, seed) {
-      recorder.dispatch(inject, [shape.rows, shape.columns, seed], [tokens, stream], grid(shape))
+    inject(recorder, { tokens, stream }, shape, seed, factor) {
+      recorder.dispatch(inject, [shape.rows, shape.columns, seed, f32(factor)], [tokens, stream], grid(shape))
     },
   }
 }

@@ -1,7 +1,9 @@
 /**
  * Owns the reference learned boundary: a residual bottleneck (after ResBM) with token re-injection, in f64. The sender's half
- * code = n[:k] + W2·silu(W1·n) with n = h / rms(h), the receiver's stream = pad(code) + V2·silu(V1·code) + E[token].
+ * code = n[:k] + W2·silu(W1·n) with n = h / rms(h), the receiver's stream =
+ * s·(pad(code) + V2·silu(V1·code) + E[token]).
  */
+import { RECEIVED_SCALE } from '../../codec/boundary.ts'
 import { tokenTableRow } from '../../codec/tokenTable.ts'
 import { linear, linearBackward } from './linear.ts'
 import { rmsNorm, rmsNormBackward } from './rmsNorm.ts'
@@ -84,10 +86,10 @@ export function receive(
   tokens: Uint32Array,
   { d, k, seed }: { d: number; k: number; seed: number },
 ) {
-  const { y: stream, trace } = network(code, weights, k, d)
-  addColumns(code, k, stream, d, k)
-  tokens.forEach((token, row) => tokenTableRow(seed, token, d).forEach((x, c) => (stream[row * d + c]! += x)))
-  return { stream, trace }
+  const { y, trace } = network(code, weights, k, d)
+  addColumns(code, k, y, d, k)
+  tokens.forEach((token, row) => tokenTableRow(seed, token, d).forEach((x, c) => (y[row * d + c]! += x)))
+  return { stream: y.map((x) => RECEIVED_SCALE * x), trace }
 }
 
 /** Given `dStream` [n, d]: adds to `gradients` and returns the gradient of the code [n, k]. */
@@ -98,7 +100,8 @@ export function receiveBackward(
   gradients: NetworkWeights,
   { d, k }: { d: number; k: number },
 ): Float64Array {
-  const dCode = networkBackward(trace, weights, dStream, gradients, k, d)
-  addColumns(dStream, d, dCode, k, k)
+  const dy = dStream.map((x) => RECEIVED_SCALE * x)
+  const dCode = networkBackward(trace, weights, dy, gradients, k, d)
+  addColumns(dy, d, dCode, k, k)
   return dCode
 }

@@ -4,6 +4,7 @@
  */
 import type { ModelConfig, OptimizerConfig } from '../../protocol/runConfig.ts'
 import { boundaryTensor, stageLayouts } from '../layout.ts'
+import { boundariesByLayer, type LearnedBoundaries } from '../learnedBoundaries.ts'
 import { takesMuon } from '../optimizerShards.ts'
 import { adamw, clipScale, globalNorm } from './adamw.ts'
 import * as bottleneck from './bottleneck.ts'
@@ -44,15 +45,8 @@ export interface ReferenceModel {
   lossAndGradients(tokens: Uint32Array, targets: Uint32Array, batch: number): { loss: number; gradients: Tensors }
 }
 
-/** Learned boundaries, whose codes are not rounded here. */
-export interface ReferenceBoundaries {
-  /** Layers of each stage. */
-  readonly partition: readonly number[]
-  /** Numbers a token. */
-  readonly codeWidth: number
-  /** Of the table of tokens. */
-  readonly seed: number
-}
+/** Codes are not rounded here. The table of tokens follows from the seed. */
+export type ReferenceBoundaries = Pick<LearnedBoundaries, 'partition' | 'codeWidth'> & { readonly seed: number }
 
 /** Wraps `parameters`, which stay the caller's: an update in place is seen by the next call. */
 export function referenceModel(
@@ -115,12 +109,7 @@ export function referenceModel(
     return add(dMiddle, normBack('input_layernorm', trace.input, dNormed))
   }
 
-  /** The boundary behind each layer that is the last of its stage. */
-  const boundaryBehind = new Map<number, number>()
-  boundaries?.partition.slice(0, -1).reduce((end, count, boundary) => {
-    boundaryBehind.set(end + count - 1, boundary)
-    return end + count
-  }, 0)
+  const boundaryBehind = boundariesByLayer(boundaries ?? { partition: [] })
   const sizes = { d, k: boundaries?.codeWidth ?? 0, eps: normEps, seed: boundaries?.seed ?? 0 }
 
   function boundaryWeights(from: Tensors, boundary: number, end: 'send' | 'receive') {
