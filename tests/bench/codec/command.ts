@@ -109,7 +109,7 @@ export async function codecBench(
     const name = `[${index + 1}/${trials.length}] ${trial.row.name}, ${trial.optimizer}, seed ${trial.seed}`
     const from = performance.now()
     const valLoss = await trainAndScore(gpu, config, text, (step, loss) =>
-      now(`${name}: step ${step} of ${config.steps}, loss ${loss.toFixed(3)}`),
+      (step % 100 === 0 ? say : now)(`${name}: step ${step} of ${config.steps}, loss ${loss.toFixed(3)}`),
     )
     const seconds = (performance.now() - from) / 1000
     say(`${name}: ${valLoss.toFixed(4)} after ${seconds.toFixed(0)} s`)
