@@ -5,7 +5,7 @@
  * 1F1B's window (Narayanan et al. 2021, PipeDream-Flush) is the depth of the pipeline, which hides no link's latency. What is
  * in flight is the rate times the round trip (Little 1961), so that a slower link asks for more of it.
  */
-import { encodedBytes } from '../../src/codec/size.ts'
+import { boundaryBytes } from '../../src/codec/boundary.ts'
 import { inFlightRoom, microbatchesInFlight, microbatchRows, type InFlightRoom } from '../../src/model/memory.ts'
 import type { RunConfig } from '../../src/protocol/runConfig.ts'
 import type { FleetNode, LinkTime, OrchestratorState, StageProgress } from './types.ts'
@@ -46,7 +46,7 @@ export function injectionWindow({ least, intervalMs, busyMs, roundTripMs, room }
 
 /** Gives everybody with leases the window that suits a round with these owners. */
 export function openWindows(state: OrchestratorState, config: RunConfig, stages: readonly StageProgress[]): void {
-  const bytes = encodedBytes(config.codec, microbatchRows(config), config.model.dModel)
+  const bytes = boundaryBytes(config, microbatchRows(config))
   const busyMs = (id: string) => state.nodes.get(id)?.busyMs ?? 0
   // The round lasts as long as whoever has most to compute, or to send.
   let roundMs = 0

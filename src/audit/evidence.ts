@@ -2,6 +2,7 @@
  * Owns what of a claim is looked at, and how it is told: sketches of drawn rows and tensors, the same for whoever shows the
  * bytes and for whoever computes them again.
  */
+import { carrierOf } from '../codec/boundary.ts'
 import { MAX_EVIDENCE_ROWS, MAX_EVIDENCE_TENSORS } from '../protocol/audit.ts'
 import type { CodecName } from '../protocol/runConfig.ts'
 import { decodeBoundary } from './decode.ts'
@@ -38,7 +39,7 @@ export function sketchBoundary(
   scale: number,
   seed: SketchSeed,
 ): Float32Array<ArrayBuffer> {
-  const values = decodeBoundary(codec, bytes, shape, scale)
+  const values = decodeBoundary(carrierOf(codec), bytes, shape, scale)
   const { rows, columns } = shape
   const drawn = drawnPlaces(rows, MAX_EVIDENCE_ROWS, seed)
   if (drawn.length === rows) return sketchRows(values, columns, seed)

@@ -34,7 +34,7 @@ export async function performOnGpu(
   const [model, work] = [tenure.model!, tenure.shardWork!]
   switch (action.type) {
     case 'beginStep':
-      model.beginStep()
+      model.beginStep(action.step)
       return null
     case 'compute': {
       const { op, microbatch, step } = action

@@ -1,5 +1,6 @@
 /** Owns what a juror says of what it recomputed: sketches of its tensors, which it made without having seen the claim. */
 import { evidenceText, sketchBoundary, sketchShard } from '../audit/evidence.ts'
+import { numbersPerToken } from '../codec/boundary.ts'
 import { gradientLift } from '../codec/lift.ts'
 import type { EvidenceMessage } from '../protocol/audit.ts'
 import { floatsOf } from './frames.ts'
@@ -16,7 +17,7 @@ export function testimonyOf(
 ): EvidenceMessage {
   const { config, shards } = shape
   const { layout } = model!
-  const rows = { rows: config.microbatch * config.model.blockSize, columns: config.model.dModel }
+  const rows = { rows: config.microbatch * config.model.blockSize, columns: numbersPerToken(config) }
   const sketch = (tensor: Bytes | null, scale: number) =>
     tensor ? evidenceText(sketchBoundary(config.codec, tensor, rows, scale, seed)) : undefined
   return {

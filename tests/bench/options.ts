@@ -4,9 +4,10 @@ import { fail } from '../../src/protocol/errors.ts'
 import type { Place } from './engines.ts'
 import { isWorkName, WORKS, type WorkName } from './works.ts'
 
-export const BENCH_USAGE = `npm run bench -- kernels|train|audit [options]
+export const BENCH_USAGE = `npm run bench -- kernels|train|audit|codec [options]
   kernels          f32 products and attention: GFLOP/s, and the share of the fastest
   audit            how far apart honest devices are, for the tolerances of audits: see \`npm run bench -- audit --help\`
+  codec            what each boundary codec costs in bytes and in loss: see \`npm run bench -- codec --help\`
   train            whole training steps: tokens/s, share of the measured peak, dispatches, memory, losses
   --where PLACE    chromium, dawn or both (chromium)
   --work W1,W2     for train: ${Object.keys(WORKS).join(', ')} (w1,w2; on a GPU w3 too)

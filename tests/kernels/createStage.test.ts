@@ -55,7 +55,7 @@ afterEach(() => lift())
 
 async function trainStep(stage: Awaited<ReturnType<typeof createStage>>): Promise<void> {
   const tokens = new Uint32Array(config.microbatch * config.model.blockSize)
-  stage.beginStep()
+  stage.beginStep(1)
   const outputs: Uint8Array[] = []
   for (let m = 0; m < slots; m++) outputs.push(await stage.forward(m, { tokens }))
   for (let m = 0; m < slots; m++) await stage.backward(m, outputs[m]!)
@@ -119,7 +119,7 @@ describe('a stage of which more microbatches are let in than 1F1B needs', () => 
     const stage = await createStage(gpu, { config: many, stage: 0 }, memoryBytes)
     const { bytesHeld } = gpu.pool
     const tokens = new Uint32Array(config.microbatch * config.model.blockSize)
-    stage.beginStep()
+    stage.beginStep(1)
     const outputs: Uint8Array[] = []
     for (let m = 0; m < most; m++) outputs.push(await stage.forward(m, { tokens }))
     if (memoryBytes === plenty) expect(gpu.pool.bytesHeld).toBeGreaterThan(bytesHeld)
