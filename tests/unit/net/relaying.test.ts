@@ -3,7 +3,7 @@ import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
 import { RELAY_AFTER_MS, SHORTER_WAY_MS } from '../../../src/net/limits.ts'
 import { PeerLinks } from '../../../src/net/peerLinks.ts'
 import { RELAY_CLOSE } from '../../../src/protocol/signalling.ts'
-import { SkeinError } from '../../../src/protocol/errors.ts'
+import type { SkeinError } from '../../../src/protocol/errors.ts'
 import { listening, Page } from './page.ts'
 
 /** The relay's socket, played by a test. */
