@@ -101,6 +101,7 @@ function earn(state: LedgerState, entry: EntryOf<'work' | 'standby' | 'audit'>, 
   share.earned += credit
   share.value += credit * price
   account.earned += credit
+  if (entry.kind !== 'work') account[entry.kind] += credit
   device.earned += credit
   state.credit += credit
   state.earnedIn.set(run, (state.earnedIn.get(run) ?? 0n) + credit)
