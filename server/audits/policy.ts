@@ -61,5 +61,5 @@ export function shutOutMs({ shutMs, shutGrowth, longestShutMs }: AuditPolicy, nt
 }
 
 export function freshStanding(): Standing {
-  return { passed: 0, convictions: 0, shutUntil: 0, watched: 0, cleared: new Map() }
+  return { passed: 0, convictions: 0, shutUntil: 0, watched: 0, unshown: 0, cleared: new Map() }
 }

@@ -111,6 +111,8 @@ export interface Standing {
   shutUntil: number
   /** Receipts that are still audited for sure, because of something odd. */
   watched: number
+  /** Audits in a row for which it did not show what it had signed for. */
+  unshown: number
   /** By run: the last step whose claim passed an audit. */
   readonly cleared: Map<string, number>
 }
