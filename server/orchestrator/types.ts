@@ -12,7 +12,7 @@ import type {
 } from '../../src/protocol/control.ts'
 import type { ErrorBody } from '../../src/protocol/errors.ts'
 import type { Digest, EarnedCredit, ReceiptEntry } from '../../src/protocol/receipt.ts'
-import type { RunConfig } from '../../src/protocol/runConfig.ts'
+import type { CodecName, RunConfig } from '../../src/protocol/runConfig.ts'
 import type { Timing } from './timing.ts'
 
 export interface FleetNode {
@@ -78,6 +78,35 @@ export interface ReceiptBook {
   readonly receipts: { readonly hash: string; readonly places: readonly number[] }[]
   readonly entries: Map<number, ReceiptEntry<Digest>>
 }
+
+/**
+ * The finished work of one node in a step, as it signed for it: what an audit may be held of. Its digests stand before anything
+ * about the audit is drawn.
+ */
+export interface WorkClaim {
+  readonly runId: string
+  readonly generation: number
+  readonly step: number
+  readonly stage: number
+  readonly nodeId: string
+  readonly device: string
+  /** SHA-256 of the signed receipt. */
+  readonly receipt: string
+  /** What was taken from whom and made of each microbatch, ascending; nodes by their ids. */
+  readonly entries: readonly ReceiptEntry<Digest>[]
+  /** Digests of the node's share of the gradient sum, by shard. */
+  readonly shares: readonly Digest[]
+  /** Mean loss of a token in nats, in the order of `entries`; empty before the last stage. */
+  readonly losses: readonly number[]
+  /** Model FLOPs, forward and backward. */
+  readonly credit: bigint
+  /** Devices whose tensors it took, and those it made tensors for. */
+  readonly neighbours: readonly string[]
+  readonly codec: CodecName
+}
+
+/** Names a claim to whoever waits for it. */
+export type ClaimPlace = Pick<WorkClaim, 'runId' | 'generation' | 'step' | 'stage'>
 
 /** Two devices that say different things of one tensor, both under their signatures. */
 export interface Dispute {
@@ -315,11 +344,20 @@ export type OrchestratorEvent = { now: number } & (
       checkpoint: { step: number; stages: StageCheckpoint[] }
     }
   | { type: 'recutRefused'; runId: string; error: ErrorBody }
+  /** The answer to `claimed`, once a claim: it is not audited, or its audit is closed. Nothing waits for it any more. */
+  | ({ type: 'claimSettled'; receipt: string } & ClaimPlace)
+  /**
+   * An audit found the device's work, or its recomputation, false: it leaves, told `error`, and its work of that step counts
+   * in no sum, if that step is not yet applied.
+   */
+  | ({ type: 'convicted'; device: string; error: ErrorBody } & ClaimPlace)
+  /** As `convicted`, but nobody is at fault: the work alone is done again by others. */
+  | ({ type: 'redo'; device: string } & ClaimPlace)
   | { type: 'tick' }
 )
 
 /** Why leases or owners moved. */
-export type RecoveryCause = 'left' | 'silent' | 'slow' | 'failed'
+export type RecoveryCause = 'left' | 'silent' | 'slow' | 'failed' | 'false'
 
 export type OrchestratorCommand =
   | { type: 'send'; nodeId: string; message: ServerMessage }
@@ -356,6 +394,13 @@ export type OrchestratorCommand =
   | { type: 'reserve'; runId: string; deviceId: string; stage: number }
   /** Leases moved to other nodes: for the run's books. */
   | { type: 'recovered'; runId: string; leases: number; cause: RecoveryCause }
+  /**
+   * A node has finished what it signed for, and enough others of its stage are free to recompute it (`timing.auditMs` above 0).
+   * Every claim is answered with one `claimSettled`; the stage's merge waits for that, for a while.
+   */
+  | { type: 'claimed'; runId: string; claim: WorkClaim; replicas: readonly { nodeId: string; device: string }[] }
+  /** Devices that contradict each other under their signatures: their next claims deserve a look. */
+  | { type: 'disputed'; runId: string; step: number; devices: readonly string[] }
   /** A line of the run's story, in words. */
   | { type: 'tell'; runId: string; step: number; text: string }
 

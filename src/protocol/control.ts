@@ -2,7 +2,7 @@
 import { z } from 'zod'
 import { errorSchema } from './errors.ts'
 import { deviceIdSchema, nonceSchema, sessionProofSchema } from './identity.ts'
-import { earnedCreditSchema, signedReceiptSchema } from './receipt.ts'
+import { digestSchema, earnedCreditSchema, MAX_RECEIPT_MICROBATCHES, signedReceiptSchema } from './receipt.ts'
 import { runConfigSchema } from './runConfig.ts'
 
 /** Bytes of one control message; a longer one closes the socket. */
@@ -116,6 +116,37 @@ export type LeaseTable = z.infer<typeof leaseTableSchema>
 export const shardOwnersSchema = z.array(z.array(id).max(3)).max(64)
 export type ShardOwners = z.infer<typeof shardOwnersSchema>
 
+/** Little-endian f32 in base64, so many at most. */
+const floats = (most: number) =>
+  z
+    .string()
+    .max(4 * Math.ceil((4 * most) / 3))
+    .regex(/^[A-Za-z0-9+/]*={0,2}$/)
+
+/** Rows of a boundary tensor, and tensors of a shard's gradient, that evidence speaks of: drawn by its seed where there are more. */
+export const MAX_EVIDENCE_ROWS = 512
+export const MAX_EVIDENCE_TENSORS = 192
+
+/** Sketches of what a juror computed (src/audit): at most two thirds of a control message. What its stage does not make is left out. */
+export const evidenceSchema = z.object({
+  /** [rows, 16] of one microbatch's tensors as they are sent, and of the input that they were made of. */
+  activation: floats(16 * MAX_EVIDENCE_ROWS).optional(),
+  input: floats(16 * MAX_EVIDENCE_ROWS).optional(),
+  inputGradient: floats(16 * MAX_EVIDENCE_ROWS).optional(),
+  /** [tensors, 64] of one shard's share of the gradient sum, all microbatches of the claim in it. */
+  parameterGradient: floats(64 * MAX_EVIDENCE_TENSORS).optional(),
+  /** Mean loss of a token in nats, by microbatch in the order of the claim. */
+  loss: floats(MAX_RECEIPT_MICROBATCHES).optional(),
+})
+export type EvidenceMessage = z.infer<typeof evidenceSchema>
+
+/** Names an audit: the SHA-256 of the signed receipt that is audited, in hex. */
+const audit = sha256
+
+/** What a claimant shows of its claim: the boundary tensors that it made of one microbatch, and one shard's share. */
+export const exhibitKindSchema = z.enum(['activation', 'gradient', 'share'])
+export type ExhibitKind = z.infer<typeof exhibitKindSchema>
+
 /** node → server */
 export const clientMessageSchema = z.discriminatedUnion('type', [
   z.object({
@@ -180,7 +211,22 @@ export const clientMessageSchema = z.discriminatedUnion('type', [
     attempt: uint,
     shard,
     squaredNorm: measured,
+    /** Of the digests of what was summed, see `sumText`; null where this node's own share was all. */
+    digest: digestSchema.nullable(),
   }),
+  /** The answer to `tally`: the digests of what was summed, in the order of the contributors. */
+  z.object({
+    type: z.literal('tallied'),
+    generation: uint,
+    step: uint,
+    attempt: uint,
+    shard,
+    digests: z.array(digestSchema).max(1024),
+  }),
+  /** The answer to `recompute`. */
+  z.object({ type: z.literal('recomputed'), generation: uint, step: uint, audit, evidence: evidenceSchema }),
+  /** This node cannot do what `recompute` or `show` asked of it, or not any more: other work came, or inputs did not. */
+  z.object({ type: z.literal('declined'), generation: uint, step: uint, audit, reason: z.string().max(200) }),
   /** A primary owner has updated the shard and is sending it to its stage. */
   z.object({ type: z.literal('updated'), generation: uint, step: uint, shard }),
   /** A second owner has the primary's bytes: whether they are what it computed itself, to within rounding. */
@@ -286,6 +332,49 @@ export const serverMessageSchema = z.discriminatedUnion('type', [
     step: uint,
     attempt: uint,
     contributors: z.array(z.tuple([id, uint])).max(1024),
+  }),
+  /** What this owner summed in that attempt is not what its contributors signed for: it names the digests one by one. */
+  z.object({ type: z.literal('tally'), generation: uint, step: uint, attempt: uint, shard }),
+  /**
+   * To a claimant: give the server the bytes that these digests of its receipt are of, as exhibits of the audit
+   * (PUT /api/v1/audits/:audit/exhibits/:kind).
+   */
+  z.object({
+    type: z.literal('show'),
+    generation: uint,
+    step: uint,
+    audit,
+    microbatch: uint,
+    shard,
+  }),
+  /**
+   * To a replica of the claimant's stage whose own work is done: compute these microbatches as if they were its own and say
+   * what came of it, without having seen the claim. `[microbatch, up, down, activation, gradient]` as in a receipt: places in
+   * `peers` of who keeps the inputs, and the digests that they have to have.
+   */
+  z.object({
+    type: z.literal('recompute'),
+    generation: uint,
+    step: uint,
+    audit,
+    peers: z.array(id).max(2 * MAX_RECEIPT_MICROBATCHES),
+    leases: z
+      .array(
+        z.tuple([
+          uint,
+          z.int().min(-1).max(4095),
+          z.int().min(-1).max(4095),
+          digestSchema.nullable(),
+          digestSchema.nullable(),
+        ]),
+      )
+      .min(1)
+      .max(MAX_RECEIPT_MICROBATCHES),
+    /** Whose boundary tensors, and of which shard the gradient, are told. */
+    microbatch: uint,
+    shard,
+    /** What tensors are sketched by. */
+    seed: z.tuple([uint, uint]),
   }),
   /** A contributor of the sum under way is gone; who lacks its share says `missing`. */
   z.object({ type: z.literal('lost'), generation: uint, step: uint, attempt: uint, node: id }),

@@ -333,7 +333,7 @@ export class StageExecutor {
   /** A device that cannot sign goes on computing: its work counts, and earns nothing. */
   async #sign(tenure: Tenure, { step, version, entries }: Extract<Action, { type: 'sign' }>): Promise<void> {
     const { runId: run, generation, stage } = tenure.assignment
-    const about = { run, generation, step, leases: version, stage }
+    const about = { run, generation, step, leases: version, stage, shares: [] }
     const receipts = await signReceipts(about, entries, this.#host.key).catch((caught: unknown) => {
       this.#host.failed(new SkeinError(toErrorBody(caught), { cause: caught }))
       return []

@@ -218,7 +218,7 @@ export class SimNode {
   /** Beside the GPU. */
   #sign(tenure: Tenure, { step, version, entries }: Extract<Action, { type: 'sign' }>): void {
     const { generation, runId: run, stage } = tenure.assignment
-    const about = { run, generation, step, leases: version, stage, device: this.deviceId }
+    const about = { run, generation, step, leases: version, stage, device: this.deviceId, shares: [] }
     const claimed = this.claims(entries as ReceiptEntry<Digest>[])
     const receipts = receiptsOf(about, claimed).map((receipt) => ({ receipt, signature: signatureOf(receipt) }))
     this.#world.clock.after(SIGN_MS, () => {

@@ -190,7 +190,7 @@ export function reportReduced<T>(state: StageState<T>, shard: number, actions: A
   if (sum.update === 'none' && !updatable(state, shard)) return
   sum.told = attempt
   const { generation } = state.assignment!
-  report(actions, { type: 'reduced', generation, step: current.step, attempt, shard, squaredNorm })
+  report(actions, { type: 'reduced', generation, step: current.step, attempt, shard, squaredNorm, digest: null })
 }
 
 /** Other nodes own the shards from now on: who is new among them gets this node's share. */

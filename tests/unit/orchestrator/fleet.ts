@@ -217,7 +217,7 @@ export class Fleet {
   ): void {
     const { generation, step, version: leases, stage } = this.#told.get(nodeId)!
     const device = this.state.nodes.get(nodeId)!.deviceId
-    const about = { run: this.run().id, generation, step, leases, stage, device, ...change }
+    const about = { run: this.run().id, generation, step, leases, stage, device, shares: [], ...change }
     for (const [i, receipt] of receiptsOf(about, entries).entries()) {
       const message = { type: 'receipt', generation, receipt, signature: '' } as const
       this.do({ type: 'receiptHeard', nodeId, message, hash: `${device} ${step} ${leases} ${i}`, fault })
@@ -262,7 +262,7 @@ export class Fleet {
       owners.forEach((places, shard) => {
         if (!places.slice(0, 2).includes(id)) return
         const norm = typeof squaredNorm === 'number' ? squaredNorm : squaredNorm(id, shard)
-        this.report(id, { type: 'reduced', step, attempt: reduce.attempt, shard, squaredNorm: norm })
+        this.report(id, { type: 'reduced', step, attempt: reduce.attempt, shard, squaredNorm: norm, digest: null })
       })
     }
   }

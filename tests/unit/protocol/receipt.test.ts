@@ -10,7 +10,7 @@ import {
 } from '../../../src/protocol/receipt.ts'
 
 const digest = (n: number) => n.toString(16).padStart(32, '0')
-const about = { run: 'run', generation: 2, step: 7, leases: 1, stage: 1, device: 'a'.repeat(64) }
+const about = { run: 'run', generation: 2, step: 7, leases: 1, stage: 1, device: 'a'.repeat(64), shares: [] }
 const entry = (microbatch: number): ReceiptEntry<string> => ({
   microbatch,
   up: `up${microbatch % 3}`,

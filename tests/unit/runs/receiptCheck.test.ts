@@ -6,7 +6,7 @@ import { signReceipts } from '../../../src/stage/receiptWork.ts'
 import { testDevice } from '../deviceKeys.ts'
 
 const [device, other] = [testDevice(1), testDevice(2)]
-const about = { run: 'r1', generation: 2, step: 3, leases: 1, stage: 1 }
+const about = { run: 'r1', generation: 2, step: 3, leases: 1, stage: 1, shares: [] }
 const entry = {
   microbatch: 4,
   up: 'n1',

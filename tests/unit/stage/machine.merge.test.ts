@@ -45,7 +45,7 @@ describe('shares of the gradient sum', () => {
     const actions = stage.settle(stage.frame('third', 'gradientShard', 0))
     const contributions = ['gradientShard 0 of third', 'own 0 v1', 'gradientShard 0 of you']
     expect(stage.of('reduce')).toEqual([{ type: 'reduce', step: 1, attempt: 1, shard: 0, contributions }])
-    expect(stage.last('reduced')).toEqual({ type: 'reduced', generation: 1, step: 1, attempt: 1, shard: 0, squaredNorm: 9 }) // prettier-ignore
+    expect(stage.last('reduced')).toEqual({ type: 'reduced', generation: 1, step: 1, attempt: 1, shard: 0, squaredNorm: 9, digest: null }) // prettier-ignore
     expect(stage.reports(actions)).toEqual(['reduced'])
   })
 

@@ -70,7 +70,7 @@ export class Stage {
 
   signed({ step, version, entries }: Extract<Action, { type: 'sign' }>): Action[] {
     const { generation, stage } = this
-    const about = { run: 'run', generation, step, leases: version, stage, device: 'd'.repeat(64) }
+    const about = { run: 'run', generation, step, leases: version, stage, device: 'd'.repeat(64), shares: [] }
     const receipts = receiptsOf(about, entries as ReceiptEntry<string>[])
     const signed = receipts.map((receipt) => ({ receipt, signature: '5'.repeat(128) }))
     return this.do({ type: 'signed', generation, step, version, receipts: signed })
