@@ -6,6 +6,7 @@ import { fileURLToPath } from 'node:url'
 import { z } from 'zod'
 import type { iceServerSchema } from '../src/protocol/control.ts'
 import { fail } from '../src/protocol/errors.ts'
+import type { AuditPolicy } from './audits/policy.ts'
 import { normalHost } from './identity/audience.ts'
 
 const list = z
@@ -69,6 +70,8 @@ const environmentSchema = z.object({
   SKEIN_PAYOUT_BATCH: z.coerce.number().int().min(1).max(500).default(200),
   SKEIN_PAYOUT_EPOCH_CAP: planck.optional(),
   SKEIN_PAYOUT_LEAST: planck.default(0n),
+  /** Whether other replicas compute some of what was claimed again. */
+  SKEIN_AUDITS: z.enum(['on', 'off']).default('on'),
   SKEIN_LOG: z.enum(['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent']).default('info'),
 })
 
@@ -99,6 +102,8 @@ export interface ServerConfig {
   logLevel: z.infer<typeof environmentSchema>['SKEIN_LOG']
   /** Null stands for no chain: everything works and stays unpaid. */
   chainUrl: string | null
+  /** Null: nothing that was claimed is audited. What it leaves out is as `DEFAULT_POLICY` has it. */
+  audits: Partial<AuditPolicy> | null
   payouts: {
     /** Secret of the hot account; null pays nobody. */
     seed: string | null
@@ -148,6 +153,7 @@ export function configFromEnvironment(environment: Record<string, string | undef
     ss58Prefix: env.SKEIN_SS58_PREFIX,
     logLevel: env.SKEIN_LOG,
     chainUrl: env.SKEIN_CHAIN_URL ?? null,
+    audits: env.SKEIN_AUDITS === 'on' ? {} : null,
     payouts: {
       seed: env.SKEIN_PAYOUT_SEED ?? null,
       batch: env.SKEIN_PAYOUT_BATCH,

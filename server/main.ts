@@ -9,6 +9,7 @@ import { fail, SkeinError, toErrorBody } from '../src/protocol/errors.ts'
 import { BROKER_PATH } from '../src/protocol/signalling.ts'
 import { buildApp } from './app.ts'
 import type { ApiApp } from './appDeps.ts'
+import { AuditDesk } from './audits/desk.ts'
 import { openFolderBlobs } from './checkpoints/folderBlobs.ts'
 import { configFromEnvironment, loadSecret } from './config.ts'
 import type { ServerConfig } from './config.ts'
@@ -22,7 +23,7 @@ import { Ledger } from './ledger/ledger.ts'
 import { serverClock } from './ledger/sealing.ts'
 import { startSealing } from './ledger/ticker.ts'
 import { createMetrics } from './metrics.ts'
-import { silenceTiming } from './orchestrator/timing.ts'
+import { AUDIT_MS, silenceTiming } from './orchestrator/timing.ts'
 import { payoutSource } from './payouts/source.ts'
 import { Treasury } from './payouts/treasury.ts'
 import { Coordinator } from './runs/coordinator.ts'
@@ -150,7 +151,7 @@ export async function startServer(options: Partial<ServerConfig> = {}): Promise<
       log: said,
     })
     const coordinator = new Coordinator({
-      timing: silenceTiming(heartbeatMs),
+      timing: { ...silenceTiming(heartbeatMs), auditMs: config.audits ? AUDIT_MS : 0 },
       store,
       blobs,
       metrics,
@@ -180,7 +181,20 @@ export async function startServer(options: Partial<ServerConfig> = {}): Promise<
     })
     money.treasury = treasury
     closers.push(() => treasury.close())
-    const app = await buildApp({ config, store, blobs, runs: coordinator, ledger, tokens, registry, metrics, treasury })
+    const audits = new AuditDesk({
+      store: store.audits,
+      ledger,
+      runs: coordinator.audited,
+      walletOf: async (device) => (await registry.binding(device))?.walletId ?? null,
+      expel: (device, error) => admission.gateway?.expel(device, error),
+      metrics,
+      log: said,
+      policy: config.audits ?? {},
+    })
+    await audits.open()
+    closers.push(() => audits.close())
+    const runs = coordinator
+    const app = await buildApp({ config, store, blobs, runs, ledger, tokens, registry, metrics, treasury, audits })
     log.app = app
     closers.push(async () => {
       // A connection that a browser keeps open would hold the close up for as long as it is kept alive.
@@ -195,7 +209,7 @@ export async function startServer(options: Partial<ServerConfig> = {}): Promise<
       heartbeatMs,
       iceServers: config.iceServers,
       audience: config,
-      barred: (deviceId) => registry.barred(deviceId),
+      barred: async (deviceId) => audits.barred(deviceId) ?? (await registry.barred(deviceId)),
       joined: (nodeId, hello) => coordinator.nodeJoined(nodeId, hello),
       message: (nodeId, message) => coordinator.nodeSaid(nodeId, message),
       detached: (nodeId) => coordinator.nodeDetached(nodeId),
@@ -205,7 +219,7 @@ export async function startServer(options: Partial<ServerConfig> = {}): Promise<
     admission.gateway = gateway
     closers.push(() => gateway.close())
     // Before the port opens: a volunteer who joins at once finds the runs that wait for it.
-    await coordinator.resume(gateway)
+    await coordinator.resume(gateway, audits)
     void registry.record()
     await treasury.open()
     closers.push(startSealing(ledger, said))

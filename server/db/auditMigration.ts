@@ -57,7 +57,11 @@ export const audits: Migration = {
       .addColumn('reason', 'text', (c) => c.notNull())
       .addColumn('waived_at', 'integer')
       .execute()
-    await db.schema.createIndex('audit_convictions_by_device').on('audit_convictions').columns(['device', 'at']).execute()
+    await db.schema
+      .createIndex('audit_convictions_by_device')
+      .on('audit_convictions')
+      .columns(['device', 'at'])
+      .execute()
     await db.schema
       .createTable('audit_incidents')
       .addColumn('number', 'integer', (c) => c.primaryKey().autoIncrement())

@@ -274,7 +274,9 @@ class SqliteStore implements Store {
  * Opens the file, creating and migrating it as needed; `:memory:` gives a store that ends with the process.
  * @throws SkeinError `store.open` when the file cannot be opened, is no database or comes from a newer version
  */
-export async function openSqliteStore(path: string): Promise<Store & { readonly payouts: PayoutStore; readonly audits: AuditStore }> {
+export async function openSqliteStore(
+  path: string,
+): Promise<Store & { readonly payouts: PayoutStore; readonly audits: AuditStore }> {
   let database: Database.Database | undefined
   try {
     database = new Database(path, { timeout: BUSY_MS })

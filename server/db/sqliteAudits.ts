@@ -2,7 +2,12 @@
 import { sql } from 'kysely'
 import type { Kysely, Selectable, SelectQueryBuilder, Transaction } from 'kysely'
 import { z } from 'zod'
-import { auditDistanceSchema, auditJurorSchema, auditVerdictSchema, auditViewSchema } from '../../src/protocol/auditApi.ts'
+import {
+  auditDistanceSchema,
+  auditJurorSchema,
+  auditVerdictSchema,
+  auditViewSchema,
+} from '../../src/protocol/auditApi.ts'
 import type { AuditView, Incident } from '../../src/protocol/auditApi.ts'
 import { fail } from '../../src/protocol/errors.ts'
 import type { LedgerEntry } from '../../src/protocol/ledger.ts'

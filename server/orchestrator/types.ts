@@ -353,6 +353,8 @@ export type OrchestratorEvent = { now: number } & (
   | ({ type: 'convicted'; device: string; error: ErrorBody } & ClaimPlace)
   /** As `convicted`, but nobody is at fault: the work alone is done again by others. */
   | ({ type: 'redo'; device: string } & ClaimPlace)
+  /** A recomputation was credited in the run, as far as its budget reaches (`affords`). */
+  | { type: 'auditCredited'; runId: string; credit: bigint }
   | { type: 'tick' }
 )
 

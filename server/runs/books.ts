@@ -9,7 +9,7 @@ import type { RunStats } from './runStats.ts'
 /** Commands that write. */
 export type Booked = Exclude<
   OrchestratorCommand,
-  { type: 'send' | 'disconnect' | 'publishCheckpoint' | 'recutCheckpoint' }
+  { type: 'send' | 'disconnect' | 'publishCheckpoint' | 'recutCheckpoint' | 'claimed' | 'disputed' }
 >
 
 export interface BooksOptions {
