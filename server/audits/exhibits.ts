@@ -3,6 +3,7 @@ import { createHash } from 'node:crypto'
 import { sketchBoundary, sketchShard } from '../../src/audit/evidence.ts'
 import { GRADIENT_WIDTH, ROW_WIDTH, type SketchSeed } from '../../src/audit/sketch.ts'
 import type { TensorKind } from '../../src/audit/tolerances.ts'
+import { gradientLift } from '../../src/codec/lift.ts'
 import { encodedBytes } from '../../src/codec/size.ts'
 import { runLayouts } from '../../src/model/layout.ts'
 import { stageShards } from '../../src/model/optimizerShards.ts'
@@ -80,11 +81,6 @@ export function isWhole(config: RunConfig, claim: WorkClaim, shard: number, evid
     loss: last ? entries.length : 0,
   }
   return Object.entries(due).every(([kind, length]) => (evidence[kind as keyof typeof due]?.length ?? 0) === length)
-}
-
-/** Gradients travel multiplied by this power of two, as `gradientLift` of the stage's input has it. */
-function gradientLift({ batch, model }: RunConfig): number {
-  return 2 ** Math.round(Math.log2(batch * model.blockSize))
 }
 
 function shardsAt(config: RunConfig, stage: number): Shard[] {

@@ -73,9 +73,13 @@ export function seat(run: Run, pool: readonly FleetNode[]): string[][] {
   unseated.sort((a, b) => a.troubles - b.troubles || a.memoryBytes - b.memoryBytes)
   for (const node of unseated) {
     if (stageOf.size === stages * replicas) break
-    const order = seats.map((_, stage) => stage).sort((a, b) => seats[a]!.length - seats[b]!.length || a - b)
-    const stage = order.find((s) => seats[s]!.length < replicas && fits(node, s))
-    if (stage !== undefined) place(node, stage)
+    let emptiest: number | null = null
+    for (let stage = 0; stage < stages; stage++) {
+      const { length } = seats[stage]!
+      const emptier = length < (emptiest === null ? replicas : seats[emptiest]!.length)
+      if (emptier && fits(node, stage)) emptiest = stage
+    }
+    if (emptiest !== null) place(node, emptiest)
   }
 
   const claim = (stage: number, tried: Set<FleetNode>): boolean => {

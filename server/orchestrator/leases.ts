@@ -69,6 +69,11 @@ export function newRound(
       receipts: new Map(),
       rejoined: new Set(),
       pending: new Set(owner),
+      solo: soleOwner(run, stage),
+      unoffered: new Set(),
+      audits: new Map(),
+      wholeAt: null,
+      tallies: new Map(),
       orphans: [],
       halfAt: null,
       slow: 0,
@@ -96,6 +101,11 @@ export function newRound(
     stages.push(progress)
   }
   return { ...what, startedAt: now, movedAt: now, stages, apply: null, prepared: false }
+}
+
+function soleOwner({ owners }: Run, stage: number): string | null {
+  const all = new Set(owners[stage]!.flat())
+  return all.size === 1 ? [...all][0]! : null
 }
 
 function tableOf(round: Round, stage: number, nodeId: string): LeaseTable & { version: number } {
@@ -186,6 +196,7 @@ export function moveLeases(
   progress.pending.delete(nodeId)
   progress.revoked.set(nodeId, work.microbatches)
   progress.contributors = null
+  progress.wholeAt = null
   const places = [...work.microbatches]
   if (here) {
     const message: ServerMessage = { type: 'revoked', generation: run.generation, step: round.step }

@@ -72,7 +72,7 @@ export function doWithout(
     progress.lost.add(nodeId)
   } else if (!progress.contributors) {
     moveLeases(state, run, stage, nodeId, cause, now, commands)
-    sumWhenWhole(run, stage, now, commands)
+    sumWhenWhole(state, run, stage, now, commands)
   } else if (progress.contributors.some(([id]) => id === nodeId)) {
     // Its share may be with all who need it already; only who lacks it can tell, now or when it becomes an owner.
     progress.lost.add(nodeId)
@@ -170,6 +170,8 @@ export function dropLaggards(state: OrchestratorState, run: Run, stage: number, 
     const [first, second, ...rest] = owners
     if (!first || !second || progress.compared[shard]) return
     const norms = progress.norms[shard]!
+    // Both have summed and other stages have not: nobody is behind here.
+    if (!round.prepared && norms.has(first) && norms.has(second)) return
     const behind = round.prepared
       ? norms.has(second) && (!progress.updated[shard] || waitsFor(state, second, first, now))
       : norms.has(second) && !norms.has(first)

@@ -96,15 +96,14 @@ function neediest(state: OrchestratorState, run: Run, node: FleetNode): number |
     const alone = Math.min(count, 2)
     const seats = Math.min(count, run.config.replicas)
     const home = stage === reserved ? 0 : 1
-    const own = [alone, count < run.config.replicas ? home : 1, seats, capacity(state, run, stage)]
-    if (best === null || less(own, need)) [best, need] = [stage, own]
+    const own = [alone, count < run.config.replicas ? home : 1, seats]
+    const first = own.findIndex((x, i) => x !== need[i])
+    const needier =
+      best === null ||
+      (first >= 0 ? own[first]! < need[first]! : capacity(state, run, stage) < capacity(state, run, best))
+    if (needier) [best, need] = [stage, own]
   }
   return best
-}
-
-function less(a: readonly number[], b: readonly number[]): boolean {
-  for (let i = 0; i < a.length; i++) if (a[i] !== b[i]) return a[i]! < b[i]!
-  return false
 }
 
 /** Microbatches a second of a stage, with those not measured yet taken for usual ones. */

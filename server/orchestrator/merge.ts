@@ -1,11 +1,13 @@
 /** Owns a stage's way from its last backward to the commit: sum, compare, clip over all stages, apply, compare again. */
 import { learningRate } from '../../src/model/learningRate.ts'
 import type { ServerMessage } from '../../src/protocol/control.ts'
+import { awaitsAudits, offerClaims } from './claims.ts'
 import { commit } from './commit.ts'
 import { settleWork } from './credit.ts'
 import { end, failGeneration } from './generations.ts'
 import { ACTIVE, activeOwners } from './owners.ts'
 import { standbyCredit } from './standby.ts'
+import { sumsWhatWasSigned } from './tallies.ts'
 import type { FleetNode, OrchestratorCommand, OrchestratorState, Round, Run, RunMessage } from './types.ts'
 
 type Commands = OrchestratorCommand[]
@@ -15,17 +17,20 @@ type Of<K extends RunMessage['type']> = Extract<RunMessage, { type: K }>
 const NORM_TOLERANCE = 1e-3
 
 /** Asks the owners of a stage for the sum, once no lease of it is open. */
-export function sumWhenWhole(run: Run, stage: number, now: number, commands: Commands): void {
+export function sumWhenWhole(state: OrchestratorState, run: Run, stage: number, now: number, commands: Commands): void {
   const { round } = run
   const progress = round?.stages[stage]
   if (!round || !progress || round.mode !== 'train') return
+  offerClaims(state, run, stage, commands)
   if (progress.pending.size > 0 || progress.orphans.length > 0 || progress.contributors) return
+  if (awaitsAudits(state, run, stage, now, commands)) return
   progress.attempt += 1
   progress.missing.clear()
   progress.movedAt = now
   // Those that are gone since they finished stay contributors as long as every owner has their share.
   for (const id of progress.lost) if (!progress.work.has(id)) progress.lost.delete(id)
   for (const norms of progress.norms) norms.clear()
+  progress.tallies.clear()
   progress.contributors = []
   // In the order of the first microbatch each has, so that a repeated step sums alike.
   for (const id of new Set(progress.owner)) progress.contributors.push([id, progress.work.get(id)!.version])
@@ -47,6 +52,7 @@ export function onReduced(
   if (!progress.contributors || progress.attempt !== attempt) return
   const places = run.owners[node.stage]?.[shard]
   if (!places?.slice(0, ACTIVE).includes(node.id)) return
+  if (!sumsWhatWasSigned(run, node, message, commands)) return
   progress.norms[shard]!.set(node.id, squaredNorm)
   progress.movedAt = now
   round.movedAt = now

@@ -5,6 +5,7 @@
  * follow; the coordinator carries them out on sockets and the store, the simulation on a virtual clock.
  */
 import type { NodeStats } from '../../src/protocol/control.ts'
+import { onClaimSettled, redoWork, voidSteps } from './claims.ts'
 import { onCheckpointPublished, onCheckpointRefused } from './checkpoints.ts'
 import { cancel, form, submit } from './generations.ts'
 import { admit, dismiss, suspect } from './membership.ts'
@@ -105,6 +106,20 @@ export function decide(state: OrchestratorState, event: OrchestratorEvent): Orch
       if (run?.recut) giveUpRecut(run, event.error.message, commands)
       break
     }
+    case 'claimSettled':
+      onClaimSettled(state, event, now, commands)
+      break
+    case 'convicted':
+      voidSteps(state, event.device, now, commands)
+      for (const node of [...state.nodes.values()]) {
+        if (node.deviceId !== event.device) continue
+        leave(state, node, 'an audit found its work false', now, commands)
+        commands.push({ type: 'disconnect', nodeId: node.id, error: event.error })
+      }
+      break
+    case 'redo':
+      redoWork(state, event, now, commands)
+      break
     case 'tick':
       for (const node of watchNodes(state, now, commands)) evict(state, node, now, commands)
       for (const run of [...state.runs.values()]) watchRun(state, run, now, commands)

@@ -6,6 +6,7 @@ import { adopt } from './leases.ts'
 import { dismiss } from './membership.ts'
 import { onMissing } from './losses.ts'
 import { onCompared, onReduced, onUpdated, sumWhenWhole } from './merge.ts'
+import { onTallied } from './tallies.ts'
 import { onWaiting, ping } from './watch.ts'
 import type { FleetNode, OrchestratorCommand, OrchestratorState, Run, RunMessage } from './types.ts'
 
@@ -25,6 +26,12 @@ export function onRunMessage(
       onReady(state, run, node, message, now, commands)
       return
     case 'receipt':
+    // These are for whoever holds the audits.
+    case 'recomputed':
+    case 'declined':
+      return
+    case 'tallied':
+      onTallied(state, run, node, message, now, commands)
       return
     case 'finished':
       onFinished(state, run, node, message, now, commands)
@@ -120,8 +127,10 @@ function onFinished(
   if (message.busyMs !== null && message.busyMs > 0)
     node.busyMs = node.busyMs === null ? message.busyMs : (node.busyMs + message.busyMs) / 2
   if (progress.halfAt === null && progress.pending.size <= progress.work.size / 2) progress.halfAt = now
-  if (round.mode === 'train') sumWhenWhole(run, node.stage, now, commands)
-  else scoreWhenWhole(state, run, now, commands)
+  if (round.mode === 'train') {
+    if (state.timing.auditMs > 0) progress.unoffered.add(node.id)
+    sumWhenWhole(state, run, node.stage, now, commands)
+  } else scoreWhenWhole(state, run, now, commands)
 }
 
 /** Whether there is exactly one loss for each of these microbatches. */

@@ -77,6 +77,8 @@ export interface ReceiptBook {
   /** `hash` is what the ledger names a receipt by; `places` are those of its microbatches in the round. */
   readonly receipts: { readonly hash: string; readonly places: readonly number[] }[]
   readonly entries: Map<number, ReceiptEntry<Digest>>
+  /** Digests of its shares of the gradient sum, by shard; empty before a receipt, and where nobody takes them. */
+  shares: readonly Digest[]
 }
 
 /**
@@ -155,6 +157,16 @@ export interface StageProgress {
   readonly rejoined: Set<string>
   /** Nodes with leases that they have not finished. */
   readonly pending: Set<string>
+  /** The one node that owned every shard when the step began, whose shares nobody takes; null where there were more. */
+  readonly solo: string | null
+  /** Who has finished, and whose claim nobody was free to look at yet. */
+  readonly unoffered: Set<string>
+  /** Claims that were handed out and not answered yet, by receipt. */
+  readonly audits: Map<string, { readonly nodeId: string; readonly version: number }>
+  /** Since when no lease is open and audits alone are waited for; null while that is not so. */
+  wholeAt: number | null
+  /** `shard owner`: a sum that is not of what was signed for, and whom its owner names for that; null before it does. */
+  readonly tallies: Map<string, { readonly digest: Digest | null; named: ReadonlySet<string> | null }>
   /** Places of microbatches that nobody there can take yet. */
   orphans: number[]
   /** When half of the nodes with leases had finished; null before. */

@@ -10,6 +10,7 @@ import { giveUpRecut } from './recutting.ts'
 import { goOn } from './commit.ts'
 import { dropLaggards, onWaitingForLost } from './losses.ts'
 import { sumWhenWhole } from './merge.ts'
+import { settleLateTallies } from './tallies.ts'
 import type { FleetNode, OrchestratorCommand, OrchestratorState, Run } from './types.ts'
 
 type Commands = OrchestratorCommand[]
@@ -112,6 +113,7 @@ function unstick(state: OrchestratorState, run: Run, now: number, commands: Comm
   }
   if (run.brokenInARow > 0 || !beginAgain(state, run, text, now, commands))
     failGeneration(state, run, text, now, commands)
+  else run.brokenInARow += 1
 }
 
 /** Nodes that are heard and owe the step something, without waiting for others themselves. */
@@ -152,7 +154,10 @@ function watchRound(state: OrchestratorState, run: Run, now: number, commands: C
   for (const [stage, progress] of round.stages.entries()) {
     if (progress.orphans.length > 0 && isDeadlocked(state, run, stage)) {
       const text = `Everybody left in stage ${stage + 1} lost its part in step ${round.step}.`
-      if (beginAgain(state, run, text, now, commands)) return
+      if (beginAgain(state, run, text, now, commands)) {
+        run.brokenInARow += 1
+        return
+      }
     }
     if (adopt(state, run, stage, now, commands)) continue
     if (progress.pending.size === 0) continue
@@ -169,9 +174,11 @@ function watchRound(state: OrchestratorState, run: Run, now: number, commands: C
       }
       if (run.round !== round) return
     }
-    sumWhenWhole(run, stage, now, commands)
+    sumWhenWhole(state, run, stage, now, commands)
   }
   for (let stage = 0; stage < round.stages.length; stage++) {
+    settleLateTallies(state, run, stage, now, commands)
+    if (run.round !== round) return
     dropLaggards(state, run, stage, now, commands)
     if (run.round !== round) return
   }

@@ -1,4 +1,5 @@
 /** Owns what enters a stage: checks it, makes it the residual stream, and takes the stream's gradient back out. */
+import { gradientLift } from '../codec/lift.ts'
 import { encodedRows } from '../codec/size.ts'
 import type { BufferView, PooledBuffer } from '../gpu/buffers.ts'
 import { segmentWords } from '../gpu/kernels/embedding.ts'
@@ -53,11 +54,6 @@ export function recordInput(stage: StageContext, rows: number, keeping: Keeping)
   return { stream, raw }
 }
 
-/** Gradients of a mean over the batch are tiny: lifted by this power of two they fit a half float's range. */
-export function gradientLift({ config }: Stage): number {
-  return 2 ** Math.round(Math.log2(config.batch * config.model.blockSize))
-}
-
 /** Room for `tokenSegments` of the input, which backward of the first stage needs; nothing elsewhere. */
 export function lendSegments({ recorder, layout }: StageContext, rows: number): PooledBuffer | null {
   return layout.hasEmbedding ? recorder.input(segmentWords(rows) * 4, 'token segments') : null
@@ -75,7 +71,7 @@ export function recordInputGradient(
 ): BufferView | null {
   const { kernels, recorder, config } = stage
   if (!segments) {
-    const encoded = recordEncoded(stage, dInput, rows, gradientLift(stage))
+    const encoded = recordEncoded(stage, dInput, rows, gradientLift(stage.config))
     giveBack(stage, dInput)
     return encoded
   }
@@ -101,6 +97,6 @@ export function recordOutputGradient(stage: StageContext, rows: number) {
   const shape = { rows, columns: config.model.dModel }
   const raw = recorder.input(kernels.codec.bytes(shape), 'output gradient')
   const dOutput = lend(stage, rows, shape.columns, 'output gradient')
-  kernels.codec.decode(recorder, raw, dOutput, shape, gradientLift(stage))
+  kernels.codec.decode(recorder, raw, dOutput, shape, gradientLift(stage.config))
   return { raw, dOutput }
 }

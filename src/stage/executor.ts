@@ -5,7 +5,7 @@
  */
 import { runLayouts } from '../model/layout.ts'
 import { stageShards } from '../model/optimizerShards.ts'
-import type { Assignment, Holding, NodePhase, NodeStats, ServerMessage } from '../protocol/control.ts'
+import type { Assignment, ExhibitKind, Holding, NodePhase, NodeStats, ServerMessage } from '../protocol/control.ts'
 import { SkeinError, toErrorBody } from '../protocol/errors.ts'
 import { shardCount } from '../protocol/routing.ts'
 import type { ChunkCache } from '../store/chunks.ts'
@@ -45,6 +45,8 @@ export interface ExecutorHost {
     send(nodeId: string, bytes: Uint8Array): Promise<void>
   }
   report(message: Extract<Action, { type: 'report' }>['message']): void
+  /** Gives the server bytes that were claimed. @throws SkeinError `transfer.failed` */
+  exhibit(audit: string, kind: ExhibitKind, bytes: Bytes, signal: AbortSignal): Promise<void>
   phase: (phase: NodePhase, progress: number | null) => void
   assigned(assignment: Assignment): void
   failed(error: SkeinError): void
@@ -198,6 +200,10 @@ export class StageExecutor {
         return this.#save(tenure, action)
       case 'sign':
         return void this.#sign(tenure, action)
+      case 'exhibit':
+        return void this.#exhibit(tenure, action)
+      case 'tally':
+        return void this.#tally(tenure, action)
       default:
         return this.#enqueue(tenure, changesVectors(action), (_, generation) =>
           performOnGpu(tenure, generation, action, { phase: this.#host.phase, stats: this.stats }),
@@ -331,14 +337,37 @@ export class StageExecutor {
   }
 
   /** A device that cannot sign goes on computing: its work counts, and earns nothing. */
-  async #sign(tenure: Tenure, { step, version, entries }: Extract<Action, { type: 'sign' }>): Promise<void> {
+  async #sign(tenure: Tenure, { step, version, entries, shares }: Extract<Action, { type: 'sign' }>): Promise<void> {
     const { runId: run, generation, stage } = tenure.assignment
-    const about = { run, generation, step, leases: version, stage, shares: [] }
-    const receipts = await signReceipts(about, entries, this.#host.key).catch((caught: unknown) => {
+    const about = { run, generation, step, leases: version, stage }
+    const receipts = await signReceipts(about, entries, shares, this.#host.key).catch((caught: unknown) => {
       this.#host.failed(new SkeinError(toErrorBody(caught), { cause: caught }))
       return []
     })
     if (this.#tenure === tenure) this.handle({ type: 'signed', generation, step, version, receipts })
+  }
+
+  async #exhibit(tenure: Tenure, { audit, step, kind, tensor }: Extract<Action, { type: 'exhibit' }>): Promise<void> {
+    const { generation } = tenure.assignment
+    try {
+      await this.#host.exhibit(audit, kind, tensor, tenure.abort.signal)
+    } catch (caught) {
+      if (this.#tenure !== tenure) return
+      const reason = toErrorBody(caught).message.slice(0, 200)
+      this.#host.report({ type: 'declined', generation, step, audit, reason })
+    }
+  }
+
+  async #tally(tenure: Tenure, { digests, ...about }: Extract<Action, { type: 'tally' }>): Promise<void> {
+    try {
+      const { generation } = tenure.assignment
+      const { step, attempt, shard } = about
+      const named = await Promise.all(digests)
+      const message = { type: 'tallied', generation, step, attempt, shard, digests: named } as const
+      if (this.#tenure === tenure) this.handle({ type: 'tallied', generation, message })
+    } catch (caught) {
+      this.#fail(tenure, caught)
+    }
   }
 
   #send(tenure: Tenure, { to, address, tensor, again }: Extract<Action, { type: 'send' }>): void {

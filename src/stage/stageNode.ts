@@ -14,6 +14,7 @@ import { ControlSocket, type Hello } from './controlSocket.ts'
 import { proveDevice, type ProvenDevice, type ProvenMemory } from './deviceMemory.ts'
 import { StageExecutor } from './executor.ts'
 import { SignedReceipts } from './signedReceipts.ts'
+import { putBytes } from './transfer.ts'
 import type { StagePage, StageStart } from './workerContract.ts'
 
 const STATS_INTERVAL_MS = 1000
@@ -82,6 +83,10 @@ export class StageNode {
       report: (message) => {
         if (message.type === 'receipt') this.#signed.add(message)
         this.#control.send(message)
+      },
+      exhibit: (audit, kind, bytes, signal) => {
+        const url = `${options.apiUrl}/audits/${audit}/exhibits/${kind}`
+        return putBytes(url, this.#peer?.token ?? '', bytes.slice(), signal)
       },
       phase: (phase, progress) => this.#setPhase(phase, progress),
       assigned: ({ runId, runName, stage, config }) =>

@@ -55,6 +55,8 @@ export class Watch {
   readonly devices = new Map<string, string>()
   /** Nodes that sign what is not so. */
   readonly forgers = new Set<string>()
+  /** Devices of nodes that lie about their work, or about that of others. */
+  readonly liars = new Set<string>()
   /** Microbatches of committed steps, counted at each stage, for which nobody is credited. */
   uncredited = 0
   readonly #world: World

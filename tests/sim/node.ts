@@ -4,10 +4,10 @@ import type { Envelope } from '../../src/protocol/mailbox.ts'
 import { receiptsOf, type Digest, type ReceiptEntry } from '../../src/protocol/receipt.ts'
 import { advance, holding, initialStageState } from '../../src/stage/machine.ts'
 import type { StageEvent } from '../../src/stage/machineTypes.ts'
-import { deviceOf, signatureOf } from './integerReceipts.ts'
+import { deviceOf, digestOf, signatureOf } from './integerReceipts.ts'
 import { LineEnd } from './network.ts'
 import type { SimServer, Socket } from './server.ts'
-import { Tenure, type Action, type Tensor, type WorkAction } from './tenure.ts'
+import { falsified, Tenure, type Action, type Lie, type Tensor, type WorkAction } from './tenure.ts'
 import type { World } from './world.ts'
 
 const TICK_MS = 500
@@ -15,6 +15,8 @@ const TICKS_A_HEARTBEAT = 4
 const WELCOME_MS = 5000
 const DEAD_LINE_MS = 4000
 const SIGN_MS = 3
+/** An upload of a tensor. */
+const EXHIBIT_MS = 60
 
 export interface NodeOptions {
   id?: string
@@ -47,6 +49,7 @@ export class SimNode {
   tenure: Tenure | null = null
   /** What it signs of what it took and made. */
   claims: (entries: readonly ReceiptEntry<Digest>[]) => readonly ReceiptEntry<Digest>[] = (entries) => entries
+  lie: Lie | null = null
   phase: NodePhase = 'standby'
   progress: number | null = null
   socket: Socket | null = null
@@ -198,16 +201,25 @@ export class SimNode {
         return
       case 'report':
         return this.report(action.message)
-      case 'send':
-        return this.#world.network.frame(this, action.to, {
-          type: 'frame',
-          from: this.id,
-          address: action.address,
-          tensor: action.tensor,
-          digest: action.tensor.digest ?? null,
+      case 'send': {
+        const { to, address } = action
+        const tensor = address.kind === 'gradientShard' ? this.#shareFor(action.tensor) : action.tensor
+        const digest = tensor.digest ?? null
+        return this.#world.network.frame(this, to, { type: 'frame', from: this.id, address, tensor, digest })
+      }
+      case 'exhibit':
+        return this.#world.clock.after(this.wireMs + EXHIBIT_MS, () => {
+          if (this.alive) this.server.desk?.exhibit(this, action.audit, action.kind, action.tensor)
         })
       case 'sign':
         return this.#sign(this.tenure!, action)
+      case 'tally': {
+        const { generation } = this.tenure!.assignment
+        const { step, attempt, shard } = action
+        const digests = action.digests as Digest[]
+        const message = { type: 'tallied', generation, step, attempt, shard, digests } as const
+        return this.handle({ type: 'tallied', generation, message })
+      }
       case 'want':
         return this.#world.network.frame(this, action.to, { type: 'want', from: this.id, address: action.address })
       default:
@@ -215,10 +227,17 @@ export class SimNode {
     }
   }
 
+  /** Another than was signed for, if this node equivocates. */
+  #shareFor(tensor: Tensor): Tensor {
+    if (this.lie !== 'equivocation') return tensor
+    const values = falsified(tensor.values)
+    return { ...tensor, values, digest: digestOf(values, 0, []) }
+  }
+
   /** Beside the GPU. */
-  #sign(tenure: Tenure, { step, version, entries }: Extract<Action, { type: 'sign' }>): void {
+  #sign(tenure: Tenure, { step, version, entries, shares }: Extract<Action, { type: 'sign' }>): void {
     const { generation, runId: run, stage } = tenure.assignment
-    const about = { run, generation, step, leases: version, stage, device: this.deviceId, shares: [] }
+    const about = { run, generation, step, leases: version, stage, device: this.deviceId, shares: shares as Digest[] }
     const claimed = this.claims(entries as ReceiptEntry<Digest>[])
     const receipts = receiptsOf(about, claimed).map((receipt) => ({ receipt, signature: signatureOf(receipt) }))
     this.#world.clock.after(SIGN_MS, () => {
@@ -251,6 +270,7 @@ export class SimNode {
 
   #prepare(assignment: Assignment): void {
     const tenure = new Tenure(this.id, assignment, this.#world, this.#world.salt())
+    tenure.lie = this.lie
     this.tenure = tenure
     this.phase = 'loading'
     const { generation, source } = assignment

@@ -1,10 +1,11 @@
 /** Owns what a stage lacks and whom it asks for it, and what it gives to those who ask. */
 import type { StageEvent, TensorAddress, TensorKind } from '../machineTypes.ts'
 import { windowFull } from '../schedule.ts'
+import { wantInputsAgain } from './jury.ts'
 import { lacksShare, serveShare } from './merge.ts'
 import { otherOwner, relayAddress, serveRelay } from './relays.ts'
 import { lacksMoments, lacksParameters, serveShard } from './standing.ts'
-import { type Actions, addressOf, refuse, report, type StageState, type StepState } from './state.ts'
+import { type Actions, addressOf, refuse, report, type StageState, type StepState, sums } from './state.ts'
 
 /** A tensor that did not come for so long may have been lost. */
 const IDLE_MS = 500
@@ -68,6 +69,7 @@ export function onTick<T>(state: StageState<T>, now: number, actions: Actions<T>
   const wants: Want[] = []
   lackingVectors(state, current, wants)
   if (idle >= IDLE_MS && !current.revoked && state.complete) lackingTensors(state, current, wants)
+  wantInputsAgain(state, WANT_AGAIN_MS, actions)
   if (wants.length === 0) return
   if (now - state.wantedAt >= WANT_AGAIN_MS) {
     state.wantedAt = now
@@ -143,14 +145,16 @@ function lackingVectors<T>(state: StageState<T>, current: StepState<T>, wants: W
     if (lacksParameters(state, current, shard)) wantShard(state, 'parameterShard', current.committed, shard, wants)
     if (lacksMoments(state, current, shard)) wantShard(state, 'momentShard', current.committed, shard, wants)
   }
-  for (let shard = 0; shard < current.shards.length; shard++) lackingOfShard(state, current, shard, wants)
+  for (let shard = 0; shard < current.shards.length; shard++)
+    if (sums(state, shard)) lackingOfShard(state, current, shard, wants)
 }
 
 /** Every contributor sent its share before it said that it had finished: what is not here by the time of the sum is late. */
 export function wantShares<T>(state: StageState<T>, actions: Actions<T>): void {
   const current = state.current!
   const wants: Want[] = []
-  for (let shard = 0; shard < current.shards.length; shard++) lackingOfShard(state, current, shard, wants)
+  for (let shard = 0; shard < current.shards.length; shard++)
+    if (sums(state, shard)) lackingOfShard(state, current, shard, wants)
   for (const { to, address } of wants)
     if (address.kind !== 'parameterShard') actions.push({ type: 'want', to, address })
 }

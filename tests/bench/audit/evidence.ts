@@ -1,5 +1,6 @@
 /** Owns what parties to an audit would say of recorded answers: tensors as a codec leaves them, and their sketches. */
 import { sketchGradient, sketchRows, type SketchSeed } from '../../../src/audit/sketch.ts'
+import { gradientLift } from '../../../src/codec/lift.ts'
 import type { CodecName, RunConfig } from '../../../src/protocol/runConfig.ts'
 import type { Evidence } from '../../../server/audits/types.ts'
 import type { Answer, StageAnswers } from './answers.ts'
@@ -36,9 +37,6 @@ export function throughCodec(values: Floats, columns: number, codec: CodecName, 
   return out
 }
 
-/** The power of two that gradients are lifted by before they become halves. */
-export const liftOf = ({ batch, model }: RunConfig) => 2 ** Math.round(Math.log2(batch * model.blockSize))
-
 export interface Storage {
   readonly codec: CodecName
   readonly rounding: Rounding
@@ -57,7 +55,7 @@ export function workEvidence(
   const rows = (values: Floats | null, lift = 1) =>
     values && sketchRows(throughCodec(values, d, codec, rounding, lift), d, seed)
   const [activation, input] = [rows(answer.output), rows(answer.output && question.input)]
-  const inputGradient = rows(answer.inputGradient, liftOf(config))
+  const inputGradient = rows(answer.inputGradient, gradientLift(config))
   return {
     ...(activation && { activation }),
     ...(input && { input }),

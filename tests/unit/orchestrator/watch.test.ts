@@ -106,6 +106,19 @@ describe('a second owner that does not follow', () => {
     expect(fleet.told().join(' ')).toContain('did not follow')
   })
 
+  it('is not one that has summed and waits for another stage', () => {
+    const fleet = training({ replicas: 2 }, ['a', 'b', 'c', 'd'])
+    fleet.finishAll()
+    const [one, other] = fleet.run().members as [string[], string[]]
+    fleet.sums(1, one)
+    fleet.pass(6000)
+    expect(fleet.told().join(' ')).not.toContain('did not follow')
+    fleet.sums(1, other)
+    expect(fleet.of('prepareStep')).toHaveLength(1)
+    // The second owners' comparisons are waited for as ever.
+    expect(fleet.run().round!.stages[0]!.waived).toEqual([false, false])
+  })
+
   it('in comparing is not waited for, and is no copy of the moments', () => {
     const fleet = training({ stages: 1 }, ['a', 'b'])
     fleet.finishAll()

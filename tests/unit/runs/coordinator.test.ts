@@ -204,8 +204,8 @@ test('a step whose receipt its device signed is in the ledger with the commit, a
     const { generation, step, version, leases } = await next('step')
     const none = { activationTaken: null, activationMade: null, gradientTaken: null, gradientMade: null }
     const entries = leases.map(([microbatch]) => ({ microbatch, up: null, down: null, ...none }))
-    const about = { run: id, generation, step, leases: version, stage: 0, shares: [] }
-    const [signed] = await signReceipts(about, entries, { id: device.id, sign: signs.sign })
+    const about = { run: id, generation, step, leases: version, stage: 0 }
+    const [signed] = await signReceipts(about, entries, [], { id: device.id, sign: signs.sign })
     say({ type: 'receipt', generation, ...signed! })
     say({ type: 'finished', generation, step, version, losses: [[0, 40, 16]], busyMs: 5 })
     const { attempt } = await next('reduce')

@@ -1,5 +1,5 @@
 /** Owns the worker around an executor as a test plays it: a model of arithmetic, links that keep what they are given, a server. */
-import type { Assignment, ClientMessage, NodePhase, ServerMessage } from '../../../src/protocol/control.ts'
+import type { Assignment, ClientMessage, ExhibitKind, NodePhase, ServerMessage } from '../../../src/protocol/control.ts'
 import type { SkeinError } from '../../../src/protocol/errors.ts'
 import { decodeFrame, type Frame } from '../../../src/protocol/frame.ts'
 import { shardCount, type Shard } from '../../../src/protocol/routing.ts'
@@ -29,6 +29,7 @@ export class PlayedWorker {
   readonly said: ClientMessage[] = []
   readonly sent: { to: string; frame: Frame }[] = []
   readonly phases: NodePhase[] = []
+  readonly exhibits: { audit: string; kind: ExhibitKind; bytes: Uint8Array }[] = []
   readonly failures: SkeinError[] = []
   partners: readonly string[] = []
   /** What `send` rejects with. */
@@ -53,6 +54,10 @@ export class PlayedWorker {
       },
     },
     report: (message) => this.said.push(message),
+    exhibit: (audit, kind, bytes) => {
+      this.exhibits.push({ audit, kind, bytes })
+      return Promise.resolve()
+    },
     phase: (phase) => void (this.phases.at(-1) !== phase && this.phases.push(phase)),
     assigned: () => {},
     failed: (error) => this.failures.push(error),

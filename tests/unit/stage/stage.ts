@@ -68,9 +68,17 @@ export class Stage {
     return actions
   }
 
-  signed({ step, version, entries }: Extract<Action, { type: 'sign' }>): Action[] {
+  signed({ step, version, entries, shares }: Extract<Action, { type: 'sign' }>): Action[] {
     const { generation, stage } = this
-    const about = { run: 'run', generation, step, leases: version, stage, device: 'd'.repeat(64), shares: [] }
+    const about = {
+      run: 'run',
+      generation,
+      step,
+      leases: version,
+      stage,
+      device: 'd'.repeat(64),
+      shares: shares as string[],
+    }
     const receipts = receiptsOf(about, entries as ReceiptEntry<string>[])
     const signed = receipts.map((receipt) => ({ receipt, signature: '5'.repeat(128) }))
     return this.do({ type: 'signed', generation, step, version, receipts: signed })
@@ -181,11 +189,13 @@ export class Stage {
       }
       case 'readGradient': {
         const { step, version, shard } = action
-        return this.do({ type: 'gradientRead', generation, step, version, shard, tensor: `own ${shard} v${version}` })
+        const tensor = `own ${shard} v${version}`
+        return this.do({ type: 'gradientRead', generation, step, version, shard, tensor, digest: digestOf(tensor) })
       }
       case 'reduce': {
-        const { step, attempt, shard } = action
-        return this.do({ type: 'reduced', generation, step, attempt, shard, squaredNorm: 9 })
+        const { step, attempt, shard, digests } = action
+        const digest = digests.length > 0 ? digestOf(digests.join()) : null
+        return this.do({ type: 'reduced', generation, step, attempt, shard, squaredNorm: 9, digest })
       }
       case 'update':
         return this.do({
