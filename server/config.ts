@@ -8,6 +8,7 @@ import type { iceServerSchema } from '../src/protocol/control.ts'
 import { fail } from '../src/protocol/errors.ts'
 import type { AuditPolicy } from './audits/policy.ts'
 import { normalHost } from './identity/audience.ts'
+import { AUDIT_MS } from './orchestrator/timing.ts'
 
 const list = z
   .string()
@@ -102,8 +103,12 @@ export interface ServerConfig {
   logLevel: z.infer<typeof environmentSchema>['SKEIN_LOG']
   /** Null stands for no chain: everything works and stays unpaid. */
   chainUrl: string | null
-  /** Null: nothing that was claimed is audited. What it leaves out is as `DEFAULT_POLICY` has it. */
-  audits: Partial<AuditPolicy> | null
+  /** Null: nothing that was claimed is audited. What `policy` leaves out is as `DEFAULT_POLICY` has it. */
+  audits: {
+    /** Milliseconds that a merge waits for audits of its stage. */
+    holdMs: number
+    policy: Partial<AuditPolicy>
+  } | null
   payouts: {
     /** Secret of the hot account; null pays nobody. */
     seed: string | null
@@ -153,7 +158,7 @@ export function configFromEnvironment(environment: Record<string, string | undef
     ss58Prefix: env.SKEIN_SS58_PREFIX,
     logLevel: env.SKEIN_LOG,
     chainUrl: env.SKEIN_CHAIN_URL ?? null,
-    audits: env.SKEIN_AUDITS === 'on' ? {} : null,
+    audits: env.SKEIN_AUDITS === 'on' ? { holdMs: AUDIT_MS, policy: {} } : null,
     payouts: {
       seed: env.SKEIN_PAYOUT_SEED ?? null,
       batch: env.SKEIN_PAYOUT_BATCH,

@@ -23,7 +23,7 @@ import { Ledger } from './ledger/ledger.ts'
 import { serverClock } from './ledger/sealing.ts'
 import { startSealing } from './ledger/ticker.ts'
 import { createMetrics } from './metrics.ts'
-import { AUDIT_MS, silenceTiming } from './orchestrator/timing.ts'
+import { silenceTiming } from './orchestrator/timing.ts'
 import { payoutSource } from './payouts/source.ts'
 import { Treasury } from './payouts/treasury.ts'
 import { Coordinator } from './runs/coordinator.ts'
@@ -151,7 +151,7 @@ export async function startServer(options: Partial<ServerConfig> = {}): Promise<
       log: said,
     })
     const coordinator = new Coordinator({
-      timing: { ...silenceTiming(heartbeatMs), auditMs: config.audits ? AUDIT_MS : 0 },
+      timing: { ...silenceTiming(heartbeatMs), auditMs: config.audits?.holdMs ?? 0 },
       store,
       blobs,
       metrics,
@@ -189,7 +189,7 @@ export async function startServer(options: Partial<ServerConfig> = {}): Promise<
       expel: (device, error) => admission.gateway?.expel(device, error),
       metrics,
       log: said,
-      policy: config.audits ?? {},
+      policy: config.audits?.policy ?? {},
     })
     await audits.open()
     closers.push(() => audits.close())
