@@ -2,7 +2,7 @@
 import type { FastifyBaseLogger, FastifyInstance, RawServerDefault } from 'fastify'
 import type { ZodTypeProvider } from 'fastify-type-provider-zod'
 import type { IncomingMessage, ServerResponse } from 'node:http'
-import type { AuditDesk } from './audits/desk.ts'
+import type { AuditDesk } from './audits/desk/desk.ts'
 import type { ServerConfig } from './config.ts'
 import type { AuditStore } from './db/auditStore.ts'
 import type { BlobStore, Store } from './db/store.ts'

@@ -1,5 +1,5 @@
 /** Owns what the audit desk is told of the live runs and may do in them. */
-import type { AuditedRuns } from '../audits/port.ts'
+import type { AuditedRuns } from '../audits/desk/port.ts'
 import { affords } from '../orchestrator/purse.ts'
 import type { OrchestratorState } from '../orchestrator/types.ts'
 import type { DistributedEvent } from './coordinator.ts'

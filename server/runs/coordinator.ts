@@ -11,8 +11,8 @@ import { launchRequestSchema } from '../../src/protocol/api.ts'
 import { quoteRequestSchema, type Quote, type QuoteRequest } from '../../src/protocol/quote.ts'
 import type { ClientMessage } from '../../src/protocol/control.ts'
 import { fail, toErrorBody, type ErrorBody } from '../../src/protocol/errors.ts'
-import type { AuditDesk } from '../audits/desk.ts'
-import type { AuditedRuns } from '../audits/port.ts'
+import type { AuditDesk } from '../audits/desk/desk.ts'
+import type { AuditedRuns } from '../audits/desk/port.ts'
 import { writeInitialCheckpoint } from '../checkpoints/initial.ts'
 import { readBack } from '../checkpoints/readBack.ts'
 import { recutCheckpoint } from '../checkpoints/recut.ts'
@@ -33,7 +33,7 @@ import { Outbox, type Task } from './outbox.ts'
 import { purseFor } from './purse.ts'
 import { quoteFor } from './quote.ts'
 import { RunStats } from './runStats.ts'
-import { settle, stageBytesOf, submission } from './submission.ts'
+import { freshRun, settle, stageBytesOf, submission } from './submission.ts'
 import { detailView, fleetView, nodeView, summaryView } from './views.ts'
 
 /** Events kept in a run's view; the store keeps all. */
@@ -163,25 +163,7 @@ export class Coordinator implements RunControl {
     const payment = await this.#budgets.offered(id, offered)
     const stages = await writeInitialCheckpoint(blobs, config)
     const bytes = await readBack(blobs, stages, runLayouts(config))
-    const run: RunRecord = {
-      id,
-      name,
-      datasetId,
-      config,
-      state: 'waiting',
-      detail: 'Waiting for volunteers.',
-      step: 0,
-      generation: 0,
-      valLoss: null,
-      rollbacks: 0,
-      boundaryBytesPerToken: null,
-      createdAt: now,
-      startedAt: null,
-      finishedAt: null,
-      prepared: null,
-      recovered: 0,
-      payment,
-    }
+    const run = freshRun({ id, name, datasetId, config, payment, createdAt: now })
     const checkpoint = { runId: id, step: 0, stages, bytes, createdAt: now }
     await store.insertRun(run, checkpoint)
     log.info({ runId: id, name }, 'run launched')

@@ -1,9 +1,9 @@
 /** Owns what the audit desk asks of the live system; the coordinator implements it. */
-import type { DeviceClass } from '../../src/audit/tolerances.ts'
-import type { ServerMessage } from '../../src/protocol/control.ts'
-import type { ErrorBody } from '../../src/protocol/errors.ts'
-import type { RunConfig } from '../../src/protocol/runConfig.ts'
-import type { ClaimPlace } from '../orchestrator/types.ts'
+import type { DeviceClass } from '../../../src/audit/tolerances.ts'
+import type { ServerMessage } from '../../../src/protocol/control.ts'
+import type { ErrorBody } from '../../../src/protocol/errors.ts'
+import type { RunConfig } from '../../../src/protocol/runConfig.ts'
+import type { ClaimPlace } from '../../orchestrator/types.ts'
 
 export interface AuditedRuns {
   /** Null once the run has ended. */

@@ -4,25 +4,23 @@
  *
  * A verdict is in the store, with its rows of the ledger, before anybody acts on it.
  */
-import { randomBytes, randomInt } from 'node:crypto'
-import { evidenceFloats } from '../../src/audit/evidence.ts'
-import type { AuditView, Incident, StandingView } from '../../src/protocol/auditApi.ts'
-import type { ClientMessage, EvidenceMessage, ExhibitKind, ServerMessage } from '../../src/protocol/control.ts'
-import { fail, SkeinError, toErrorBody, type ErrorBody } from '../../src/protocol/errors.ts'
-import type { RunConfig } from '../../src/protocol/runConfig.ts'
-import type { AuditStore, Closing } from '../db/auditStore.ts'
-import type { Decision, Ledger } from '../ledger/ledger.ts'
-import type { WorkClaim } from '../orchestrator/types.ts'
-import { decideAudits, initialAudits, standingOf } from './audits.ts'
-import { distancesFound } from './distances.ts'
-import { digestOf, exhibitsOf, isWhole, shardsToDraw, type Drawn, type Exhibit } from './exhibits.ts'
-import { auditRate, type AuditPolicy } from './policy.ts'
+import { randomInt } from 'node:crypto'
+import type { Incident, StandingView } from '../../../src/protocol/auditApi.ts'
+import type { ClientMessage, ExhibitKind } from '../../../src/protocol/control.ts'
+import { fail, type ErrorBody } from '../../../src/protocol/errors.ts'
+import type { AuditStore } from '../../db/auditStore.ts'
+import type { Ledger } from '../../ledger/ledger.ts'
+import type { WorkClaim } from '../../orchestrator/types.ts'
+import { decideAudits, initialAudits, standingOf } from '../audits.ts'
+import { auditRate, type AuditPolicy } from '../policy.ts'
+import type { Audit, AuditCommand, AuditEvent, AuditState, Party } from '../types.ts'
+import { coreClaim, drawAudit, evidenceOf, recomputeMessage, type Case } from './case.ts'
+import { digestOf, exhibitsOf, isWhole, shardsToDraw, type Exhibit } from './exhibits.ts'
 import type { AuditedRuns } from './port.ts'
-import { convictedError, shutOutError } from './refusals.ts'
-import type { Audit, AuditCommand, AuditDraw, AuditEvent, AuditState, Evidence, Party, Standing } from './types.ts'
+import { shutOutError } from './refusals.ts'
+import { Verdicts, type Closed } from './verdicts.ts'
 
 type Jury = Extract<ClientMessage, { type: 'recomputed' | 'declined' }>
-type Closed = Extract<AuditCommand, { type: 'closed' }>
 type DistributedEvent = AuditEvent extends infer E ? (E extends unknown ? Omit<E, 'now'> : never) : never
 
 const TICK_MS = 500
@@ -44,56 +42,31 @@ export interface DeskOptions {
   now?: () => number
 }
 
-/** One audit under way, with what the pure core need not know. */
-interface Case {
-  readonly claim: WorkClaim
-  readonly config: RunConfig
-  readonly drawn: Drawn
-  /** What has not been shown. */
-  readonly awaited: Map<ExhibitKind, Exhibit>
-  readonly shown: Map<Exhibit['tensor'], Float32Array>
-  /** By device: the node of each replica that may be asked. */
-  readonly nodes: ReadonlyMap<string, string>
-  /** Devices that were asked, in that order, and whether they answered. */
-  readonly asked: Map<string, boolean>
-  /** The run was told that nothing waits for it. */
-  released: boolean
-}
-
-/** The core's commands up to the end of one audit. */
-interface Outcome {
-  readonly commands: readonly AuditCommand[]
-  readonly closed: Closed
-}
-
 export class AuditDesk {
   readonly #options: DeskOptions
   readonly #now: () => number
   readonly #state: AuditState
   readonly #cases = new Map<string, Case>()
-  #incident: Incident | null = null
+  readonly #verdicts: Verdicts
   #taking = 0
-  #turn: Promise<unknown> = Promise.resolve()
   #ticker: ReturnType<typeof setInterval> | null = null
 
   constructor(options: DeskOptions) {
     this.#options = options
     this.#now = options.now ?? Date.now
     this.#state = initialAudits(options.policy)
+    this.#verdicts = new Verdicts(options, this.#state, this.#now)
   }
 
   /** Takes up what is known of devices; audits that were under way when the server went are left open. */
   async open(): Promise<void> {
     const { store, log } = this.#options
-    for (const [device, standing] of await store.standings()) this.#state.standings.set(device, standing)
-    this.#state.convictions.push(...(await store.convictions()))
-    this.#incident = await store.incident()
-    if (this.#incident) this.#state.incident = { reason: this.#incident.reason, since: this.#incident.since }
+    await this.#verdicts.open()
     const claimants = await store.interrupt('The server was started again before it was settled.', this.#now())
     if (claimants.length > 0) {
       log.info({ claimants: claimants.length }, 'audits were interrupted')
       this.#tell({ type: 'disputed', devices: claimants })
-      await store.keepStandings(this.#standingsOf(claimants))
+      await store.keepStandings(this.#verdicts.standingsOf(claimants))
     }
     this.#ticker = setInterval(() => this.#tick(), TICK_MS)
   }
@@ -101,15 +74,12 @@ export class AuditDesk {
   /** Lets what was decided be written, and begins nothing more. */
   async close(): Promise<void> {
     if (this.#ticker) clearInterval(this.#ticker)
-    await this.settled()
+    await this.#verdicts.settled()
   }
 
   /** Resolves when nothing that was decided waits to be written. */
-  async settled(): Promise<void> {
-    for (let turn; turn !== this.#turn;) {
-      turn = this.#turn
-      await turn
-    }
+  settled(): Promise<void> {
+    return this.#verdicts.settled()
   }
 
   /** A node has committed to its work: decides whether somebody computes it again. Answered once by `claimSettled`. */
@@ -171,7 +141,8 @@ export class AuditDesk {
   disputed(devices: readonly string[]): void {
     this.#tell({ type: 'disputed', devices })
     const { store } = this.#options
-    this.#write(() => store.keepStandings(this.#standingsOf(devices)), 'standings could not be kept')
+    const kept = () => store.keepStandings(this.#verdicts.standingsOf(devices))
+    void this.#verdicts.write(kept, 'standings could not be kept')
   }
 
   /**
@@ -229,33 +200,18 @@ export class AuditDesk {
     return shutOutError(this.#reasonOf(device), standing.shutUntil)
   }
 
+  /** Something of ours is broken, and nobody is punished for it; null when all is well. */
   get incident(): Incident | null {
-    return this.#incident
+    return this.#verdicts.incident
   }
 
-  /** Something of ours is broken: nobody is punished from now on, and convictions since `since` are void. */
-  declareIncident(reason: string, since: number): Promise<Incident> {
-    return this.#inTurn(async () => {
-      const { store, ledger } = this.#options
-      const incident = { reason, since, declaredAt: this.#now() }
-      await store.declareIncident(incident)
-      this.#incident = incident
-      const waived = decideAudits(this.#state, { type: 'incident', reason, since, now: incident.declaredAt })
-      const devices = waived.flatMap((command) => (command.type === 'waive' ? [command.device] : []))
-      const rows = devices.map((device) => ({ kind: 'waiver', device, reason, since }) as const)
-      const standings = this.#standingsOf(devices)
-      await ledger.settle(rows, (entries, at, after) => store.waive({ standings, since, entries, at, after }))
-      this.#options.log.info({ reason, since, devices: devices.length }, 'an incident is declared')
-      return incident
-    })
+  /** Nobody is punished from now on, and convictions since `since` are void. */
+  declareIncident(reason: string, since?: number): Promise<Incident> {
+    return this.#verdicts.declareIncident(reason, since ?? this.#now())
   }
 
   endIncident(): Promise<void> {
-    return this.#inTurn(async () => {
-      await this.#options.store.endIncident(this.#now())
-      decideAudits(this.#state, { type: 'incidentOver', now: this.#now() })
-      this.#incident = null
-    })
+    return this.#verdicts.endIncident()
   }
 
   async standing(device: string): Promise<StandingView> {
@@ -347,7 +303,7 @@ export class AuditDesk {
       if (command.type === 'testify') this.#begin(command.audit)
       else if (command.type === 'recompute') this.#ask(command.audit, command.juror)
       else if (command.type === 'closed') {
-        this.#end({ commands: pending, closed: command })
+        this.#end(pending, command)
         pending = []
       } else pending.push(command)
     }
@@ -360,7 +316,7 @@ export class AuditDesk {
     const { microbatch, shard } = drawn
     const about = { id, run, generation, step, stage, claimant, receipt, openedAt, credit: String(credit) }
     const audit = { ...about, microbatches: entries.length, shown: { microbatch, shard } }
-    this.#write(() => this.#options.store.open(audit), 'an audit could not be kept')
+    void this.#verdicts.write(() => this.#options.store.open(audit), 'an audit could not be kept')
     this.#options.runs.send(nodeId, { type: 'show', generation, step, audit: id, microbatch, shard })
   }
 
@@ -370,160 +326,11 @@ export class AuditDesk {
     this.#options.runs.send(open.nodes.get(device)!, recomputeMessage(id, open))
   }
 
-  #end({ commands, closed }: Outcome): void {
-    const { audit, outcome } = closed
-    const open = this.#cases.get(audit.id)
+  #end(commands: readonly AuditCommand[], closed: Closed): void {
+    const { id } = closed.audit
+    const open = this.#cases.get(id)
     if (!open || open.asked.size === 0) return
-    this.#cases.delete(audit.id)
-    this.#write(() => this.#settle(open, commands, closed), 'a verdict could not be kept').finally(() => {
-      this.#act(open, commands, outcome.verdict)
-      this.#release(open)
-    })
+    this.#cases.delete(id)
+    void this.#verdicts.end(open, commands, closed).then(() => this.#release(open))
   }
-
-  /** Keeps a verdict with its rows of the ledger; where the ledger is damaged, without them. */
-  async #settle(open: Case, commands: readonly AuditCommand[], { audit, outcome }: Closed): Promise<void> {
-    const { store, ledger, log } = this.#options
-    const decisions = this.#decisions(commands)
-    const convictions = commands.flatMap((command) => (command.type === 'convict' ? [command.conviction] : []))
-    const concerned = [open.claim.device, ...open.asked.keys()]
-    const waived = commands.find((command) => command.type === 'waive')
-    const why = outcome.verdict === 'convicted' ? outcome.reason : outcome.verdict === 'open' ? openWords(open) : ''
-    const closing: Omit<Closing, 'entries' | 'after' | 'at'> = {
-      id: audit.id,
-      verdict: outcome.verdict,
-      reason: waived ? `${why}; not punished: ${waived.reason}` : why,
-      jurors: [...open.asked].map(([device, answered]) => ({ device, answered })),
-      distances: distancesFound(audit),
-      standings: this.#standingsOf(concerned),
-      convictions,
-    }
-    try {
-      await ledger.settle(decisions, (entries, at, after) => store.close({ ...closing, entries, at, after }))
-    } catch (caught) {
-      if (!(caught instanceof SkeinError) || caught.code !== 'ledger.fault') throw caught
-      log.error({ err: caught, audit: audit.id }, 'a verdict is not in the ledger, which is damaged')
-      await store.close({ ...closing, entries: [], at: this.#now(), after: 0 })
-    }
-  }
-
-  #decisions(commands: readonly AuditCommand[]): Decision[] {
-    const { runs, log } = this.#options
-    const decisions: Decision[] = []
-    for (const command of commands) {
-      if (command.type === 'credit') {
-        const { device, place, credit } = command
-        const { run, step, stage } = place
-        if (runs.creditAudit(run, credit))
-          decisions.push({ kind: 'audit', run, step, stage, device, credit: String(credit) })
-        else log.info({ run, device }, 'the budget does not reach for a recomputation')
-      } else if (command.type === 'convict') {
-        const { device, run, fromStep, toStep, reason } = command.conviction
-        decisions.push({ kind: 'conviction', device, run, fromStep, toStep, reason })
-      }
-    }
-    return decisions
-  }
-
-  #act({ claim }: Case, commands: readonly AuditCommand[], verdict: AuditView['verdict']): void {
-    const { runs, expel, metrics, log } = this.#options
-    const { runId, generation, step, stage } = claim
-    const place = { runId, generation, step, stage }
-    metrics.audited(verdict ?? 'open')
-    const convicted = new Set<string>()
-    for (const command of commands) {
-      if (command.type !== 'convict') continue
-      const { device, reason } = command.conviction
-      const error = convictedError(reason, command.shutUntil)
-      convicted.add(device)
-      log.info({ runId, step, stage, device, reason, shutUntil: command.shutUntil }, 'a device is convicted')
-      runs.convicted(place, device, error)
-      expel(device, error)
-    }
-    for (const command of commands)
-      if (command.type === 'redo' && !convicted.has(command.device)) runs.redo(place, command.device)
-  }
-
-  /** Copies, for the standings go on changing while they wait to be written. */
-  #standingsOf(devices: Iterable<string>): Map<string, Standing> {
-    const copies = new Map<string, Standing>()
-    for (const device of devices) {
-      const standing = standingOf(this.#state, device)
-      copies.set(device, { ...standing, cleared: new Map(standing.cleared) })
-    }
-    return copies
-  }
-
-  #inTurn<T>(work: () => Promise<T>): Promise<T> {
-    const turn = this.#turn.then(work)
-    this.#turn = turn.catch(() => {})
-    return turn
-  }
-
-  #write(work: () => Promise<void>, failure: string): Promise<void> {
-    return this.#inTurn(work).catch((caught: unknown) => {
-      this.#options.log.error({ err: caught, code: toErrorBody(caught).code }, failure)
-    })
-  }
-}
-
-/** Drawn after the claim was made, by what nobody can know before. */
-function drawAudit(): AuditDraw {
-  const bytes = randomBytes(16)
-  const unit = (at: number) => bytes.readUInt32LE(at) / 2 ** 32
-  return { whether: unit(0), who: unit(4), seed: [bytes.readUInt32LE(8), bytes.readUInt32LE(12)] }
-}
-
-function coreClaim(claim: WorkClaim, claimant: Party) {
-  const { runId: run, generation, step, stage, receipt, neighbours, entries, codec, credit } = claim
-  const glances = entries.flatMap(({ activationMade, gradientMade }) => [
-    ...(activationMade === null
-      ? []
-      : [{ kind: 'activation', finite: true, rms: null, digest: activationMade } as const]),
-    ...(gradientMade === null
-      ? []
-      : [{ kind: 'inputGradient', finite: true, rms: null, digest: gradientMade } as const]),
-  ])
-  const microbatches = entries.map(({ microbatch }) => microbatch)
-  return { run, generation, step, stage, receipt, claimant, neighbours, microbatches, codec, credit, glances }
-}
-
-function recomputeMessage(audit: string, { claim, drawn }: Case): ServerMessage {
-  const { generation, step, entries } = claim
-  const peers = [...new Set(entries.flatMap(({ up, down }) => [up, down]).filter((node) => node !== null))]
-  const placeOf = (node: string | null) => (node === null ? -1 : peers.indexOf(node))
-  const leases = entries.map(
-    ({
-      microbatch,
-      up,
-      down,
-      activationTaken,
-      gradientTaken,
-    }): [number, number, number, string | null, string | null] => [
-      microbatch,
-      placeOf(up),
-      placeOf(down),
-      activationTaken,
-      gradientTaken,
-    ],
-  )
-  const { microbatch, shard, seed } = drawn
-  return { type: 'recompute', generation, step, audit, peers, leases, microbatch, shard, seed: [...seed] }
-}
-
-/** Null where it is no numbers. */
-function evidenceOf(message: EvidenceMessage): Evidence | null {
-  try {
-    return Object.fromEntries(
-      Object.entries(message).flatMap(([kind, text]) => (text === undefined ? [] : [[kind, evidenceFloats(text)]])),
-    )
-  } catch {
-    return null
-  }
-}
-
-function openWords({ awaited, asked }: Case): string {
-  if (awaited.size > 0) return 'The claimant did not show in time what it had signed for, or was given other work.'
-  if ([...asked.values()].some((answered) => answered)) return 'The recomputations did not settle it.'
-  return 'Nobody recomputed it in time.'
 }

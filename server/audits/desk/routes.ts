@@ -6,14 +6,14 @@ import {
   incidentRequestSchema,
   incidentSchema,
   standingViewSchema,
-} from '../../src/protocol/auditApi.ts'
-import { stepCredit } from '../../src/model/credit.ts'
-import { exhibitKindSchema } from '../../src/protocol/control.ts'
-import { fail } from '../../src/protocol/errors.ts'
-import { deviceIdSchema } from '../../src/protocol/identity.ts'
-import { bearerOf, requireAdmin } from '../access.ts'
-import { bulkRate } from '../appDeps.ts'
-import type { ApiApp, AppDeps } from '../appDeps.ts'
+} from '../../../src/protocol/auditApi.ts'
+import { stepCredit } from '../../../src/model/credit.ts'
+import { exhibitKindSchema } from '../../../src/protocol/control.ts'
+import { fail } from '../../../src/protocol/errors.ts'
+import { deviceIdSchema } from '../../../src/protocol/identity.ts'
+import { bearerOf, requireAdmin } from '../../access.ts'
+import { bulkRate } from '../../appDeps.ts'
+import type { ApiApp, AppDeps } from '../../appDeps.ts'
 
 /** Of an exhibit: what a frame between nodes can hold. Each is only read up to the size that it has to have. */
 const MAX_EXHIBIT_BYTES = 256 * 1024 * 1024
@@ -76,8 +76,7 @@ export function auditRoutes(app: ApiApp, deps: AppDeps): void {
       },
       onRequest: admin,
     },
-    async ({ body: { reason, since } }, reply) =>
-      reply.status(201).send(await audits.declareIncident(reason, since ?? Date.now())),
+    async ({ body: { reason, since } }, reply) => reply.status(201).send(await audits.declareIncident(reason, since)),
   )
 
   app.delete(

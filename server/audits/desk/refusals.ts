@@ -1,5 +1,5 @@
 /** Owns what a convicted device is told. */
-import type { ErrorBody } from '../../src/protocol/errors.ts'
+import type { ErrorBody } from '../../../src/protocol/errors.ts'
 
 const until = (ms: number) => `${new Date(ms).toISOString().slice(0, 16).replace('T', ' ')} UTC`
 

@@ -1,8 +1,8 @@
 /** Owns how far a claim was from a recomputation, as the console and the API tell it. */
-import { toleranceOf, type DeviceClass } from '../../src/audit/tolerances.ts'
-import type { AuditDistance } from '../../src/protocol/auditApi.ts'
-import { compareEvidence } from './evidence.ts'
-import type { Audit } from './types.ts'
+import { toleranceOf, type DeviceClass } from '../../../src/audit/tolerances.ts'
+import type { AuditDistance } from '../../../src/protocol/auditApi.ts'
+import { compareEvidence } from '../evidence.ts'
+import type { Audit } from '../types.ts'
 
 const QUANTILES = ['median', 'upper', 'largest'] as const
 
