@@ -5,9 +5,10 @@ import { awaitsAudits, offerClaims } from './claims.ts'
 import { commit } from './commit.ts'
 import { settleWork } from './credit.ts'
 import { end, failGeneration } from './generations.ts'
+import { dismiss } from './membership.ts'
 import { ACTIVE, activeOwners } from './owners.ts'
 import { standbyCredit } from './standby.ts'
-import { sumsWhatWasSigned } from './tallies.ts'
+import { awaitsTallies, settleTally, sumsWhatWasSigned } from './tallies.ts'
 import type { FleetNode, OrchestratorCommand, OrchestratorState, Round, Run, RunMessage } from './types.ts'
 
 type Commands = OrchestratorCommand[]
@@ -56,6 +57,8 @@ export function onReduced(
   progress.norms[shard]!.set(node.id, squaredNorm)
   progress.movedAt = now
   round.movedAt = now
+  settleTally(state, run, node.stage, shard, false, now, commands)
+  if (run.round !== round || !progress.contributors) return
   if (!settleSums(state, run, node.stage, shard, now, commands)) return
   applyWhenWhole(state, run, now, commands)
 }
@@ -148,6 +151,7 @@ export function isSummed(run: Run, stage: number): boolean {
   const progress = run.round!.stages[stage]!
   return (
     progress.contributors !== null &&
+    !awaitsTallies(run, stage) &&
     run.owners[stage]!.every((owners, shard) => {
       const norms = progress.norms[shard]!
       const awaited = progress.waived[shard] ? 1 : ACTIVE
@@ -251,6 +255,13 @@ export function onCompared(
   const places = run.owners[node.stage]?.[message.shard]
   if (!progress || places?.[1] !== node.id) return
   // Owner compare: bytes that a second owner does not get to by itself never become the step's.
+  if (!message.agrees && !progress.norms[message.shard]!.has(node.id)) {
+    // Nobody knows what it summed, and nobody waited for it: it alone begins anew.
+    const { generation } = run
+    commands.push({ type: 'send', nodeId: node.id, message: { type: 'release', generation, reason: 'other bytes' } })
+    dismiss(state, run, node, 'failed', 'it came to other weights than the stage', now, commands)
+    return
+  }
   if (!message.agrees) {
     shutOut(state, places.slice(0, ACTIVE), now)
     const text = `Two volunteers of stage ${node.stage + 1} updated the same weights differently at step ${message.step}.`

@@ -26,9 +26,9 @@ export function onRunMessage(
       onReady(state, run, node, message, now, commands)
       return
     case 'receipt':
-    // These are for whoever holds the audits.
     case 'recomputed':
     case 'declined':
+      // Counts by an event of its own, or is for whoever holds the audits.
       return
     case 'tallied':
       onTallied(state, run, node, message, now, commands)

@@ -16,6 +16,13 @@ type Of<K extends RunMessage['type']> = Extract<RunMessage, { type: K }>
 
 const DIGEST_BYTES = 16
 
+/**
+ * How long, in `failurePenaltyMs`, others come first: whoever several name, and whoever stands alone, who may have been sent
+ * what nobody else was.
+ */
+const LONG = 30
+const SHORT = 1
+
 function digestOfSum(shares: readonly Digest[]): Digest {
   return bytesToHex(sha256(utf8ToBytes(sumText(shares))).subarray(0, DIGEST_BYTES))
 }
@@ -70,6 +77,13 @@ export function onTallied(
   settleTally(state, run, node.stage, shard, false, now, commands)
 }
 
+/** Whether it is open what some owner summed. */
+export function awaitsTallies(run: Run, stage: number): boolean {
+  const { tallies } = run.round!.stages[stage]!
+  if (tallies.size === 0) return false
+  return run.owners[stage]!.some((owners, shard) => owners.slice(0, ACTIVE).some((id) => tallies.has(`${shard} ${id}`)))
+}
+
 /** Whoever is silent for too long is not waited for. */
 export function settleLateTallies(
   state: OrchestratorState,
@@ -92,7 +106,7 @@ export function settleLateTallies(
  * again by others. An owner that names what another owner has as it was signed stands alone, and sums this shard no more.
  * Nobody is convicted by it: two owners may be one. But all of them are looked at.
  */
-function settleTally(
+export function settleTally(
   state: OrchestratorState,
   run: Run,
   stage: number,
@@ -103,11 +117,12 @@ function settleTally(
 ): void {
   const progress = run.round!.stages[stage]!
   const { tallies, norms, waived } = progress
-  const owners = run.owners[stage]![shard]!.slice(0, waived[shard] ? 1 : ACTIVE)
+  const owners = run.owners[stage]![shard]!.slice(0, ACTIVE)
   const tallyOf = (id: string) => tallies.get(`${shard} ${id}`)
-  if (!owners.some(tallyOf)) return
-  if (!late && owners.some((id) => !norms[shard]!.has(id) && !tallyOf(id)?.named)) return
   const heard = owners.filter((id) => norms[shard]!.has(id) || tallyOf(id))
+  if (!heard.some(tallyOf)) return
+  const awaited = owners.filter((id, place) => place === 0 || !waived[shard] || tallyOf(id))
+  if (!late && awaited.some((id) => !norms[shard]!.has(id) && !tallyOf(id)?.named)) return
   const named = new Set(heard.flatMap((id) => [...(tallyOf(id)?.named ?? [])]))
   const falseShares = [...named].filter((contributor) =>
     heard.every((id) => id === contributor || tallyOf(id)?.named?.has(contributor)),
@@ -121,7 +136,10 @@ function settleTally(
   if (devices.length > 0) commands.push({ type: 'disputed', runId: run.id, step: run.round!.step, devices })
   const tell = (text: string) => commands.push({ type: 'tell', runId: run.id, step: run.step, text })
   let moved = 0
-  for (const id of falseShares) moved += moveLeases(state, run, stage, id, 'false', now, commands)
+  for (const id of falseShares) {
+    moved += moveLeases(state, run, stage, id, 'false', now, commands)
+    passOver(state, id, LONG, now)
+  }
   if (moved > 0) return void tell(`A volunteer of stage ${stage + 1} sent another gradient than it signed for; others do its work again.`) // prettier-ignore
   const left = run.owners[stage]![shard]!.filter((id) => !odd.includes(id))
   if (falseShares.length > 0 || !left.some((id) => norms[shard]!.has(id))) {
@@ -131,14 +149,19 @@ function settleTally(
   for (const id of odd) {
     tallies.delete(`${shard} ${id}`)
     run.holders[stage]![shard]!.delete(id)
-    const node = state.nodes.get(id)
-    if (!node) continue
-    node.troubles += 1
-    node.penaltyUntil = Math.max(node.penaltyUntil, now + state.timing.failurePenaltyMs)
+    passOver(state, id, SHORT, now)
   }
-  run.owners[stage]![shard] = left
+  const summed = (id: string) => norms[shard]!.has(id)
+  run.owners[stage]![shard] = [...left.filter(summed), ...left.filter((id) => !summed(id))]
   waived[shard] = true
   tell(`A volunteer of stage ${stage + 1} summed other gradients than were signed for; its sum is not used.`)
   tellOwners(run, stage, commands)
   applyWhenWhole(state, run, now, commands)
+}
+
+function passOver({ nodes, timing }: OrchestratorState, id: string, times: number, now: number): void {
+  const node = nodes.get(id)
+  if (!node) return
+  node.troubles += 1
+  node.penaltyUntil = Math.max(node.penaltyUntil, now + times * timing.failurePenaltyMs)
 }

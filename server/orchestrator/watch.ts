@@ -160,7 +160,11 @@ function watchRound(state: OrchestratorState, run: Run, now: number, commands: C
       }
     }
     if (adopt(state, run, stage, now, commands)) continue
-    if (progress.pending.size === 0) continue
+    if (progress.pending.size === 0) {
+      // Its audits may have taken too long.
+      sumWhenWhole(state, run, stage, now, commands)
+      continue
+    }
     for (const id of [...progress.pending]) {
       const node = state.nodes.get(id)
       if (!node) continue

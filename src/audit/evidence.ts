@@ -2,7 +2,7 @@
  * Owns what of a claim is looked at, and how it is told: sketches of drawn rows and tensors, the same for whoever shows the
  * bytes and for whoever computes them again.
  */
-import { MAX_EVIDENCE_ROWS, MAX_EVIDENCE_TENSORS } from '../protocol/control.ts'
+import { MAX_EVIDENCE_ROWS, MAX_EVIDENCE_TENSORS } from '../protocol/audit.ts'
 import type { CodecName } from '../protocol/runConfig.ts'
 import { decodeBoundary } from './decode.ts'
 import { sketchGradient, sketchRows, type SketchSeed } from './sketch.ts'
@@ -21,7 +21,8 @@ export function drawnPlaces(count: number, most: number, [low, high]: SketchSeed
     h = Math.imul(h ^ (h >>> 16), 0x21f0aaad)
     h = Math.imul(h ^ (h >>> 15), 0x735a2d97)
     const share = ((h ^ (h >>> 15)) >>> 0) / 2 ** 32
-    return Math.floor(((i + share) * count) / most)
+    const from = Math.floor((i * count) / most)
+    return from + Math.floor(share * (Math.floor(((i + 1) * count) / most) - from))
   })
 }
 

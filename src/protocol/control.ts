@@ -1,9 +1,12 @@
 /** Owns every message on the control WebSocket between a node and the server, as JSON, named by its sender. */
 import { z } from 'zod'
+import { auditIdSchema, evidenceSchema } from './audit.ts'
 import { errorSchema } from './errors.ts'
 import { deviceIdSchema, nonceSchema, sessionProofSchema } from './identity.ts'
 import { digestSchema, earnedCreditSchema, MAX_RECEIPT_MICROBATCHES, signedReceiptSchema } from './receipt.ts'
 import { runConfigSchema } from './runConfig.ts'
+
+export { exhibitKindSchema, MAX_EVIDENCE_ROWS, MAX_EVIDENCE_TENSORS, type EvidenceMessage, type ExhibitKind } from './audit.ts' // prettier-ignore
 
 /** Bytes of one control message; a longer one closes the socket. */
 export const MAX_CONTROL_BYTES = 256 * 1024
@@ -116,37 +119,6 @@ export type LeaseTable = z.infer<typeof leaseTableSchema>
 export const shardOwnersSchema = z.array(z.array(id).max(3)).max(64)
 export type ShardOwners = z.infer<typeof shardOwnersSchema>
 
-/** Little-endian f32 in base64, so many at most. */
-const floats = (most: number) =>
-  z
-    .string()
-    .max(4 * Math.ceil((4 * most) / 3))
-    .regex(/^[A-Za-z0-9+/]*={0,2}$/)
-
-/** Rows of a boundary tensor, and tensors of a shard's gradient, that evidence speaks of: drawn by its seed where there are more. */
-export const MAX_EVIDENCE_ROWS = 512
-export const MAX_EVIDENCE_TENSORS = 192
-
-/** Sketches of what a juror computed (src/audit): at most two thirds of a control message. What its stage does not make is left out. */
-export const evidenceSchema = z.object({
-  /** [rows, 16] of one microbatch's tensors as they are sent, and of the input that they were made of. */
-  activation: floats(16 * MAX_EVIDENCE_ROWS).optional(),
-  input: floats(16 * MAX_EVIDENCE_ROWS).optional(),
-  inputGradient: floats(16 * MAX_EVIDENCE_ROWS).optional(),
-  /** [tensors, 64] of one shard's share of the gradient sum, all microbatches of the claim in it. */
-  parameterGradient: floats(64 * MAX_EVIDENCE_TENSORS).optional(),
-  /** Mean loss of a token in nats, by microbatch in the order of the claim. */
-  loss: floats(MAX_RECEIPT_MICROBATCHES).optional(),
-})
-export type EvidenceMessage = z.infer<typeof evidenceSchema>
-
-/** Names an audit: the SHA-256 of the signed receipt that is audited, in hex. */
-const audit = sha256
-
-/** What a claimant shows of its claim: the boundary tensors that it made of one microbatch, and one shard's share. */
-export const exhibitKindSchema = z.enum(['activation', 'gradient', 'share'])
-export type ExhibitKind = z.infer<typeof exhibitKindSchema>
-
 /** node → server */
 export const clientMessageSchema = z.discriminatedUnion('type', [
   z.object({
@@ -224,9 +196,21 @@ export const clientMessageSchema = z.discriminatedUnion('type', [
     digests: z.array(digestSchema).max(1024),
   }),
   /** The answer to `recompute`. */
-  z.object({ type: z.literal('recomputed'), generation: uint, step: uint, audit, evidence: evidenceSchema }),
+  z.object({
+    type: z.literal('recomputed'),
+    generation: uint,
+    step: uint,
+    audit: auditIdSchema,
+    evidence: evidenceSchema,
+  }),
   /** This node cannot do what `recompute` or `show` asked of it, or not any more: other work came, or inputs did not. */
-  z.object({ type: z.literal('declined'), generation: uint, step: uint, audit, reason: z.string().max(200) }),
+  z.object({
+    type: z.literal('declined'),
+    generation: uint,
+    step: uint,
+    audit: auditIdSchema,
+    reason: z.string().max(200),
+  }),
   /** A primary owner has updated the shard and is sending it to its stage. */
   z.object({ type: z.literal('updated'), generation: uint, step: uint, shard }),
   /** A second owner has the primary's bytes: whether they are what it computed itself, to within rounding. */
@@ -343,7 +327,7 @@ export const serverMessageSchema = z.discriminatedUnion('type', [
     type: z.literal('show'),
     generation: uint,
     step: uint,
-    audit,
+    audit: auditIdSchema,
     microbatch: uint,
     shard,
   }),
@@ -356,7 +340,7 @@ export const serverMessageSchema = z.discriminatedUnion('type', [
     type: z.literal('recompute'),
     generation: uint,
     step: uint,
-    audit,
+    audit: auditIdSchema,
     peers: z.array(id).max(2 * MAX_RECEIPT_MICROBATCHES),
     leases: z
       .array(

@@ -5,7 +5,8 @@
  */
 import { runLayouts } from '../model/layout.ts'
 import { stageShards } from '../model/optimizerShards.ts'
-import type { Assignment, ExhibitKind, Holding, NodePhase, NodeStats, ServerMessage } from '../protocol/control.ts'
+import type { ExhibitKind } from '../protocol/audit.ts'
+import type { Assignment, Holding, NodePhase, NodeStats, ServerMessage } from '../protocol/control.ts'
 import { SkeinError, toErrorBody } from '../protocol/errors.ts'
 import { shardCount } from '../protocol/routing.ts'
 import type { ChunkCache } from '../store/chunks.ts'
@@ -18,7 +19,7 @@ import type { StageModel } from './model.ts'
 import { Neighbours } from './neighbours.ts'
 import { Outbox } from './outbox.ts'
 import { patiently } from './patience.ts'
-import { digestOf, isClaimed, signReceipts } from './receiptWork.ts'
+import { digestOf, isClaimed, signReceipts, tallyOf } from './receiptWork.ts'
 import { Tenure } from './tenure.ts'
 import { TokenSource } from './tokenSource.ts'
 import { warmUp } from './warmUp.ts'
@@ -203,7 +204,9 @@ export class StageExecutor {
       case 'exhibit':
         return void this.#exhibit(tenure, action)
       case 'tally':
-        return void this.#tally(tenure, action)
+        return void tallyOf(tenure.assignment.generation, action)
+          .then((event) => this.#tenure === tenure && this.handle(event))
+          .catch((caught) => this.#fail(tenure, caught))
       default:
         return this.#enqueue(tenure, changesVectors(action), (_, generation) =>
           performOnGpu(tenure, generation, action, { phase: this.#host.phase, stats: this.stats }),
@@ -355,18 +358,6 @@ export class StageExecutor {
       if (this.#tenure !== tenure) return
       const reason = toErrorBody(caught).message.slice(0, 200)
       this.#host.report({ type: 'declined', generation, step, audit, reason })
-    }
-  }
-
-  async #tally(tenure: Tenure, { digests, ...about }: Extract<Action, { type: 'tally' }>): Promise<void> {
-    try {
-      const { generation } = tenure.assignment
-      const { step, attempt, shard } = about
-      const named = await Promise.all(digests)
-      const message = { type: 'tallied', generation, step, attempt, shard, digests: named } as const
-      if (this.#tenure === tenure) this.handle({ type: 'tallied', generation, message })
-    } catch (caught) {
-      this.#fail(tenure, caught)
     }
   }
 

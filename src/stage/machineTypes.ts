@@ -1,5 +1,6 @@
 /** Owns the words of the stage machine: what can happen to a stage and what it can ask to be done. */
-import type { Assignment, ClientMessage, ExhibitKind, ServerMessage } from '../protocol/control.ts'
+import type { ExhibitKind } from '../protocol/audit.ts'
+import type { Assignment, ClientMessage, ServerMessage } from '../protocol/control.ts'
 import type { FrameKind } from '../protocol/frame.ts'
 import type { Digest, ReceiptEntry, SignedReceipt } from '../protocol/receipt.ts'
 

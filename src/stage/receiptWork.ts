@@ -2,7 +2,7 @@
 import { bytesToHex } from '@noble/hashes/utils.js'
 import { receiptsOf, receiptText, sumText, type Digest, type Receipt, type ReceiptEntry, type SignedReceipt } from '../protocol/receipt.ts' // prettier-ignore
 import type { DeviceKey } from '../store/deviceKey.ts'
-import type { TensorAddress, TensorDigest } from './machineTypes.ts'
+import type { StageAction, StageEvent, TensorAddress, TensorDigest } from './machineTypes.ts'
 
 const DIGEST_BYTES = 16
 
@@ -23,9 +23,20 @@ export function digestOf(tensor: Uint8Array): Promise<Digest> {
   return digest
 }
 
+const known = (digests: readonly TensorDigest[]) => Promise.all(digests.map(async (digest) => digest))
+
+/** The answer to `tally`. @throws whatever hashing throws */
+export async function tallyOf(
+  generation: number,
+  { step, attempt, shard, digests }: Extract<StageAction<Uint8Array>, { type: 'tally' }>,
+): Promise<StageEvent<never>> {
+  const message = { type: 'tallied', generation, step, attempt, shard, digests: await known(digests) } as const
+  return { type: 'tallied', generation, message }
+}
+
 /** The digest of a sum of these shares. @throws whatever hashing throws */
 export async function sumDigestOf(shares: readonly TensorDigest[]): Promise<Digest> {
-  return digestOf(new TextEncoder().encode(sumText(await Promise.all(shares))))
+  return digestOf(new TextEncoder().encode(sumText(await known(shares))))
 }
 
 /** @throws whatever hashing or signing throws */
@@ -45,7 +56,7 @@ export async function signReceipts(
     })),
   )
   const signed: SignedReceipt[] = []
-  for (const receipt of receiptsOf({ ...about, device: signer.id, shares: await Promise.all(shares) }, hashed)) {
+  for (const receipt of receiptsOf({ ...about, device: signer.id, shares: await known(shares) }, hashed)) {
     const signature = await signer.sign(new TextEncoder().encode(receiptText(receipt)))
     signed.push({ receipt, signature: bytesToHex(signature) })
   }

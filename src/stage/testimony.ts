@@ -1,7 +1,7 @@
 /** Owns what a juror says of what it recomputed: sketches of its tensors, which it made without having seen the claim. */
 import { evidenceText, sketchBoundary, sketchShard } from '../audit/evidence.ts'
 import { gradientLift } from '../codec/lift.ts'
-import type { EvidenceMessage } from '../protocol/control.ts'
+import type { EvidenceMessage } from '../protocol/audit.ts'
 import { floatsOf } from './frames.ts'
 import type { StageAction } from './machineTypes.ts'
 import type { Tenure } from './tenure.ts'

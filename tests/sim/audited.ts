@@ -5,13 +5,15 @@ import { World } from './world.ts'
 
 const EVERY_CLAIM = { newRate: 1, settledRate: 1 }
 
-/** Whether the server convicts for it, or only looks at everybody concerned. */
-export const CONVICTS: Readonly<Record<Lie, boolean>> = {
+/** Whether the server convicts for it, or only looks at everybody concerned; null where the lie is without effect. */
+export const CONVICTS: Readonly<Record<Lie, boolean | null>> = {
   boundary: true,
   share: true,
   testimony: true,
   equivocation: false,
   tally: false,
+  // The claims that it would falsify are open, and its own are as they should be.
+  inputs: null,
 }
 
 export function audited(seed: number, lie: Lie | null): World {

@@ -3,7 +3,7 @@ import type { Assignment, ClientMessage, NodePhase, ServerMessage } from '../../
 import type { Envelope } from '../../src/protocol/mailbox.ts'
 import { receiptsOf, type Digest, type ReceiptEntry } from '../../src/protocol/receipt.ts'
 import { advance, holding, initialStageState } from '../../src/stage/machine.ts'
-import type { StageEvent } from '../../src/stage/machineTypes.ts'
+import type { StageEvent, TensorAddress } from '../../src/stage/machineTypes.ts'
 import { deviceOf, digestOf, signatureOf } from './integerReceipts.ts'
 import { LineEnd } from './network.ts'
 import type { SimServer, Socket } from './server.ts'
@@ -203,7 +203,7 @@ export class SimNode {
         return this.report(action.message)
       case 'send': {
         const { to, address } = action
-        const tensor = address.kind === 'gradientShard' ? this.#shareFor(action.tensor) : action.tensor
+        const tensor = this.#tensorFor(to, address, action.tensor)
         const digest = tensor.digest ?? null
         return this.#world.network.frame(this, to, { type: 'frame', from: this.id, address, tensor, digest })
       }
@@ -227,11 +227,15 @@ export class SimNode {
     }
   }
 
-  /** Another than was signed for, if this node equivocates. */
-  #shareFor(tensor: Tensor): Tensor {
-    if (this.lie !== 'equivocation') return tensor
+  /** Another than was signed for, if this node lies about it to whoever takes it. */
+  #tensorFor(to: string, { kind, index }: TensorAddress, tensor: Tensor): Tensor {
+    const lease = this.machine.current?.leases.get(index)
+    const juror = (kind === 'activation' && to !== lease?.down) || (kind === 'gradient' && to !== lease?.up)
+    const lies = (this.lie === 'equivocation' && kind === 'gradientShard') || (this.lie === 'inputs' && juror)
+    if (!lies) return tensor
     const values = falsified(tensor.values)
-    return { ...tensor, values, digest: digestOf(values, 0, []) }
+    const shares = tensor.shares?.map((share) => ({ ...share, forged: true as const })) ?? null
+    return { values, shares, digest: digestOf(values, 0, []) }
   }
 
   /** Beside the GPU. */

@@ -11,6 +11,8 @@ import { digestOf, sumDigest } from './integerReceipts.ts'
 export interface Share {
   readonly node: string
   readonly microbatches: readonly number[]
+  /** It is not what its node signed for. */
+  readonly forged?: true
 }
 
 /** `shares` goes with gradients of parameters alone, `digest` with them and with boundary tensors. */
@@ -37,9 +39,9 @@ export type Falsehood = 'sum' | 'update'
 
 /**
  * What a liar does in every step: it sends false boundary tensors, a false share that it signs for, or one that it does not;
- * it says what is not so of another's claim, or of what it summed.
+ * it says what is not so of another's claim, or of what it summed; it gives jurors other inputs than the claimant had.
  */
-export const LIES = ['boundary', 'share', 'equivocation', 'testimony', 'tally'] as const
+export const LIES = ['boundary', 'share', 'equivocation', 'testimony', 'tally', 'inputs'] as const
 export type Lie = (typeof LIES)[number]
 
 /** Far from what is true, as far as a tolerance can tell. */

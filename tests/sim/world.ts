@@ -279,6 +279,9 @@ function brief(what: { type: string }): string {
 }
 
 function shorten(value: unknown): string {
-  const text = typeof value === 'string' ? value : JSON.stringify(value)
+  const text =
+    typeof value === 'string'
+      ? value
+      : JSON.stringify(value, (_, of: unknown) => (typeof of === 'bigint' ? `${of}` : of))
   return text.length > 90 ? `${text.slice(0, 90)}…` : text
 }

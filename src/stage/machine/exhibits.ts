@@ -1,5 +1,6 @@
 /** Owns what a stage shows of its own claim when an audit of it was drawn: the very bytes that its receipt names. */
-import type { ExhibitKind, ServerMessage } from '../../protocol/control.ts'
+import type { ExhibitKind } from '../../protocol/audit.ts'
+import type { ServerMessage } from '../../protocol/control.ts'
 import { type Actions, report, type StageState } from './state.ts'
 
 type Show = Extract<ServerMessage, { type: 'show' }>

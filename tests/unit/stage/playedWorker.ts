@@ -1,5 +1,6 @@
 /** Owns the worker around an executor as a test plays it: a model of arithmetic, links that keep what they are given, a server. */
-import type { Assignment, ClientMessage, ExhibitKind, NodePhase, ServerMessage } from '../../../src/protocol/control.ts'
+import type { ExhibitKind } from '../../../src/protocol/audit.ts'
+import type { Assignment, ClientMessage, NodePhase, ServerMessage } from '../../../src/protocol/control.ts'
 import type { SkeinError } from '../../../src/protocol/errors.ts'
 import { decodeFrame, type Frame } from '../../../src/protocol/frame.ts'
 import { shardCount, type Shard } from '../../../src/protocol/routing.ts'

@@ -187,6 +187,17 @@ export class Stage {
         const outward = op === 'forward' || op === 'forwardOnly' ? this.stage < this.stages - 1 : this.stage > 0
         return this.computed(op, microbatch, outward && op !== 'evaluate' ? `${op} ${microbatch}` : null)
       }
+      case 'recompute': {
+        const { audit, op, microbatch, step, digest, claimed } = action
+        const genuine = digest === claimed
+        const output = genuine && (op !== 'forwardBackward' || this.stage > 0) ? `${op} ${microbatch} again` : null
+        const loss = op === 'forwardBackward' ? { sum: 6, tokens: 4 } : null
+        return this.do({ type: 'recomputed', generation, step, audit, op, microbatch, output, loss, genuine })
+      }
+      case 'testify': {
+        const { audit, step } = action
+        return this.do({ type: 'testified', generation, message: { type: 'recomputed', generation, step, audit, evidence: {} } }) // prettier-ignore
+      }
       case 'readGradient': {
         const { step, version, shard } = action
         const tensor = `own ${shard} v${version}`
