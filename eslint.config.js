@@ -144,7 +144,10 @@ export default ts.config(
     rules: pureRules,
   }),
   border(['src/audit/**/*.ts'], [to.node, to.server, to.ui, to.io], { rules: pureRules }),
-  border(['server/{orchestrator,audits}/**/*.ts'], [to.node, to.ui, to.io], { rules: pureRules }),
+  border(['server/{orchestrator,audits}/**/*.ts'], [to.node, to.ui, to.io], {
+    ignores: ['server/audits/desk/**'],
+    rules: pureRules,
+  }),
   border(['server/payouts/{payout,plan,verdict,types}.ts'], [to.node, to.ui, to.io], { rules: pureRules }),
   border(
     ['server/**/*.ts'],

@@ -6,9 +6,11 @@ import { fileURLToPath } from 'node:url'
 import { z } from 'zod'
 import type { iceServerSchema } from '../src/protocol/control.ts'
 import { fail } from '../src/protocol/errors.ts'
+import type { AuditPolicy } from './audits/policy.ts'
 import { normalHost } from './identity/audience.ts'
 import type { TurnService } from './signalling/iceServers.ts'
 import type { RelayLimits } from './signalling/relay.ts'
+import { AUDIT_MS } from './orchestrator/timing.ts'
 
 const list = z
   .string()
@@ -80,6 +82,8 @@ const environmentSchema = z.object({
   SKEIN_PAYOUT_BATCH: z.coerce.number().int().min(1).max(500).default(200),
   SKEIN_PAYOUT_EPOCH_CAP: planck.optional(),
   SKEIN_PAYOUT_LEAST: planck.default(0n),
+  /** Whether other replicas compute some of what was claimed again. */
+  SKEIN_AUDITS: z.enum(['on', 'off']).default('on'),
   SKEIN_LOG: z.enum(['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent']).default('info'),
 })
 
@@ -115,6 +119,12 @@ export interface ServerConfig {
   logLevel: z.infer<typeof environmentSchema>['SKEIN_LOG']
   /** Null stands for no chain: everything works and stays unpaid. */
   chainUrl: string | null
+  /** Null: nothing that was claimed is audited. What `policy` leaves out is as `DEFAULT_POLICY` has it. */
+  audits: {
+    /** Milliseconds that a merge waits for audits of its stage. */
+    holdMs: number
+    policy: Partial<AuditPolicy>
+  } | null
   payouts: {
     /** Secret of the hot account; null pays nobody. */
     seed: string | null
@@ -178,6 +188,7 @@ export function configFromEnvironment(environment: Record<string, string | undef
     ss58Prefix: env.SKEIN_SS58_PREFIX,
     logLevel: env.SKEIN_LOG,
     chainUrl: env.SKEIN_CHAIN_URL ?? null,
+    audits: env.SKEIN_AUDITS === 'on' ? { holdMs: AUDIT_MS, policy: {} } : null,
     payouts: {
       seed: env.SKEIN_PAYOUT_SEED ?? null,
       batch: env.SKEIN_PAYOUT_BATCH,

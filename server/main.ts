@@ -9,6 +9,7 @@ import { fail, SkeinError, toErrorBody } from '../src/protocol/errors.ts'
 import { BROKER_PATH, RELAY_PATH } from '../src/protocol/signalling.ts'
 import { buildApp } from './app.ts'
 import type { ApiApp } from './appDeps.ts'
+import { AuditDesk } from './audits/desk/desk.ts'
 import { openFolderBlobs } from './checkpoints/folderBlobs.ts'
 import { configFromEnvironment, loadSecret } from './config.ts'
 import type { ServerConfig } from './config.ts'
@@ -153,7 +154,7 @@ export async function startServer(options: Partial<ServerConfig> = {}): Promise<
       log: said,
     })
     const coordinator = new Coordinator({
-      timing: silenceTiming(heartbeatMs),
+      timing: { ...silenceTiming(heartbeatMs), auditMs: config.audits?.holdMs ?? 0 },
       store,
       blobs,
       metrics,
@@ -184,8 +185,32 @@ export async function startServer(options: Partial<ServerConfig> = {}): Promise<
     money.treasury = treasury
     closers.push(() => treasury.close())
     const timelines = new Timelines()
+    const audits = new AuditDesk({
+      store: store.audits,
+      ledger,
+      runs: coordinator.audited,
+      walletOf: async (device) => (await registry.binding(device))?.walletId ?? null,
+      expel: (device, error) => admission.gateway?.expel(device, error),
+      metrics,
+      log: said,
+      policy: config.audits?.policy ?? {},
+    })
+    await audits.open()
+    closers.push(() => audits.close())
     const runs = coordinator
-    const app = await buildApp({ config, store, blobs, runs, timelines, ledger, tokens, registry, metrics, treasury })
+    const app = await buildApp({
+      config,
+      store,
+      blobs,
+      runs,
+      timelines,
+      ledger,
+      tokens,
+      registry,
+      metrics,
+      treasury,
+      audits,
+    })
     log.app = app
     closers.push(async () => {
       // A connection that a browser keeps open would hold the close up for as long as it is kept alive.
@@ -204,7 +229,7 @@ export async function startServer(options: Partial<ServerConfig> = {}): Promise<
       heartbeatMs,
       ice: iceSource(config.iceServers, config.turn),
       audience: config,
-      barred: (deviceId) => registry.barred(deviceId),
+      barred: async (deviceId) => audits.barred(deviceId) ?? (await registry.barred(deviceId)),
       joined: (nodeId, hello) => coordinator.nodeJoined(nodeId, hello),
       message: (nodeId, message) =>
         message.type === 'timeline' ? timelines.told(nodeId, message) : coordinator.nodeSaid(nodeId, message),
@@ -215,7 +240,7 @@ export async function startServer(options: Partial<ServerConfig> = {}): Promise<
     admission.gateway = gateway
     closers.push(() => gateway.close())
     // Before the port opens: a volunteer who joins at once finds the runs that wait for it.
-    await coordinator.resume(timelines.watching(gateway))
+    await coordinator.resume(timelines.watching(gateway), audits)
     void registry.record()
     await treasury.open()
     closers.push(startSealing(ledger, said))

@@ -2,6 +2,7 @@
 import { sql } from 'kysely'
 import type { Generated, Kysely } from 'kysely'
 import type { Migration, MigrationProvider } from 'kysely/migration'
+import { audits } from './auditMigration.ts'
 import { identity } from './identityMigration.ts'
 import type { IdentityTables } from './identityMigration.ts'
 import { ledger } from './ledgerMigration.ts'
@@ -185,5 +186,6 @@ export const migrations: MigrationProvider = {
       '0005_ledger': ledger,
       '0006_payouts': payoutMigration,
       '0008_money': money,
+      '0009_audits': audits,
     }),
 }

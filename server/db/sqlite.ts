@@ -6,6 +6,8 @@ import { Migrator } from 'kysely/migration'
 import type { DatasetView } from '../../src/protocol/api.ts'
 import { fail, SkeinError } from '../../src/protocol/errors.ts'
 import type { RunConfig } from '../../src/protocol/runConfig.ts'
+import type { AuditStore } from './auditStore.ts'
+import type { AuditTables } from './auditMigration.ts'
 import type { IdentityTables } from './identityMigration.ts'
 import { migrations } from './migrations.ts'
 import type { PayoutTables } from './payoutMigration.ts'
@@ -22,6 +24,7 @@ import {
   runOf,
   runRow,
 } from './rows.ts'
+import { SqliteAudits } from './sqliteAudits.ts'
 import { SqliteIdentity } from './sqliteIdentity.ts'
 import { SqliteLedger } from './sqliteLedger.ts'
 import { SqlitePayouts } from './sqlitePayouts.ts'
@@ -37,6 +40,7 @@ class SqliteStore implements Store {
   readonly identity: SqliteIdentity
   readonly ledger: SqliteLedger
   readonly payouts: SqlitePayouts
+  readonly audits: SqliteAudits
   private readonly db: Kysely<Tables>
 
   constructor(db: Kysely<Tables>, database: Database.Database) {
@@ -47,6 +51,10 @@ class SqliteStore implements Store {
     // What is paid is in the ledger with the batch's last state, or neither is.
     this.payouts = new SqlitePayouts(db as unknown as Kysely<PayoutTables>, (entries, at) =>
       this.ledger.appendNow(entries, at),
+    )
+    // So is what an audit found.
+    this.audits = new SqliteAudits(db as unknown as Kysely<AuditTables>, (entries, at, after) =>
+      this.ledger.appendNow(entries, at, after),
     )
   }
 
@@ -266,7 +274,9 @@ class SqliteStore implements Store {
  * Opens the file, creating and migrating it as needed; `:memory:` gives a store that ends with the process.
  * @throws SkeinError `store.open` when the file cannot be opened, is no database or comes from a newer version
  */
-export async function openSqliteStore(path: string): Promise<Store & { readonly payouts: PayoutStore }> {
+export async function openSqliteStore(
+  path: string,
+): Promise<Store & { readonly payouts: PayoutStore; readonly audits: AuditStore }> {
   let database: Database.Database | undefined
   try {
     database = new Database(path, { timeout: BUSY_MS })

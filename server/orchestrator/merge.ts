@@ -7,6 +7,7 @@ import { settleWork } from './credit.ts'
 import { end, failGeneration } from './generations.ts'
 import { dismiss } from './membership.ts'
 import { ACTIVE, activeOwners } from './owners.ts'
+import { standbyCredit } from './standby.ts'
 import { awaitsTallies, settleTally, sumsWhatWasSigned } from './tallies.ts'
 import type { FleetNode, OrchestratorCommand, OrchestratorState, Round, Run, RunMessage } from './types.ts'
 
@@ -190,6 +191,7 @@ export function applyWhenWhole(state: OrchestratorState, run: Run, now: number, 
   const tokens = config.batch * config.model.blockSize
   const metric = { step, loss, gradNorm, lr, tokens, durationMs: now - round.startedAt, at: now }
   const settlement = settleWork(run, round)
+  settlement.work.push(...standbyCredit(state, run, round, settlement.work))
   round.apply = { lr, scale, metric, settlement }
   const { work } = settlement
   commands.push({ type: 'prepareStep', runId: run.id, generation: run.generation, lr, scale, metric, work })

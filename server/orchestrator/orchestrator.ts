@@ -77,6 +77,11 @@ export function decide(state: OrchestratorState, event: OrchestratorEvent): Orch
       if (run) raiseBudget(state, run, event.budget, now, commands)
       break
     }
+    case 'auditCredited': {
+      const purse = state.runs.get(event.runId)?.purse
+      if (purse) purse.credit += event.credit
+      break
+    }
     case 'checkpointRequested': {
       const run = state.runs.get(event.runId)
       if (run) run.saveSoon = true

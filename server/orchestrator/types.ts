@@ -11,7 +11,7 @@ import type {
   StageCheckpoint,
 } from '../../src/protocol/control.ts'
 import type { ErrorBody } from '../../src/protocol/errors.ts'
-import type { Digest, ReceiptEntry, WorkCredit } from '../../src/protocol/receipt.ts'
+import type { Digest, EarnedCredit, ReceiptEntry } from '../../src/protocol/receipt.ts'
 import type { RunConfig } from '../../src/protocol/runConfig.ts'
 import type { Timing } from './timing.ts'
 import type { ClaimPlace, WorkClaim } from './workClaim.ts'
@@ -107,7 +107,7 @@ export interface Dispute {
 
 /** What a step's work earns, and what of it not. */
 export interface Settlement {
-  readonly work: WorkCredit[]
+  readonly work: EarnedCredit[]
   readonly refused: { device: string; stage: number; microbatches: number; error: ErrorBody }[]
   readonly disputes: Dispute[]
   /** Tensors that maker and taker name alike, and those that only one of them names. */
@@ -262,7 +262,7 @@ export interface Run {
   /** What the last start took from its first assignment to its first step, in milliseconds; null before. */
   restartMs: number | null
   /** A step that was about to be applied when the server died, in which generation, its metric, and what it earns. */
-  unapplied: { generation: number; lr: number; scale: number; metric: StepMetric; work: readonly WorkCredit[] } | null
+  unapplied: { generation: number; lr: number; scale: number; metric: StepMetric; work: readonly EarnedCredit[] } | null
   /** After a restart: until when its nodes are waited for. */
   recoverUntil: number | null
   /** When the run began to wait for volunteers. */
@@ -352,6 +352,8 @@ export type OrchestratorEvent = { now: number } & (
   | ({ type: 'convicted'; device: string; error: ErrorBody } & ClaimPlace)
   /** As `convicted`, but nobody is at fault: the work alone is done again by others. */
   | ({ type: 'redo'; device: string } & ClaimPlace)
+  /** A recomputation was credited in the run, as far as its budget reaches (`affords`). */
+  | { type: 'auditCredited'; runId: string; credit: bigint }
   | { type: 'tick' }
 )
 
@@ -369,7 +371,7 @@ export type OrchestratorCommand =
       lr: number
       scale: number
       metric: StepMetric
-      work: readonly WorkCredit[]
+      work: readonly EarnedCredit[]
     }
   /**
    * Void after `prepareStep` of the same step; both are one step in the store. `work` is credited with it, or neither is.
@@ -379,7 +381,7 @@ export type OrchestratorCommand =
       type: 'commitStep'
       runId: string
       metric: StepMetric
-      work: readonly WorkCredit[]
+      work: readonly EarnedCredit[]
       claims: { attested: number; unattested: number; disputed: number }
     }
   | { type: 'publishCheckpoint'; runId: string; step: number; stages: StageCheckpoint[] }

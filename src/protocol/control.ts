@@ -3,7 +3,7 @@ import { z } from 'zod'
 import { auditIdSchema, evidenceSchema } from './audit.ts'
 import { errorSchema } from './errors.ts'
 import { deviceIdSchema, nonceSchema, sessionProofSchema } from './identity.ts'
-import { digestSchema, MAX_RECEIPT_MICROBATCHES, signedReceiptSchema, workCreditSchema } from './receipt.ts'
+import { digestSchema, earnedCreditSchema, MAX_RECEIPT_MICROBATCHES, signedReceiptSchema } from './receipt.ts'
 import { runConfigSchema } from './runConfig.ts'
 import { MAX_SPANS, spanSchema } from './timeline.ts'
 
@@ -411,15 +411,15 @@ export const serverMessageSchema = z.discriminatedUnion('type', [
     receivers: z.array(id).max(1024),
   }),
   /**
-   * A step with work of this device is committed: what of it was accepted, and why the rest was not. Sent for all versions of
-   * its leases together.
+   * A step that this device worked in, or stood by for, is committed: what of it was accepted, and why the rest was not. Sent
+   * for all versions of its leases together.
    */
   z.object({
     type: z.literal('credited'),
     runId: id,
     step: uint,
     stage: uint,
-    work: z.array(workCreditSchema).max(64),
+    work: z.array(earnedCreditSchema).max(64),
     refused: z.array(z.object({ microbatches: uint, error: errorSchema })).max(16),
   }),
   /** Upload these shards as they stand after `step`; training goes on meanwhile. */

@@ -25,6 +25,12 @@ export const paymentViewSchema = paymentSchema.extend({
 })
 export type PaymentView = z.infer<typeof paymentViewSchema>
 
+/**
+ * Percent of a stage's credit for a step that those who stand by there share: each what this is of the mean member's, or less
+ * where more stand by than work. The work of a step comes first: they get nothing of a budget that would not reach for both.
+ */
+export const STANDBY_PERCENT = 2n
+
 /** FLOPs that 'a PFLOP' of a price is. */
 export const FLOPS_PER_PFLOP = 10n ** 15n
 

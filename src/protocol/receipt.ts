@@ -154,3 +154,16 @@ export const workCreditSchema = z.object({
   receipt: hex(32).nullable(),
 })
 export type WorkCredit = z.infer<typeof workCreditSchema>
+
+/** A device that held a stage's weights through a committed step, ready to take leases, and had none. */
+export const standbyCreditSchema = workCreditSchema
+  .pick({ run: true, step: true, stage: true, device: true, credit: true })
+  .extend({ kind: z.literal('standby') })
+export type StandbyCredit = z.infer<typeof standbyCreditSchema>
+
+/** What a committed step earns a device. */
+export const earnedCreditSchema = z.discriminatedUnion('kind', [workCreditSchema, standbyCreditSchema])
+export type EarnedCredit = z.infer<typeof earnedCreditSchema>
+
+/** Of what was earned, what was worked for. */
+export const workIn = (earned: readonly EarnedCredit[]): WorkCredit[] => earned.filter((entry) => entry.kind === 'work')

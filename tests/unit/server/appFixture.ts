@@ -2,6 +2,8 @@
 import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { AuditDesk } from '../../../server/audits/desk/desk.ts'
+import type { AuditedRuns } from '../../../server/audits/desk/port.ts'
 import { buildApp } from '../../../server/app.ts'
 import type { ApiApp } from '../../../server/appDeps.ts'
 import { openFolderBlobs } from '../../../server/checkpoints/folderBlobs.ts'
@@ -12,6 +14,7 @@ import type { BlobStore, Store } from '../../../server/db/store.ts'
 import { Registry, type RegistryOptions } from '../../../server/identity/registry.ts'
 import { Ledger } from '../../../server/ledger/ledger.ts'
 import { serverClock } from '../../../server/ledger/sealing.ts'
+import type { AuditStore } from '../../../server/db/auditStore.ts'
 import type { PayoutStore } from '../../../server/db/payoutStore.ts'
 import { createMetrics } from '../../../server/metrics.ts'
 import { Treasury } from '../../../server/payouts/treasury.ts'
@@ -20,11 +23,23 @@ import { FakeRuns } from './fakeRuns.ts'
 
 export interface Fixture {
   app: ApiApp
-  store: Store & { readonly payouts: PayoutStore }
+  store: Store & { readonly payouts: PayoutStore; readonly audits: AuditStore }
+  audits: AuditDesk
   blobs: BlobStore
   runs: FakeRuns
   ledger: Ledger
   close(): Promise<void>
+}
+
+const noAuditedRuns: AuditedRuns = {
+  configOf: () => null,
+  isCurrent: () => false,
+  classOf: () => null,
+  send: () => {},
+  creditAudit: () => false,
+  claimSettled: () => {},
+  convicted: () => {},
+  redo: () => {},
 }
 
 export async function openFixture(
@@ -59,13 +74,36 @@ export async function openFixture(
   const treasury = new Treasury({ config, store: store.payouts, source: null, log, deposits })
   const metrics = createMetrics({ process: false })
   const timelines = new Timelines(now)
-  const app = await buildApp({ config, store, blobs, runs, timelines, ledger, tokens, registry, metrics, treasury })
+  const audits = new AuditDesk({
+    store: store.audits,
+    ledger,
+    runs: noAuditedRuns,
+    walletOf: async () => null,
+    expel: () => {},
+    metrics,
+    log,
+    now,
+  })
+  const app = await buildApp({
+    config,
+    store,
+    blobs,
+    runs,
+    timelines,
+    ledger,
+    tokens,
+    registry,
+    metrics,
+    treasury,
+    audits,
+  })
   return {
     app,
     store,
     blobs,
     runs,
     ledger,
+    audits,
     async close() {
       await app.close()
       await store.close()
