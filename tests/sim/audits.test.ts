@@ -1,4 +1,8 @@
-/** Proves that no false work gets into a step where every claim is audited, and that nobody honest pays for it. */
+/**
+ * Proves that no false work gets into a step where every claim is audited and can be settled, and that nobody honest pays for
+ * it. Of a claim one microbatch is drawn, and one whose neighbour or jurors crash in the same step may stay open: worlds in
+ * which a liar gets through like that exist, and are not among these.
+ */
 import { describe, expect, it } from 'vitest'
 import { audited, CONVICTS } from './audited.ts'
 import { LIES } from './tenure.ts'
