@@ -15,6 +15,15 @@ export function bestWay(
   return turn ? 'relayed' : 'server'
 }
 
+/**
+ * Whether a row shows the best way. Between a symmetric NAT and a host in the open ICE may settle on TURN, which answers first, and
+ * stay there.
+ */
+export function isGoodWay(row: Row, firstEnd: 'agent' | 'browser'): boolean {
+  const hasty = row.turn && [row.first, row.second].includes('symmetric') && row.way === 'relayed'
+  return row.way === bestWay(row, firstEnd) || (hasty && bestWay(row, firstEnd) === 'direct')
+}
+
 const words: Record<LinkKind, string> = { direct: 'direct', relayed: 'TURN', server: 'server', unknown: 'none' }
 
 /** A row for each kind of home, and for each the way and the seconds until a frame had come. */

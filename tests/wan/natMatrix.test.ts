@@ -4,8 +4,8 @@ import { describe, expect, it } from 'vitest'
 import { terminalTable } from '../bench/report.ts'
 import { resultInside } from './box/enter.ts'
 import { boxOrSkip } from './boxOrSkip.ts'
-import { bestWay, matrixTable } from './matrixTable.ts'
-import type { NatMatrix } from './programs/natMatrix.ts'
+import { isGoodWay, matrixTable } from './matrixTable.ts'
+import type { NatMatrix, Row } from './programs/natMatrix.ts'
 
 describe.skipIf(boxOrSkip())('homes behind NATs', () => {
   it('exchange frames: directly, else by TURN, else through the server', async () => {
@@ -15,10 +15,9 @@ describe.skipIf(boxOrSkip())('homes behind NATs', () => {
     for (const turn of matrix.hasTurn ? [true, false] : [false]) {
       console.log(`\n${terminalTable(matrixTable(matrix, turn))}\n`)
     }
-    const due = matrix.rows.map((row) => ({ ...row, way: bestWay(row, 'agent') }))
-    const ways = (rows: NatMatrix['rows']) =>
-      rows.map(({ turn, first, second, way }) => `${first}–${second}${turn ? ', TURN' : ''}: ${way}`)
-    expect(ways(matrix.rows)).toEqual(ways(due))
+    const said = ({ turn, first, second, way }: Row) => `${first}–${second}${turn ? ', TURN' : ''}: ${way}`
+    expect(matrix.rows).toHaveLength(matrix.hasTurn ? 32 : 16)
+    expect(matrix.rows.filter((row) => !isGoodWay(row, 'agent')).map(said)).toEqual([])
     for (const row of matrix.rows) expect(row.openMs, `${row.first}–${row.second}`).not.toContain(null)
-  })
+  }, 240_000)
 })
