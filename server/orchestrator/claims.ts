@@ -12,6 +12,8 @@ type Commands = OrchestratorCommand[]
 
 /** It takes two recomputations that agree to contradict a claim: it is handed out once so many are free, or all there are. */
 const JURY = 2
+/** How long, in `failurePenaltyMs`, others come before who does not sign. */
+const UNSIGNED = 30
 
 /** Hands out what was finished, as soon as there is somebody free to recompute it. */
 export function offerClaims(state: OrchestratorState, run: Run, stage: number, commands: Commands): void {
@@ -44,6 +46,29 @@ function replicasOf(state: OrchestratorState, run: Run, stage: number, but: stri
   return synced(state, run, stage).filter(
     ({ id, deviceId, ready }) => deviceId !== but && !revoked.has(id) && (work.has(id) || ready === run.step),
   )
+}
+
+/**
+ * Where claims are audited nobody gets around that by not signing: such work is done again by others, as long as there are
+ * any, and they come first for a while. @returns whether its leases moved
+ */
+export function redoUnsigned(
+  state: OrchestratorState,
+  run: Run,
+  node: FleetNode,
+  now: number,
+  commands: Commands,
+): boolean {
+  const { work, receipts } = run.round!.stages[node.stage]!
+  const { version, microbatches } = work.get(node.id)!
+  const book = receipts.get(node.id)
+  const signed =
+    book?.version === version && !book.refused && [...microbatches].every((place) => book.entries.has(place))
+  if (signed || moveLeases(state, run, node.stage, node.id, 'failed', now, commands) === 0) return false
+  node.penaltyUntil = Math.max(node.penaltyUntil, now + UNSIGNED * state.timing.failurePenaltyMs)
+  const text = `A volunteer of stage ${node.stage + 1} did not sign for its work; others do it again.`
+  commands.push({ type: 'tell', runId: run.id, step: run.step, text })
+  return true
 }
 
 /** What a node finished and signed for in one receipt, whole; null where there is no such thing. */

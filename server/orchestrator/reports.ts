@@ -1,6 +1,7 @@
 /** Owns what the reports of a run's nodes lead to; each is checked against what was asked of that node. */
 import { memoryAfterFailure } from '../../src/model/memory.ts'
 import { onShardSaved } from './checkpoints.ts'
+import { redoUnsigned } from './claims.ts'
 import { goOn, scoreWhenWhole } from './commit.ts'
 import { adopt } from './leases.ts'
 import { dismiss } from './membership.ts'
@@ -118,6 +119,8 @@ function onFinished(
     onFailed(state, run, node, { type: 'failed', generation: run.generation, error }, now, commands)
     return
   }
+  const audited = round.mode === 'train' && state.timing.auditMs > 0
+  if (audited && redoUnsigned(state, run, node, now, commands)) return
   work.finished = work.version
   node.ready = Math.max(node.ready ?? 0, run.step)
   work.losses = message.losses
@@ -128,7 +131,7 @@ function onFinished(
     node.busyMs = node.busyMs === null ? message.busyMs : (node.busyMs + message.busyMs) / 2
   if (progress.halfAt === null && progress.pending.size <= progress.work.size / 2) progress.halfAt = now
   if (round.mode === 'train') {
-    if (state.timing.auditMs > 0) progress.unoffered.add(node.id)
+    if (audited) progress.unoffered.add(node.id)
     sumWhenWhole(state, run, node.stage, now, commands)
   } else scoreWhenWhole(state, run, now, commands)
 }

@@ -116,6 +116,7 @@ export function settleTally(
   commands: Commands,
 ): void {
   const progress = run.round!.stages[stage]!
+  if (!progress.contributors) return
   const { tallies, norms, waived } = progress
   const owners = run.owners[stage]![shard]!.slice(0, ACTIVE)
   const tallyOf = (id: string) => tallies.get(`${shard} ${id}`)
@@ -140,6 +141,8 @@ export function settleTally(
     moved += moveLeases(state, run, stage, id, 'false', now, commands)
     passOver(state, id, LONG, now)
   }
+  // The sum is void, and with it whatever else was said of it.
+  if (moved > 0) tallies.clear()
   if (moved > 0) return void tell(`A volunteer of stage ${stage + 1} sent another gradient than it signed for; others do its work again.`) // prettier-ignore
   const left = run.owners[stage]![shard]!.filter((id) => !odd.includes(id))
   if (falseShares.length > 0 || !left.some((id) => norms[shard]!.has(id))) {
@@ -148,7 +151,6 @@ export function settleTally(
   }
   for (const id of odd) {
     tallies.delete(`${shard} ${id}`)
-    run.holders[stage]![shard]!.delete(id)
     passOver(state, id, SHORT, now)
   }
   const summed = (id: string) => norms[shard]!.has(id)

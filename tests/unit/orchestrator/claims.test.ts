@@ -64,10 +64,10 @@ describe('a claim', () => {
     expect(claim.losses).toEqual([])
   })
 
-  it('is none where nobody else has the stage, where nothing was signed, or where audits are off', () => {
+  it('is none where nobody else has the stage, signed or not, or where audits are off', () => {
     const alone = audited(1, ['a'])
     alone.finishAll()
-    const unsigned = trio()
+    const unsigned = audited(1, ['a'])
     unsigned.finishAll({ signs: false })
     const off = training({ stages: 1, replicas: 3, batch: 6 }, ['a', 'b', 'c'])
     off.finishAll()
@@ -75,6 +75,29 @@ describe('a claim', () => {
       expect(claimants(fleet)).toEqual([])
       expect(summed(fleet)).toBe(true)
     }
+  })
+})
+
+describe('work that was not signed for', () => {
+  it('is done again by others where claims are audited, who come first for a while', () => {
+    const fleet = trio()
+    fleet.finish('a', { signs: false })
+    expect(fleet.sent('revoked', 'a')).toHaveLength(1)
+    expect(fleet.told()).toContain('A volunteer of stage 1 did not sign for its work; others do it again.')
+    fleet.finish('b')
+    fleet.finish('c')
+    settle(fleet)
+    fleet.sums()
+    fleet.updates()
+    expect(fleet.of('commitStep')).toHaveLength(1)
+    expect(fleet.leasesOf('a')).toEqual([])
+  })
+
+  it('counts where they are not', () => {
+    const fleet = training({ stages: 1, replicas: 3, batch: 6 }, ['a', 'b', 'c'])
+    fleet.finishAll({ signs: false })
+    expect(fleet.of('recovered')).toEqual([])
+    expect(summed(fleet)).toBe(true)
   })
 })
 

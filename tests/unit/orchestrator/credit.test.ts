@@ -143,6 +143,8 @@ describe('a claim that is not so', () => {
     expect(credited(fleet)).toEqual([`${A} 0 1`, `${B} 1 1`, `${C} 0 2`, `${D} 1 2`])
     for (const id of ['a', 'b']) expect(told(fleet, id)).toEqual(['1 accepted', '1 receipt.mismatch'])
     expect(fleet.of('commitStep')[0]!.claims).toEqual({ attested: 7, unattested: 0, disputed: 1 })
+    const [disputed] = fleet.of('disputed')
+    expect([...disputed!.devices].sort()).toEqual(['device-a', 'device-b'])
     expect(fleet.told().filter((text) => text.includes('different bytes'))).toEqual([
       expect.stringMatching(/device-a.*device-b|device-b.*device-a/),
     ])
