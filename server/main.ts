@@ -164,6 +164,7 @@ export async function startServer(options: Partial<ServerConfig> = {}): Promise<
       deposits: {
         walletFor: (runId) => money.treasury!.depositWallet(runId),
         addressOf: (wallet) => money.treasury!.addressOf(wallet),
+        refundsOf: (runId) => money.treasury!.refundsOf(runId),
       },
     })
     closers.push(() => coordinator.close())
@@ -180,7 +181,12 @@ export async function startServer(options: Partial<ServerConfig> = {}): Promise<
       store: store.payouts,
       source: payoutSource(ledger),
       log: said,
-      deposits: { open: () => coordinator.depositors(), held: (runId, planck) => coordinator.deposited(runId, planck) },
+      deposits: {
+        store: store.deposits,
+        open: () => coordinator.depositors(),
+        ended: () => coordinator.endedDepositors(),
+        held: (runId, planck) => coordinator.deposited(runId, planck),
+      },
     })
     money.treasury = treasury
     closers.push(() => treasury.close())

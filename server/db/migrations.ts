@@ -8,6 +8,7 @@ import type { IdentityTables } from './identityMigration.ts'
 import { ledger } from './ledgerMigration.ts'
 import type { LedgerTables } from './ledgerMigration.ts'
 import { money } from './moneyMigration.ts'
+import { refunds } from './refundMigration.ts'
 import { payoutMigration } from './payoutMigration.ts'
 
 export interface Tables extends IdentityTables, LedgerTables {
@@ -187,5 +188,6 @@ export const migrations: MigrationProvider = {
       '0006_payouts': payoutMigration,
       '0008_money': money,
       '0009_audits': audits,
+      '0010_refunds': refunds,
     }),
 }

@@ -10,6 +10,8 @@ import type { AuditStore } from './auditStore.ts'
 import type { AuditTables } from './auditMigration.ts'
 import type { IdentityTables } from './identityMigration.ts'
 import { migrations } from './migrations.ts'
+import type { DepositStore } from './depositStore.ts'
+import type { RefundTables } from './refundMigration.ts'
 import type { PayoutTables } from './payoutMigration.ts'
 import type { PayoutStore } from './payoutStore.ts'
 import type { Tables } from './migrations.ts'
@@ -25,6 +27,7 @@ import {
   runRow,
 } from './rows.ts'
 import { SqliteAudits } from './sqliteAudits.ts'
+import { SqliteDeposits } from './sqliteDeposits.ts'
 import { SqliteIdentity } from './sqliteIdentity.ts'
 import { SqliteLedger } from './sqliteLedger.ts'
 import { SqlitePayouts } from './sqlitePayouts.ts'
@@ -41,6 +44,7 @@ class SqliteStore implements Store {
   readonly ledger: SqliteLedger
   readonly payouts: SqlitePayouts
   readonly audits: SqliteAudits
+  readonly deposits: SqliteDeposits
   private readonly db: Kysely<Tables>
 
   constructor(db: Kysely<Tables>, database: Database.Database) {
@@ -52,6 +56,7 @@ class SqliteStore implements Store {
     this.payouts = new SqlitePayouts(db as unknown as Kysely<PayoutTables>, (entries, at) =>
       this.ledger.appendNow(entries, at),
     )
+    this.deposits = new SqliteDeposits(db as unknown as Kysely<RefundTables>)
     // So is what an audit found.
     this.audits = new SqliteAudits(db as unknown as Kysely<AuditTables>, (entries, at, after) =>
       this.ledger.appendNow(entries, at, after),
@@ -276,7 +281,7 @@ class SqliteStore implements Store {
  */
 export async function openSqliteStore(
   path: string,
-): Promise<Store & { readonly payouts: PayoutStore; readonly audits: AuditStore }> {
+): Promise<Store & { readonly payouts: PayoutStore; readonly audits: AuditStore; readonly deposits: DepositStore }> {
   let database: Database.Database | undefined
   try {
     database = new Database(path, { timeout: BUSY_MS })

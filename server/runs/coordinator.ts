@@ -6,8 +6,7 @@
  */
 import { randomBytes } from 'node:crypto'
 import { runLayouts } from '../../src/model/layout.ts'
-import type { FleetView, LaunchRequest, LiveEvent, NodeView, RunDetail, RunSummary } from '../../src/protocol/api.ts'
-import { launchRequestSchema } from '../../src/protocol/api.ts'
+import { launchRequestSchema, type FleetView, type LaunchRequest, type LiveEvent, type NodeView, type RunDetail, type RunSummary } from '../../src/protocol/api.ts' // prettier-ignore
 import { quoteRequestSchema, type Quote, type QuoteRequest } from '../../src/protocol/quote.ts'
 import type { ClientMessage } from '../../src/protocol/control.ts'
 import { fail, toErrorBody, type ErrorBody } from '../../src/protocol/errors.ts'
@@ -210,6 +209,11 @@ export class Coordinator implements RunControl {
     return this.#budgets.depositors(this.#state.runs.keys())
   }
 
+  /** Runs that have ended, whose addresses may still hold something. */
+  endedDepositors(): ReturnType<Budgets['ended']> {
+    return this.#budgets.ended()
+  }
+
   checkpoint(runId: string): Promise<RunSummary> {
     return this.#tell(runId, { type: 'checkpointRequested', runId })
   }
@@ -386,7 +390,8 @@ export class Coordinator implements RunControl {
   async #summary(record: RunRecord): Promise<RunSummary> {
     if (!this.#stats.knows(record.id)) this.#stats.restore(record.id, await this.#options.store.metrics(record.id))
     const credit = record.payment ? await this.#options.creditOf(record.id).catch(() => null) : null
-    return summaryView(record, this.#stats, credit, this.#options.deposits.addressOf)
+    const refunds = record.payment?.deposit ? await this.#options.deposits.refundsOf(record.id) : []
+    return summaryView(record, this.#stats, credit, this.#options.deposits.addressOf, refunds)
   }
 }
 

@@ -19,7 +19,19 @@ export const depositSchema = z.strictObject({ wallet: walletIdSchema, held: plan
 
 export const paymentViewSchema = paymentSchema.extend({
   /** Null where the server has no chain to be paid on; `address` is null until the chain has answered. */
-  deposit: depositSchema.extend({ address: z.string().nullable() }).nullable(),
+  deposit: depositSchema
+    .extend({
+      address: z.string().nullable(),
+      /** Transfers back of what an ended run left, oldest first; `block` and `extrinsic` are null until one is final. */
+      refunds: z.array(
+        z.object({
+          state: z.enum(['frozen', 'paid', 'released', 'disputed']),
+          block: z.int().nullable(),
+          extrinsic: z.string().nullable(),
+        }),
+      ),
+    })
+    .nullable(),
   /** What the ledger's credit for the run costs, rounded up; null while the ledger is damaged. */
   spent: planckSchema.nullable(),
 })

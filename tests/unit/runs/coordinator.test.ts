@@ -82,7 +82,7 @@ async function start(): Promise<void> {
   const log = { info: () => {}, error: () => {} }
   const options = { blobs, metrics: createMetrics({ process: false }), log, version: 'test', timing }
   const ledger = new Ledger({ store: store.ledger, clock: serverClock(), epochLength: 3_600_000, log })
-  const deposits = { walletFor: async () => null, addressOf: () => null }
+  const deposits = { walletFor: async () => null, addressOf: () => null, refundsOf: async () => [] }
   const creditOf = (runId: string) => ledger.creditOf(runId)
   coordinator = new Coordinator({ ...options, store: slow(store), creditOf, deposits })
   await coordinator.resume(gateway)

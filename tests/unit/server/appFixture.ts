@@ -15,6 +15,7 @@ import { Registry, type RegistryOptions } from '../../../server/identity/registr
 import { Ledger } from '../../../server/ledger/ledger.ts'
 import { serverClock } from '../../../server/ledger/sealing.ts'
 import type { AuditStore } from '../../../server/db/auditStore.ts'
+import type { DepositStore } from '../../../server/db/depositStore.ts'
 import type { PayoutStore } from '../../../server/db/payoutStore.ts'
 import { createMetrics } from '../../../server/metrics.ts'
 import { Treasury } from '../../../server/payouts/treasury.ts'
@@ -23,7 +24,7 @@ import { FakeRuns } from './fakeRuns.ts'
 
 export interface Fixture {
   app: ApiApp
-  store: Store & { readonly payouts: PayoutStore; readonly audits: AuditStore }
+  store: Store & { readonly payouts: PayoutStore; readonly audits: AuditStore; readonly deposits: DepositStore }
   audits: AuditDesk
   blobs: BlobStore
   runs: FakeRuns
@@ -70,7 +71,7 @@ export async function openFixture(
   })
   const log = { info: () => {}, error: () => {} }
   const ledger = new Ledger({ store: store.ledger, clock: serverClock(now), epochLength: config.epochMs, log, now })
-  const deposits = { open: async () => [], held: async () => {} }
+  const deposits = { store: store.deposits, open: async () => [], ended: async () => [], held: async () => {} }
   const treasury = new Treasury({ config, store: store.payouts, source: null, log, deposits })
   const metrics = createMetrics({ process: false })
   const timelines = new Timelines(now)

@@ -33,6 +33,7 @@ const view = {
 const batch: PayoutBatch = {
   id: 4,
   epoch: 3,
+  run: null,
   root: hex(7),
   state: 'paid',
   detail: '',
