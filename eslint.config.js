@@ -144,15 +144,18 @@ export default ts.config(
     rules: pureRules,
   }),
   border(['src/audit/**/*.ts'], [to.node, to.server, to.ui, to.io], { rules: pureRules }),
-  border(['server/{orchestrator,audits}/**/*.ts'], [to.node, to.ui, to.io], { rules: pureRules }),
-  border(['server/payouts/{payout,plan,verdict,types}.ts'], [to.node, to.ui, to.io], { rules: pureRules }),
+  border(['server/{orchestrator,audits}/**/*.ts'], [to.node, to.ui, to.io], {
+    ignores: ['server/audits/desk/**'],
+    rules: pureRules,
+  }),
+  border(['server/payouts/{payout,plan,refund,verdict,types}.ts'], [to.node, to.ui, to.io], { rules: pureRules }),
   border(
     ['server/**/*.ts'],
     [to.ui, to.gpu, to.localChain, { regex: '/src/(net|volunteer|store)/', message: 'That runs in pages.' }],
     {
       ignores: [
         'server/{orchestrator,audits}/**',
-        'server/payouts/{payout,plan,verdict,types}.ts',
+        'server/payouts/{payout,plan,refund,verdict,types}.ts',
         'server/chain/local/**',
         'server/cli/chain.ts',
       ],

@@ -7,7 +7,7 @@ import { browserArgs, dawnEnvironment, findBrowser } from './server/cli/browser.
 
 const server = process.env.SKEIN_URL ?? `http://127.0.0.1:${process.env.SKEIN_PORT ?? 8080}`
 const proxy = Object.fromEntries(
-  ['/api', '/control', '/peer', '/metrics'].map((path) => [path, { target: server, ws: true }]),
+  ['/api', '/control', '/peer', '/relay', '/metrics'].map((path) => [path, { target: server, ws: true }]),
 )
 
 // The forks that load Dawn inherit this; a library path counts only when it is set before a process starts.
@@ -53,6 +53,11 @@ export default defineConfig({
           testTimeout: 300_000,
           include: ['tests/chain/**/*.test.ts'],
         },
+      },
+      {
+        extends: true,
+        // Hosts, browsers and a network in namespaces; where none can be made, every test says so and is skipped.
+        test: { name: 'wan', environment: 'node', pool: 'forks', include: ['tests/wan/**/*.test.ts'] },
       },
       {
         extends: true,

@@ -6,6 +6,7 @@ import { jsonSchemaTransform, serializerCompiler, validatorCompiler } from 'fast
 import type { ZodTypeProvider } from 'fastify-type-provider-zod'
 import { PROTOCOL_VERSION } from '../src/protocol/version.ts'
 import type { ApiApp, AppDeps } from './appDeps.ts'
+import { auditRoutes } from './audits/desk/routes.ts'
 import { blobRoutes } from './checkpoints/routes.ts'
 import { datasetRoutes } from './datasets/routes.ts'
 import { leaveRoute } from './control/routes.ts'
@@ -78,6 +79,7 @@ export async function buildApp(deps: AppDeps): Promise<ApiApp> {
       identityRoutes(api, deps)
       ledgerRoutes(api, deps)
       payoutRoutes(api, deps)
+      auditRoutes(api, deps)
       api.get('/openapi.json', { schema: { hide: true } }, async () => app.swagger())
     },
     { prefix: '/api/v1' },

@@ -6,7 +6,11 @@ import { fileURLToPath } from 'node:url'
 import { z } from 'zod'
 import type { iceServerSchema } from '../src/protocol/control.ts'
 import { fail } from '../src/protocol/errors.ts'
+import type { AuditPolicy } from './audits/policy.ts'
 import { normalHost } from './identity/audience.ts'
+import type { TurnService } from './signalling/iceServers.ts'
+import type { RelayLimits } from './signalling/relay.ts'
+import { AUDIT_MS } from './orchestrator/timing.ts'
 
 const list = z
   .string()
@@ -35,6 +39,15 @@ const environmentSchema = z.object({
   SKEIN_TURN_URLS: list.pipe(z.array(iceUrl).max(8)).default([]),
   SKEIN_TURN_USERNAME: z.string().max(300).optional(),
   SKEIN_TURN_CREDENTIAL: z.string().max(300).optional(),
+  /** Shared with the TURN server; it is kept in the environment alone. */
+  SKEIN_TURN_SECRET: z.string().min(16, 'must have at least 16 characters').max(300).optional(),
+  SKEIN_TURN_LIFETIME: z.coerce.number().int().min(60).max(604_800).default(3600),
+  /** Megabits a second that the server passes on for pairs that no other way joins, in all; 0: it passes nothing on. */
+  SKEIN_RELAY_MBIT: z.coerce.number().min(0).max(100_000).default(20),
+  SKEIN_RELAY_PAIR_MBIT: z.coerce.number().min(0.01).max(100_000).default(8),
+  /** MiB a day. */
+  SKEIN_RELAY_MIB: z.coerce.number().min(1).max(1e9).default(51_200),
+  SKEIN_RELAY_PAIR_MIB: z.coerce.number().min(1).max(1e9).default(4096),
   SKEIN_HEARTBEAT_MS: z.coerce.number().int().min(200).max(60_000).default(2000),
   SKEIN_MAX_DATASET_BYTES: z.coerce
     .number()
@@ -69,6 +82,8 @@ const environmentSchema = z.object({
   SKEIN_PAYOUT_BATCH: z.coerce.number().int().min(1).max(500).default(200),
   SKEIN_PAYOUT_EPOCH_CAP: planck.optional(),
   SKEIN_PAYOUT_LEAST: planck.default(0n),
+  /** Whether other replicas compute some of what was claimed again. */
+  SKEIN_AUDITS: z.enum(['on', 'off']).default('on'),
   SKEIN_LOG: z.enum(['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent']).default('info'),
 })
 
@@ -83,7 +98,12 @@ export interface ServerConfig {
   adminToken: string | null
   /** Key of the node tokens' HMAC; null stands for one that is made once and kept in the data folder. */
   secret: string | null
+  /** Those that need no credentials that expire. */
   iceServers: z.infer<typeof iceServerSchema>[]
+  /** A TURN server for which credentials are made. */
+  turn: TurnService | null
+  /** Caps of what the server passes on itself; null: nothing. */
+  relay: Pick<RelayLimits, 'pair' | 'all'> | null
   heartbeatMs: number
   maxDatasetBytes: number
   /** Milliseconds of a ledger epoch without a chain; blocks of one with it. */
@@ -99,6 +119,12 @@ export interface ServerConfig {
   logLevel: z.infer<typeof environmentSchema>['SKEIN_LOG']
   /** Null stands for no chain: everything works and stays unpaid. */
   chainUrl: string | null
+  /** Null: nothing that was claimed is audited. What `policy` leaves out is as `DEFAULT_POLICY` has it. */
+  audits: {
+    /** Milliseconds that a merge waits for audits of its stage. */
+    holdMs: number
+    policy: Partial<AuditPolicy>
+  } | null
   payouts: {
     /** Secret of the hot account; null pays nobody. */
     seed: string | null
@@ -129,7 +155,10 @@ export function configFromEnvironment(environment: Record<string, string | undef
     )
   }
   const env = parsed.data
+  const turnSecret = env.SKEIN_TURN_SECRET
   const turn = { urls: env.SKEIN_TURN_URLS, username: env.SKEIN_TURN_USERNAME, credential: env.SKEIN_TURN_CREDENTIAL }
+  const fixed = [{ urls: env.SKEIN_STUN_URLS }, ...(turnSecret ? [] : [turn])]
+  const caps = (mbit: number, mib: number) => ({ bytesPerSecond: (mbit * 1e6) / 8, bytesPerDay: mib * 1_048_576 })
   return {
     host: env.SKEIN_HOST,
     port: env.SKEIN_PORT,
@@ -137,7 +166,18 @@ export function configFromEnvironment(environment: Record<string, string | undef
     staticFolder: resolve(env.SKEIN_STATIC),
     adminToken: env.SKEIN_ADMIN_TOKEN ?? null,
     secret: env.SKEIN_SECRET ?? null,
-    iceServers: [{ urls: env.SKEIN_STUN_URLS }, turn].filter((server) => server.urls.length > 0),
+    iceServers: fixed.filter((server) => server.urls.length > 0),
+    turn:
+      turnSecret && turn.urls.length > 0
+        ? { urls: turn.urls, secret: turnSecret, lifetimeMs: env.SKEIN_TURN_LIFETIME * 1000 }
+        : null,
+    relay:
+      env.SKEIN_RELAY_MBIT > 0
+        ? {
+            all: caps(env.SKEIN_RELAY_MBIT, env.SKEIN_RELAY_MIB),
+            pair: caps(env.SKEIN_RELAY_PAIR_MBIT, env.SKEIN_RELAY_PAIR_MIB),
+          }
+        : null,
     heartbeatMs: env.SKEIN_HEARTBEAT_MS,
     maxDatasetBytes: env.SKEIN_MAX_DATASET_BYTES,
     epochMs: env.SKEIN_EPOCH * 1000,
@@ -148,6 +188,7 @@ export function configFromEnvironment(environment: Record<string, string | undef
     ss58Prefix: env.SKEIN_SS58_PREFIX,
     logLevel: env.SKEIN_LOG,
     chainUrl: env.SKEIN_CHAIN_URL ?? null,
+    audits: env.SKEIN_AUDITS === 'on' ? { holdMs: AUDIT_MS, policy: {} } : null,
     payouts: {
       seed: env.SKEIN_PAYOUT_SEED ?? null,
       batch: env.SKEIN_PAYOUT_BATCH,

@@ -38,6 +38,10 @@ const STATUS: Readonly<Record<string, number>> = {
   'store.open': 500,
   'store.step_order': 500,
   'checkpoint.incomplete': 500,
+  'audit.unknown': 404,
+  'audit.exhibit_stranger': 403,
+  'audit.exhibit_size': 411,
+  'audit.busy': 503,
   'chain.unreachable': 503,
 }
 

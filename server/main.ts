@@ -6,9 +6,10 @@ import { createServer } from 'node:net'
 import { join } from 'node:path'
 import type { Duplex } from 'node:stream'
 import { fail, SkeinError, toErrorBody } from '../src/protocol/errors.ts'
-import { BROKER_PATH } from '../src/protocol/signalling.ts'
+import { BROKER_PATH, RELAY_PATH } from '../src/protocol/signalling.ts'
 import { buildApp } from './app.ts'
 import type { ApiApp } from './appDeps.ts'
+import { AuditDesk } from './audits/desk/desk.ts'
 import { openFolderBlobs } from './checkpoints/folderBlobs.ts'
 import { configFromEnvironment, loadSecret } from './config.ts'
 import type { ServerConfig } from './config.ts'
@@ -26,7 +27,10 @@ import { silenceTiming } from './orchestrator/timing.ts'
 import { payoutSource } from './payouts/source.ts'
 import { Treasury } from './payouts/treasury.ts'
 import { Coordinator } from './runs/coordinator.ts'
+import { Timelines } from './runs/timelines.ts'
 import { attachBroker } from './signalling/broker.ts'
+import { iceSource } from './signalling/iceServers.ts'
+import { attachRelay } from './signalling/relay.ts'
 
 /** Milliseconds that answers under way get to finish when the server closes. */
 const DRAIN_MS = 3000
@@ -104,10 +108,10 @@ async function listen(app: ApiApp, config: ServerConfig): Promise<string> {
  * Ends WebSocket requests for paths that no room serves; without it they would hang. Comes first among the listeners, so
  * that the rooms never see a target that is no URL.
  */
-function refuseOtherUpgrades(server: Server): void {
+function refuseOtherUpgrades(server: Server, served: readonly string[]): void {
   server.on('upgrade', (request, stream: Duplex) => {
     const url = URL.parse(request.url ?? '/', 'http://localhost')
-    if (url?.pathname === CONTROL_PATH || url?.pathname === BROKER_PATH) return
+    if (url && served.includes(url.pathname)) return
     request.url = '/'
     stream.on('error', () => {})
     stream.end('HTTP/1.1 404 Not Found\r\nconnection: close\r\ncontent-length: 0\r\n\r\n')
@@ -150,7 +154,7 @@ export async function startServer(options: Partial<ServerConfig> = {}): Promise<
       log: said,
     })
     const coordinator = new Coordinator({
-      timing: silenceTiming(heartbeatMs),
+      timing: { ...silenceTiming(heartbeatMs), auditMs: config.audits?.holdMs ?? 0 },
       store,
       blobs,
       metrics,
@@ -160,6 +164,7 @@ export async function startServer(options: Partial<ServerConfig> = {}): Promise<
       deposits: {
         walletFor: (runId) => money.treasury!.depositWallet(runId),
         addressOf: (wallet) => money.treasury!.addressOf(wallet),
+        refundsOf: (runId) => money.treasury!.refundsOf(runId),
       },
     })
     closers.push(() => coordinator.close())
@@ -176,28 +181,64 @@ export async function startServer(options: Partial<ServerConfig> = {}): Promise<
       store: store.payouts,
       source: payoutSource(ledger),
       log: said,
-      deposits: { open: () => coordinator.depositors(), held: (runId, planck) => coordinator.deposited(runId, planck) },
+      deposits: {
+        store: store.deposits,
+        open: () => coordinator.depositors(),
+        ended: () => coordinator.endedDepositors(),
+        held: (runId, planck) => coordinator.deposited(runId, planck),
+      },
     })
     money.treasury = treasury
     closers.push(() => treasury.close())
-    const app = await buildApp({ config, store, blobs, runs: coordinator, ledger, tokens, registry, metrics, treasury })
+    const timelines = new Timelines()
+    const audits = new AuditDesk({
+      store: store.audits,
+      ledger,
+      runs: coordinator.audited,
+      walletOf: async (device) => (await registry.binding(device))?.walletId ?? null,
+      expel: (device, error) => admission.gateway?.expel(device, error),
+      metrics,
+      log: said,
+      policy: config.audits?.policy ?? {},
+    })
+    await audits.open()
+    closers.push(() => audits.close())
+    const runs = coordinator
+    const app = await buildApp({
+      config,
+      store,
+      blobs,
+      runs,
+      timelines,
+      ledger,
+      tokens,
+      registry,
+      metrics,
+      treasury,
+      audits,
+    })
     log.app = app
     closers.push(async () => {
       // A connection that a browser keeps open would hold the close up for as long as it is kept alive.
       const cut = setTimeout(() => app.server.closeAllConnections(), DRAIN_MS)
       await app.close().finally(() => clearTimeout(cut))
     })
-    refuseOtherUpgrades(app.server)
+    refuseOtherUpgrades(app.server, [CONTROL_PATH, BROKER_PATH, ...(config.relay ? [RELAY_PATH] : [])])
     const broker = attachBroker(app.server, { nodeOf: (token) => tokens.nodeOf(token) })
     closers.push(() => broker.close())
+    if (config.relay) {
+      const relay = attachRelay(app.server, { nodeOf: (token) => tokens.nodeOf(token), limits: config.relay })
+      closers.push(() => relay.close())
+    }
     const gateway = attachControl(app.server, {
       tokens,
       heartbeatMs,
-      iceServers: config.iceServers,
+      ice: iceSource(config.iceServers, config.turn),
       audience: config,
-      barred: (deviceId) => registry.barred(deviceId),
+      barred: async (deviceId) => audits.barred(deviceId) ?? (await registry.barred(deviceId)),
       joined: (nodeId, hello) => coordinator.nodeJoined(nodeId, hello),
-      message: (nodeId, message) => coordinator.nodeSaid(nodeId, message),
+      message: (nodeId, message) =>
+        message.type === 'timeline' ? timelines.told(nodeId, message) : coordinator.nodeSaid(nodeId, message),
       detached: (nodeId) => coordinator.nodeDetached(nodeId),
       resumed: (nodeId) => coordinator.nodeResumed(nodeId),
       unresponsive: (nodeId) => coordinator.nodeUnresponsive(nodeId),
@@ -205,7 +246,7 @@ export async function startServer(options: Partial<ServerConfig> = {}): Promise<
     admission.gateway = gateway
     closers.push(() => gateway.close())
     // Before the port opens: a volunteer who joins at once finds the runs that wait for it.
-    await coordinator.resume(gateway)
+    await coordinator.resume(timelines.watching(gateway), audits)
     void registry.record()
     await treasury.open()
     closers.push(startSealing(ledger, said))

@@ -14,6 +14,8 @@ export interface Metrics {
   claimed(claims: Readonly<Record<'attested' | 'unattested' | 'disputed', number>>): void
   /** Microbatches of a committed step whose work is credited. */
   credited(microbatches: number): void
+  /** An audit was closed: `passed`, `convicted` or `open`. */
+  audited(verdict: string): void
   blobBytes(direction: 'in' | 'out', bytes: number): void
   /** Sets where the gauges of nodes and runs are read at each scrape. */
   watchFleet(fleet: () => FleetView): void
@@ -55,6 +57,12 @@ export function createMetrics({ process = true }: { process?: boolean } = {}): M
     help: 'Microbatches of committed steps, counted at each stage, whose work is credited.',
     registers,
   })
+  const audits = new Counter({
+    name: 'skein_audits_total',
+    help: 'Audits of claimed work that were closed, by verdict.',
+    labelNames: ['verdict'],
+    registers,
+  })
   const durations = new Histogram({
     name: 'skein_step_seconds',
     help: 'Seconds from the start of a step to its commit.',
@@ -93,6 +101,7 @@ export function createMetrics({ process = true }: { process?: boolean } = {}): M
       for (const receipts of ['attested', 'unattested', 'disputed'] as const) claims.inc({ receipts }, counts[receipts])
     },
     credited: (microbatches) => credited.inc(microbatches),
+    audited: (verdict) => audits.inc({ verdict }),
     blobBytes: (direction, bytes) => blobs.inc({ direction }, bytes),
     watchFleet(read) {
       fleet = read

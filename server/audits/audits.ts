@@ -19,6 +19,7 @@ import type {
   Place,
   Standing,
   Verdict,
+  WorkAudit,
 } from './types.ts'
 
 export function initialAudits(policy: Partial<AuditPolicy> = {}): AuditState {
@@ -70,6 +71,19 @@ export function decideAudits(state: AuditState, event: AuditEvent): AuditCommand
       if (audit) excuse(state, audit, (device) => device === event.device, now, commands)
       break
     }
+    case 'unshown': {
+      const audit = state.audits.get(event.audit)
+      if (audit && !audit.claimed) notShown(state, audit, now, commands)
+      break
+    }
+    case 'withdrawn': {
+      const audit = state.audits.get(event.audit)
+      if (audit) close(state, audit, { verdict: 'open' }, commands)
+      break
+    }
+    case 'disputed':
+      for (const device of event.devices) watch(state, device)
+      break
     case 'scored':
       for (const device of attribute(state, event.losses)) watch(state, device)
       break
@@ -164,13 +178,17 @@ function advance(state: AuditState, audit: Audit, now: number, commands: AuditCo
       if (!claim) return pass(state, audit, liars, commands)
       const reason = `${claim.kind} beyond tolerance (${claim.quantile})`
       for (const { device } of audit.accused) convict(state, audit, device, reason, now, commands)
-      const place = placeOf(audit)
-      if (audit.of === 'merge') commands.push({ type: 'redoMerge', place, shard: audit.shard })
-      else commands.push({ type: 'redo', place, device: audit.accused[0].device, microbatches: audit.microbatches })
+      if (audit.of === 'merge') commands.push({ type: 'redoMerge', place: placeOf(audit), shard: audit.shard })
+      else redo(audit, commands)
       creditJurors(state, audit, liars, commands)
       return close(state, audit, { verdict: 'convicted', reason }, commands)
     }
   }
+}
+
+function redo(audit: WorkAudit, commands: AuditCommand[]): void {
+  const [{ device }] = audit.accused
+  commands.push({ type: 'redo', place: placeOf(audit), device, microbatches: audit.microbatches })
 }
 
 function pass(state: AuditState, audit: Audit, liars: ReadonlySet<string>, commands: AuditCommand[]): void {
@@ -218,6 +236,7 @@ function convict(
   if (standing.shutUntil <= now) {
     standing.convictions++
     standing.passed = 0
+    standing.unshown = 0
     standing.shutUntil = now + shutOutMs(state.policy, standing.convictions)
     state.convictions.push(conviction)
   }
@@ -254,11 +273,28 @@ function excuse(
 
 function expire(state: AuditState, audit: Audit, now: number, commands: AuditCommand[]): void {
   const { answerMs } = state.policy
-  if (!audit.claimed && now - audit.openedAt > answerMs) {
-    // Whoever cannot show what it sent is looked at again, and soon.
-    for (const { device } of audit.accused) watch(state, device)
-    return close(state, audit, { verdict: 'open' }, commands)
-  }
+  if (!audit.claimed && now - audit.openedAt > answerMs) return notShown(state, audit, now, commands)
   const late = new Set(audit.jurors.filter(({ askedAt }) => now - askedAt > answerMs).map(({ party }) => party.device))
   excuse(state, audit, (device) => late.has(device), now, commands)
 }
+
+/**
+ * Whoever cannot show what it signed for is looked at again, and soon. That can happen to anybody; to whom it happens often, it
+ * happens when it would be caught.
+ */
+function notShown(state: AuditState, audit: Audit, now: number, commands: AuditCommand[]): void {
+  let convicted = false
+  for (const { device } of audit.accused) {
+    const standing = standingOf(state, device)
+    standing.unshown++
+    watch(state, device)
+    const { mostUnshown, passedPerUnshown } = state.policy
+    if (audit.of !== 'work' || standing.unshown <= mostUnshown + standing.passed / passedPerUnshown) continue
+    convict(state, audit, device, UNSHOWN, now, commands)
+    redo(audit, commands)
+    convicted = true
+  }
+  close(state, audit, convicted ? { verdict: 'convicted', reason: UNSHOWN } : { verdict: 'open' }, commands)
+}
+
+const UNSHOWN = 'did not show what it had signed for, again and again'

@@ -24,11 +24,12 @@ export function oddityOf(state: AuditState, claim: Claim): string | null {
         null)
   const replayed = glances.filter(({ digest }) => seenBefore(state, where, digest, claim.step)).length > 0
   if (odd || replayed) return odd ?? 'sent before'
-  for (const { kind, rms } of glances) learn(state, `${where} ${kind}`, Math.log(rms))
+  for (const { kind, rms } of glances) if (rms !== null) learn(state, `${where} ${kind}`, Math.log(rms))
   return null
 }
 
-function normOddity({ bounds, policy }: AuditState, key: string, rms: number): string | null {
+function normOddity({ bounds, policy }: AuditState, key: string, rms: number | null): string | null {
+  if (rms === null) return null
   if (!(rms > 0)) return 'all zero'
   const bound = bounds.get(key)
   if (!bound || bound.count < FEWEST_SEEN) return null

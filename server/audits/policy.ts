@@ -22,6 +22,9 @@ export interface AuditPolicy {
   readonly answerMs: number
   /** Recomputations of one claim, at most. */
   readonly mostJurors: number
+  /** Audits for which a device may fail to show what it signed for, and so many passed for each further one. */
+  readonly mostUnshown: number
+  readonly passedPerUnshown: number
   /** Standard deviations of the logarithm of a norm, and of the attributed loss, that are odd. */
   readonly oddNorm: number
   readonly oddLoss: number
@@ -43,6 +46,8 @@ export const DEFAULT_POLICY: AuditPolicy = {
   longestShutMs: 90 * 24 * HOUR,
   answerMs: 60_000,
   mostJurors: 5,
+  mostUnshown: 2,
+  passedPerUnshown: 16,
   oddNorm: 6,
   oddLoss: 4,
   digestMemory: 4096,
@@ -61,5 +66,5 @@ export function shutOutMs({ shutMs, shutGrowth, longestShutMs }: AuditPolicy, nt
 }
 
 export function freshStanding(): Standing {
-  return { passed: 0, convictions: 0, shutUntil: 0, watched: 0, cleared: new Map() }
+  return { passed: 0, convictions: 0, shutUntil: 0, watched: 0, unshown: 0, cleared: new Map() }
 }

@@ -24,8 +24,8 @@ export interface Party {
 export interface Glance {
   readonly kind: TensorKind
   readonly finite: boolean
-  /** Root mean square of its values. */
-  readonly rms: number
+  /** Root mean square of its values; null where nobody has looked at them. */
+  readonly rms: number | null
   /** The committed digest of its bytes. */
   readonly digest: string
 }
@@ -111,6 +111,8 @@ export interface Standing {
   shutUntil: number
   /** Receipts that are still audited for sure, because of something odd. */
   watched: number
+  /** Audits since the last conviction for which it did not show what it had signed for. */
+  unshown: number
   /** By run: the last step whose claim passed an audit. */
   readonly cleared: Map<string, number>
 }
@@ -164,9 +166,15 @@ export type AuditEvent = { readonly now: number } & (
    * fetched, held against the committed digests, and sketched by the server.
    */
   | { readonly type: 'testified'; readonly audit: string; readonly evidence: Evidence }
+  /** The claimant showed bytes that it had not signed for, or said that it cannot show any. */
+  | { readonly type: 'unshown'; readonly audit: string }
+  /** The claim is void: its leases or its generation are others by now. */
+  | { readonly type: 'withdrawn'; readonly audit: string }
   | { readonly type: 'answered'; readonly audit: string; readonly device: string; readonly evidence: Evidence }
   /** It cannot answer: gone, or its stage is. */
   | { readonly type: 'excused'; readonly audit: string; readonly device: string }
+  /** Receipts contradict each other: one of them is false, and nobody knows which. */
+  | { readonly type: 'disputed'; readonly devices: readonly string[] }
   /** The mean loss of one microbatch, and the devices that computed it. */
   | { readonly type: 'scored'; readonly run: string; readonly losses: readonly RouteLoss[] }
   | { readonly type: 'incident'; readonly reason: string; readonly since: number }

@@ -2,7 +2,7 @@
 import type { ApiPromise } from '@polkadot/api'
 import type { EventRecord, DispatchError } from '@polkadot/types/interfaces'
 import { u8aToHex } from '@polkadot/util'
-import type { BlockRef, Hex, Inclusion } from './port.ts'
+import type { BlockRef, Hex, Inclusion, Receipt, WalletId } from './port.ts'
 
 const walletOf = (account: { toU8a(): Uint8Array }) => u8aToHex(account.toU8a()).slice(2)
 
@@ -47,4 +47,16 @@ export async function readInclusion(api: ApiPromise, block: BlockRef, index: num
     }
   }
   return found
+}
+
+/** Transfers to some wallets, of a block whose events the node still has. */
+export async function readTransfersTo(api: ApiPromise, hash: Hex, wallets: ReadonlySet<WalletId>): Promise<Receipt[]> {
+  const at = await api.at(hash)
+  const records = (await at.query.system!.events!()) as unknown as EventRecord[]
+  return records.flatMap(({ event: { section, method, data } }, position) => {
+    if (`${section}.${method}` !== 'balances.Transfer') return []
+    const [from, to, planck] = data as unknown as [never, never, never]
+    const wallet = walletOf(to)
+    return wallets.has(wallet) ? [{ from: walletOf(from), wallet, planck: BigInt(String(planck)), position }] : []
+  })
 }

@@ -7,7 +7,7 @@ import { hexToU8a, u8aToHex } from '@polkadot/util'
 import { blake2AsHex, encodeAddress } from '@polkadot/util-crypto'
 import { z } from 'zod'
 import { SkeinError } from '../../src/protocol/errors.ts'
-import { readInclusion } from './inclusion.ts'
+import { readInclusion, readTransfersTo } from './inclusion.ts'
 import type {
   BlockRef,
   Chain,
@@ -15,6 +15,7 @@ import type {
   DryRun,
   Hex,
   Inclusion,
+  Receipt,
   RuntimeVersion,
   SignedExtrinsic,
   Signer,
@@ -208,6 +209,12 @@ class PolkadotChain implements Chain {
     return null
   }
 
+  async transfersTo(wallets: ReadonlySet<WalletId>, block: number): Promise<Receipt[]> {
+    const hash = await this.blockHash(block)
+    if (hash === null) throw unreachable(new Error(`block ${block} is not final on this node`))
+    return ask(readTransfersTo(this.api, hash, wallets))
+  }
+
   addressOf(wallet: WalletId): string {
     return encodeAddress(`0x${wallet}`, this.info.prefix)
   }
@@ -216,10 +223,11 @@ class PolkadotChain implements Chain {
     await this.api.disconnect()
   }
 
-  private extrinsic({ transfers, root }: TransferBatch): SubmittableExtrinsic<'promise'> {
+  private extrinsic({ transfers, root, rest }: TransferBatch): SubmittableExtrinsic<'promise'> {
     const { balances, system, utility } = this.api.tx
     return utility!.batchAll!([
       ...transfers.map(({ wallet, planck }) => balances!.transferKeepAlive!({ Id: `0x${wallet}` }, planck)),
+      ...(rest === undefined ? [] : [balances!.transferAll!({ Id: `0x${rest}` }, false)]),
       system!.remarkWithEvent!(`0x${root}`),
     ])
   }

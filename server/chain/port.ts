@@ -37,6 +37,14 @@ export interface Transfer {
 export interface TransferBatch {
   readonly transfers: readonly Transfer[]
   readonly root: string
+  /** Gets, last of all, everything that is left, so that the sender's account ends; none for an account that goes on. */
+  readonly rest?: WalletId | undefined
+}
+
+/** A transfer in a block, with who sent it and its place among the block's events. */
+export interface Receipt extends Transfer {
+  readonly from: WalletId
+  readonly position: number
 }
 
 /** The key of one account; it signs here and shows itself to nobody. */
@@ -94,13 +102,15 @@ export interface Chain {
   /** The nonce after everything in blocks and, where the node tells, in its pool. */
   nextNonce(wallet: WalletId): Promise<number>
   estimateFee(batch: TransferBatch, from: WalletId): Promise<bigint>
-  /** Signs `batchAll(transferKeepAlive…, remarkWithEvent(root))`, mortal from the finalized head on. */
+  /** Signs `batchAll(transferKeepAlive…, transferAll to the rest, remarkWithEvent(root))`, mortal from the finalized head on. */
   sign(batch: TransferBatch, signer: Signer, nonce: number, eraBlocks: number): Promise<SignedExtrinsic>
   dryRun(bytes: Hex): Promise<DryRun>
   /** Hands bytes to the node's pool; bytes it has already are accepted. A refusal says nothing about other nodes' pools. */
   submit(bytes: Hex): Promise<Submission>
   /** Looks for an extrinsic in finalized blocks `from` to `to`, both included. */
   find(hash: Hex, from: number, to: number): Promise<Inclusion | null>
+  /** Transfers to any of these wallets in a finalized block, in order; a node may have forgotten old blocks' events. */
+  transfersTo(wallets: ReadonlySet<WalletId>, block: number): Promise<Receipt[]>
   addressOf(wallet: WalletId): string
   close(): Promise<void>
 }

@@ -1,4 +1,5 @@
 /** Owns a checkpoint's change from one cut of the layers into another: every tensor moves as it is, bit for bit. */
+import { codeWidthOf } from '../../src/codec/boundary.ts'
 import { stageLayout, stageLayouts } from '../../src/model/layout.ts'
 import type { StageLayout } from '../../src/model/layout.ts'
 import { CHUNK_ELEMENTS } from '../../src/protocol/control.ts'
@@ -7,6 +8,9 @@ import { fail } from '../../src/protocol/errors.ts'
 import type { RunConfig } from '../../src/protocol/runConfig.ts'
 import type { BlobStore } from '../db/store.ts'
 import { ChunkReader } from './chunkReader.ts'
+
+/** What of a run's configuration decides how its checkpoints lie. */
+type CheckpointConfig = Pick<RunConfig, 'model' | 'codec' | 'codecWidth'>
 
 const KINDS: readonly Chunk['kind'][] = ['parameters', 'firstMoment', 'secondMoment']
 
@@ -32,15 +36,14 @@ function roomsOf({ tensors, length }: StageLayout): Room[] {
  * Reads off a checkpoint how its layers were cut: a run may have been cut anew since.
  * @throws SkeinError `checkpoint.incomplete` when its stages are not those of any cut of this model
  */
-export function checkpointPartition(
-  { model }: Pick<RunConfig, 'model'>,
-  stages: readonly StageCheckpoint[],
-): readonly number[] {
+export function checkpointPartition(config: CheckpointConfig, stages: readonly StageCheckpoint[]): readonly number[] {
+  const { model } = config
   const partition = stages.map((_, stage) => {
     const chunks = stages.find((entry) => entry.stage === stage)?.chunks ?? []
     const length = chunks.reduce((sum, chunk) => sum + (chunk.kind === 'parameters' ? chunk.length : 0), 0)
     const ends = { hasEmbedding: stage === 0, hasHead: stage === stages.length - 1 }
-    const lengthOf = (layerCount: number) => stageLayout(model, { stage, firstLayer: 0, layerCount, ...ends }).length
+    const lengthOf = (layerCount: number) =>
+      stageLayout(model, { stage, firstLayer: 0, layerCount, ...ends }, codeWidthOf(config)).length
     // Each layer takes as much as the first, for it starts and ends where a tensor may.
     return (length - lengthOf(0)) / (lengthOf(1) - lengthOf(0))
   })
@@ -66,11 +69,12 @@ export function checkpointPartition(
 export async function recutCheckpoint(
   blobs: BlobStore,
   stages: readonly StageCheckpoint[],
-  { model }: Pick<RunConfig, 'model'>,
+  config: CheckpointConfig,
   partition: readonly number[],
 ): Promise<StageCheckpoint[]> {
-  const before = stageLayouts(model, stages.length, checkpointPartition({ model }, stages))
-  const after = stageLayouts(model, partition.length, partition)
+  const width = codeWidthOf(config)
+  const before = stageLayouts(config.model, stages.length, checkpointPartition(config, stages), width)
+  const after = stageLayouts(config.model, partition.length, partition, width)
   const chunksOf = (stage: number) => stages.find((entry) => entry.stage === stage)!.chunks
   const homes = new Map<string, Home>()
   for (const layout of before) {

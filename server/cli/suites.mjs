@@ -30,6 +30,7 @@ export const suites = [
   { name: 'kernels-chromium', commands: [['vitest/vitest.mjs', 'run', '--project', 'kernels-chromium']] },
   { name: 'chain', commands: [['vitest/vitest.mjs', 'run', '--project', 'chain']] },
   { name: 'sim', commands: [['vitest/vitest.mjs', 'run', '--project', 'sim']] },
+  { name: 'wan', commands: [['vitest/vitest.mjs', 'run', '--project', 'wan']] },
   { name: 'e2e', commands: [['@playwright/test/cli.js', 'test']] },
 ]
 

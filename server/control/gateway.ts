@@ -2,14 +2,10 @@
 import { randomBytes } from 'node:crypto'
 import type { IncomingMessage, Server } from 'node:http'
 import { WebSocketServer, type WebSocket } from 'ws'
-import {
-  MAX_CONTROL_BYTES,
-  type ClientMessage,
-  type IceServers,
-  type ServerMessage,
-} from '../../src/protocol/control.ts'
+import { MAX_CONTROL_BYTES, type ClientMessage, type ServerMessage } from '../../src/protocol/control.ts'
 import { toErrorBody, type ErrorBody } from '../../src/protocol/errors.ts'
 import { ACK_DELAY_MS } from '../../src/protocol/mailbox.ts'
+import type { IceSource } from '../signalling/iceServers.ts'
 import { audienceOf, type AudienceOptions } from '../identity/audience.ts'
 import { checkSessionProof, OTHER_DEVICE, type Challenged } from '../identity/session.ts'
 import { parseEnvelope, parseHello, type Hello } from './parse.ts'
@@ -35,8 +31,8 @@ const RENEW_MS = TOKEN_LIFETIME_MS / 4
 export interface GatewayOptions {
   tokens: IssuingTokens
   heartbeatMs: number
-  iceServers: IceServers
-  /** Milliseconds after which nodes get a fresh token. */
+  ice: IceSource
+  /** Milliseconds after which nodes get a fresh token and fresh credentials. */
   renewMs?: number
   /** Names of this server that a device may have dialled. */
   audience: AudienceOptions
@@ -85,12 +81,15 @@ export function attachControl(server: Server, options: GatewayOptions): Gateway 
     if (!late) for (const nodeId of sessions.unresponsive(now)) options.unresponsive(nodeId)
   }, WATCH_MS)
 
-  const renewing = setInterval(() => {
-    for (const session of sessions.all()) {
-      const token = tokens.issue(session.nodeId, session.deviceId)
-      post(session, { type: 'token', token })
-    }
-  }, options.renewMs ?? RENEW_MS)
+  const renewing = setInterval(
+    () => {
+      for (const session of sessions.all()) {
+        const token = tokens.issue(session.nodeId, session.deviceId)
+        post(session, { type: 'token', token, iceServers: options.ice.serversFor(session.nodeId) })
+      }
+    },
+    options.renewMs ?? Math.min(RENEW_MS, options.ice.renewMs ?? RENEW_MS),
+  )
 
   function post(session: Session, message: ServerMessage): void {
     try {
@@ -118,7 +117,8 @@ export function attachControl(server: Server, options: GatewayOptions): Gateway 
     if (replaced) reject(replaced, REPLACED)
     const { nodeId, mailbox } = session
     session.socket = socket
-    const { heartbeatMs, iceServers } = options
+    const { heartbeatMs } = options
+    const iceServers = options.ice.serversFor(nodeId)
     const { received } = mailbox
     const token = tokens.issue(nodeId, hello.deviceId)
     const welcome: ServerMessage = { type: 'welcome', nodeId, resumed, received, token, heartbeatMs, iceServers }

@@ -2,11 +2,13 @@
 import { sql } from 'kysely'
 import type { Generated, Kysely } from 'kysely'
 import type { Migration, MigrationProvider } from 'kysely/migration'
+import { audits } from './auditMigration.ts'
 import { identity } from './identityMigration.ts'
 import type { IdentityTables } from './identityMigration.ts'
 import { ledger } from './ledgerMigration.ts'
 import type { LedgerTables } from './ledgerMigration.ts'
 import { money } from './moneyMigration.ts'
+import { refunds } from './refundMigration.ts'
 import { payoutMigration } from './payoutMigration.ts'
 
 export interface Tables extends IdentityTables, LedgerTables {
@@ -185,5 +187,7 @@ export const migrations: MigrationProvider = {
       '0005_ledger': ledger,
       '0006_payouts': payoutMigration,
       '0008_money': money,
+      '0009_audits': audits,
+      '0010_refunds': refunds,
     }),
 }

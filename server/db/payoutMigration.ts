@@ -21,6 +21,8 @@ export interface PayoutTables {
     extrinsic_hash: string | null
     created_at: number
     changed_at: number
+    run_id: string | null
+    rest: string | null
   }
   payout_transfers: { batch_id: number; position: number; wallet: string; planck: string }
   payout_attempts: {

@@ -6,6 +6,8 @@ export interface BatchRecord {
   id: number
   epoch: number
   root: string
+  /** The run whose address pays it; null for a payout. */
+  run: string | null
   state: BatchState
   detail: string
   total: bigint
@@ -48,6 +50,8 @@ export interface PayoutStore {
   /** Gives the amounts back. Without an inclusion that failed, refused while an attempt may still be included. */
   release(batchId: number, reason: string, inclusion: Inclusion | null, at: number): Promise<void>
   dispute(batchId: number, reason: string, inclusion: Inclusion | null, at: number): Promise<void>
+  /** Refunds of a run that are on their way or paid, oldest first. */
+  refundsOf(runId: string): Promise<BatchRecord[]>
   /** Planck paid or set aside by batches of an epoch. */
   frozenInEpoch(epoch: number): Promise<bigint>
   /** Planck set aside and not yet paid, by wallet. */

@@ -7,7 +7,7 @@ import type { DatasetView, StepMetric } from '../../src/protocol/api.ts'
 import { stageCheckpointSchema } from '../../src/protocol/control.ts'
 import { fail } from '../../src/protocol/errors.ts'
 import { depositSchema, paymentSchema } from '../../src/protocol/payment.ts'
-import { workCreditSchema } from '../../src/protocol/receipt.ts'
+import { earnedCreditSchema } from '../../src/protocol/receipt.ts'
 import { runConfigSchema } from '../../src/protocol/runConfig.ts'
 import type { Tables } from './migrations.ts'
 import type { CheckpointRecord, DatasetRecord, PreparedStep, RunRecord } from './store.ts'
@@ -19,7 +19,7 @@ const preparedSchema = z.object({
   scale: z.number(),
   metric: stepMetricSchema,
   // Versions before this one wrote none.
-  work: z.array(workCreditSchema).default([]),
+  work: z.array(earnedCreditSchema).default([]),
 })
 
 const runPaymentSchema = paymentSchema.extend({ deposit: depositSchema.nullable().default(null) })

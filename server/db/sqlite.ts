@@ -6,8 +6,12 @@ import { Migrator } from 'kysely/migration'
 import type { DatasetView } from '../../src/protocol/api.ts'
 import { fail, SkeinError } from '../../src/protocol/errors.ts'
 import type { RunConfig } from '../../src/protocol/runConfig.ts'
+import type { AuditStore } from './auditStore.ts'
+import type { AuditTables } from './auditMigration.ts'
 import type { IdentityTables } from './identityMigration.ts'
 import { migrations } from './migrations.ts'
+import type { DepositStore } from './depositStore.ts'
+import type { RefundTables } from './refundMigration.ts'
 import type { PayoutTables } from './payoutMigration.ts'
 import type { PayoutStore } from './payoutStore.ts'
 import type { Tables } from './migrations.ts'
@@ -22,6 +26,8 @@ import {
   runOf,
   runRow,
 } from './rows.ts'
+import { SqliteAudits } from './sqliteAudits.ts'
+import { SqliteDeposits } from './sqliteDeposits.ts'
 import { SqliteIdentity } from './sqliteIdentity.ts'
 import { SqliteLedger } from './sqliteLedger.ts'
 import { SqlitePayouts } from './sqlitePayouts.ts'
@@ -37,6 +43,8 @@ class SqliteStore implements Store {
   readonly identity: SqliteIdentity
   readonly ledger: SqliteLedger
   readonly payouts: SqlitePayouts
+  readonly audits: SqliteAudits
+  readonly deposits: SqliteDeposits
   private readonly db: Kysely<Tables>
 
   constructor(db: Kysely<Tables>, database: Database.Database) {
@@ -47,6 +55,11 @@ class SqliteStore implements Store {
     // What is paid is in the ledger with the batch's last state, or neither is.
     this.payouts = new SqlitePayouts(db as unknown as Kysely<PayoutTables>, (entries, at) =>
       this.ledger.appendNow(entries, at),
+    )
+    this.deposits = new SqliteDeposits(db as unknown as Kysely<RefundTables>)
+    // So is what an audit found.
+    this.audits = new SqliteAudits(db as unknown as Kysely<AuditTables>, (entries, at, after) =>
+      this.ledger.appendNow(entries, at, after),
     )
   }
 
@@ -266,7 +279,9 @@ class SqliteStore implements Store {
  * Opens the file, creating and migrating it as needed; `:memory:` gives a store that ends with the process.
  * @throws SkeinError `store.open` when the file cannot be opened, is no database or comes from a newer version
  */
-export async function openSqliteStore(path: string): Promise<Store & { readonly payouts: PayoutStore }> {
+export async function openSqliteStore(
+  path: string,
+): Promise<Store & { readonly payouts: PayoutStore; readonly audits: AuditStore; readonly deposits: DepositStore }> {
   let database: Database.Database | undefined
   try {
     database = new Database(path, { timeout: BUSY_MS })

@@ -1,6 +1,6 @@
 /** Owns payouts in SQLite. */
 import { sql } from 'kysely'
-import type { Kysely, Selectable, Transaction } from 'kysely'
+import type { Kysely, Selectable, SelectQueryBuilder, Transaction } from 'kysely'
 import { fail } from '../../src/protocol/errors.ts'
 import type { Hex, Inclusion, WalletId } from '../chain/port.ts'
 import type { Attempt, Batch, BatchDraft, BatchState, PaidEntry } from '../payouts/types.ts'
@@ -31,6 +31,7 @@ const attemptOf = (row: Selectable<PayoutTables['payout_attempts']>): Attempt =>
 })
 
 type Change = Partial<Selectable<PayoutTables['payout_batches']>>
+type BatchRow = Selectable<PayoutTables['payout_batches']>
 type Tx = Transaction<PayoutTables>
 
 export class SqlitePayouts implements PayoutStore {
@@ -58,6 +59,7 @@ export class SqlitePayouts implements PayoutStore {
       root: row.root,
       genesis: row.genesis as Hex,
       hot: row.hot,
+      refund: row.run_id === null ? null : { run: row.run_id, from: row.hot, rest: row.rest! },
       transfers: transfers.map(({ wallet, planck }) => ({ wallet, planck: BigInt(planck) })),
       attempts: last?.number ?? 0,
       attempt: last && last.expired_at === null ? attemptOf(last) : null,
@@ -70,15 +72,16 @@ export class SqlitePayouts implements PayoutStore {
   }
 
   async freeze(draft: BatchDraft, payer: { genesis: Hex; hot: WalletId }, at: number): Promise<Batch> {
-    const { epoch, root, transfers } = draft
+    const { epoch, root, transfers, refund } = draft
     const total = transfers.reduce((sum, { planck }) => sum + planck, 0n)
     const id = await this.#db.transaction().execute(async (tx) => {
       const other = await tx.selectFrom('payout_batches').select('id').where('open', '=', 1).executeTakeFirst()
       if (other) refuse(other.id, 'followed by another one')
       const row = { ...payer, epoch, root, total: String(total), state: 'frozen', open: 1, detail: '' }
+      const whose = { run_id: refund?.run ?? null, rest: refund?.rest ?? null }
       const made = await tx
         .insertInto('payout_batches')
-        .values({ ...row, created_at: at, changed_at: at })
+        .values({ ...row, ...whose, created_at: at, changed_at: at })
         .returning('id')
         .executeTakeFirstOrThrow()
       const rows = transfers.map(({ wallet, planck }, position) => ({
@@ -173,6 +176,7 @@ export class SqlitePayouts implements PayoutStore {
       .selectFrom('payout_batches')
       .select('total')
       .where('epoch', '=', epoch)
+      .where('run_id', 'is', null)
       .where('state', '!=', 'released')
       .execute()
     return rows.reduce((sum, { total }) => sum + BigInt(total), 0n)
@@ -184,6 +188,7 @@ export class SqlitePayouts implements PayoutStore {
       .innerJoin('payout_batches', 'payout_batches.id', 'payout_transfers.batch_id')
       .select(['wallet', 'planck'])
       .where('state', 'in', ['frozen', 'disputed'])
+      .where('run_id', 'is', null)
       .execute()
     const frozen = new Map<WalletId, bigint>()
     for (const { wallet, planck } of rows) frozen.set(wallet, (frozen.get(wallet) ?? 0n) + BigInt(planck))
@@ -197,6 +202,15 @@ export class SqlitePayouts implements PayoutStore {
       query = query.where('id', 'in', (eb) =>
         eb.selectFrom('payout_transfers').select('batch_id').where('wallet', '=', wallet),
       )
+    return this.#records(query)
+  }
+
+  async refundsOf(runId: string): Promise<BatchRecord[]> {
+    const query = this.#db.selectFrom('payout_batches').selectAll().where('run_id', '=', runId).orderBy('id')
+    return this.#records(query.where('state', '!=', 'released'))
+  }
+
+  async #records(query: SelectQueryBuilder<PayoutTables, 'payout_batches', BatchRow>): Promise<BatchRecord[]> {
     const counts = sql<number>`(select count(*) from payout_transfers where batch_id = payout_batches.id)`
     const rows = await query.select(counts.as('transfers')).execute()
     return Promise.all(
@@ -206,6 +220,7 @@ export class SqlitePayouts implements PayoutStore {
           id: row.id,
           epoch: row.epoch,
           root: row.root,
+          run: row.run_id,
           state: row.state as BatchState,
           detail: row.detail,
           total: BigInt(row.total),

@@ -4,7 +4,7 @@ import type { DatasetView, RunEvent, RunState, StepMetric } from '../../src/prot
 import type { StageCheckpoint } from '../../src/protocol/control.ts'
 import type { LedgerEntry } from '../../src/protocol/ledger.ts'
 import type { depositSchema, Payment } from '../../src/protocol/payment.ts'
-import type { WorkCredit } from '../../src/protocol/receipt.ts'
+import type { EarnedCredit } from '../../src/protocol/receipt.ts'
 import type { RunConfig } from '../../src/protocol/runConfig.ts'
 import type { IdentityStore } from './identityStore.ts'
 import type { LedgerStore } from './ledgerStore.ts'
@@ -45,7 +45,7 @@ export interface PreparedStep {
   lr: number
   scale: number
   metric: StepMetric
-  work: readonly WorkCredit[]
+  work: readonly EarnedCredit[]
 }
 
 /** A device's place in a run, kept across reloads of either side. */

@@ -33,6 +33,10 @@ export interface LedgerOptions {
   now?: () => number
 }
 
+/** What an audit or the operator decides about a device. */
+export type Decision = EntryOf<'audit'> | EntryOf<'waiver'> | Omit<EntryOf<'conviction'>, 'credit'>
+export type WriteRows = (entries: readonly LedgerEntry[], at: number, after: number) => Promise<void>
+
 export class Ledger {
   readonly #options: LedgerOptions
   readonly #now: () => number
@@ -80,28 +84,51 @@ export class Ledger {
     })
   }
 
-  async #append(entries: readonly LedgerEntry[]): Promise<number[]> {
+  #append(entries: readonly LedgerEntry[]): Promise<number[]> {
+    return this.#retrying(async (after) => {
+      for (const entry of entries) effectOf(nodeSha256, this.#state, entry, after + 1, this.#now())
+      const rows = await this.#options.store.append(entries, this.#now(), after)
+      return rows.map(({ seq }) => seq)
+    })
+  }
+
+  /** @param write is given the last row that is known, and asked again when another came meanwhile */
+  async #retrying<T>(write: (after: number) => Promise<T>): Promise<T> {
     for (let attempt = 1; ; attempt++) {
       await this.#read()
       this.#requireSound()
-      const { head } = this.#state
-      for (const entry of entries) effectOf(nodeSha256, this.#state, entry, head.seq + 1, this.#now())
       try {
-        const rows = await this.#options.store.append(entries, this.#now(), head.seq)
+        const written = await write(this.#state.head.seq)
         await this.#read()
-        return rows.map(({ seq }) => seq)
+        return written
       } catch (caught) {
         if (!(caught instanceof SkeinError) || caught.code !== 'ledger.moved' || attempt === ATTEMPTS) throw caught
       }
     }
   }
 
-  /** Voids all that the device earned in the window and that can still be voided, and says how much that was. */
-  async convict(entry: Omit<EntryOf<'conviction'>, 'kind' | 'credit'>): Promise<bigint> {
-    await this.catchUp()
-    const credit = voidable(this.#state, entry).reduce((sum, lot) => sum + lot.credit - lot.voided, 0n)
-    await this.append([{ kind: 'conviction', ...entry, credit: String(credit) }])
-    return credit
+  /**
+   * Makes rows of what was decided about devices, a conviction voiding all that the device earned in its window and that can
+   * still be voided, and has `write` append them in a transaction of its own, where more is kept beside them. Each is about
+   * another device. @param write rejects with `ledger.moved` when a row came after `after`; it is asked again then
+   * @returns the rows. @throws SkeinError `ledger.*`
+   */
+  settle(decisions: readonly Decision[], write: WriteRows): Promise<readonly LedgerEntry[]> {
+    return this.#inTurn(async () => {
+      let entries: readonly LedgerEntry[] = []
+      await this.#retrying(async (after) => {
+        entries = decisions.map((decision) => this.#entryOf(decision))
+        for (const entry of entries) effectOf(nodeSha256, this.#state, entry, after + 1, this.#now())
+        await write(entries, this.#now(), after)
+      })
+      return entries
+    })
+  }
+
+  #entryOf(decision: Decision): LedgerEntry {
+    if (decision.kind !== 'conviction') return decision
+    const credit = voidable(this.#state, decision).reduce((sum, lot) => sum + lot.credit - lot.voided, 0n)
+    return { ...decision, credit: String(credit) }
   }
 
   /** Seals the epoch when it is over and anything happened in it; null otherwise. */

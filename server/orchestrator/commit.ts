@@ -42,6 +42,8 @@ export function commit(state: OrchestratorState, run: Run, now: number, commands
   bookCredit(run, work)
   commands.push({ type: 'commitStep', runId: run.id, metric, work, claims })
   announceCredit(state, run, step, apply!.settlement, commands)
+  const devices = [...new Set(disputes.flatMap(({ maker, taker }) => [maker, taker]))]
+  if (devices.length > 0) commands.push({ type: 'disputed', runId: run.id, step, devices })
   saveWhenDue(run, now, commands)
   recutWhenPays(state, run, metric.durationMs, commands)
   goOn(state, run, now, commands)

@@ -6,7 +6,7 @@ import { sha256 } from '@noble/hashes/sha2.js'
 import { bytesToHex, utf8ToBytes } from '@noble/hashes/utils.js'
 import { microbatchCredit } from '../../src/model/credit.ts'
 import type { ErrorBody } from '../../src/protocol/errors.ts'
-import type { ReceiptEntry, WorkCredit } from '../../src/protocol/receipt.ts'
+import type { EarnedCredit, ReceiptEntry } from '../../src/protocol/receipt.ts'
 import { refusal } from './receipts.ts'
 import type { Dispute, OrchestratorCommand, OrchestratorState, ReceiptBook, Round, Run, Settlement } from './types.ts'
 
@@ -138,7 +138,7 @@ function credit(
 }
 
 /** What a committed step earned is spent. */
-export function bookCredit({ purse }: Run, work: readonly WorkCredit[]): void {
+export function bookCredit({ purse }: Run, work: readonly EarnedCredit[]): void {
   if (purse) for (const { credit } of work) purse.credit += BigInt(credit)
 }
 
@@ -150,7 +150,7 @@ export function announceCredit(
   { work, refused, disputes }: Pick<Settlement, 'work' | 'refused' | 'disputes'>,
   commands: Commands,
 ): void {
-  const news = new Map<string, { stage: number; work: WorkCredit[]; refused: { microbatches: number; error: ErrorBody }[] }>() // prettier-ignore
+  const news = new Map<string, { stage: number; work: EarnedCredit[]; refused: { microbatches: number; error: ErrorBody }[] }>() // prettier-ignore
   const of = (device: string, stage: number) => {
     const known = news.get(`${device} ${stage}`) ?? { stage, work: [], refused: [] }
     news.set(`${device} ${stage}`, known)

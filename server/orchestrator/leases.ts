@@ -2,6 +2,7 @@
 import type { LeaseTable, ServerMessage } from '../../src/protocol/control.ts'
 import { laneMicrobatches } from '../../src/protocol/lanes.ts'
 import { apportion } from '../../src/protocol/routing.ts'
+import { leastWindow, openWindows } from './injection.ts'
 import { synced } from './owners.ts'
 import type {
   FleetNode,
@@ -77,6 +78,11 @@ export function newRound(
       receipts: new Map(),
       rejoined: new Set(),
       pending: new Set(owner),
+      solo: soleOwner(run, stage),
+      unoffered: new Set(),
+      audits: new Map(),
+      wholeAt: null,
+      tallies: new Map(),
       orphans: [],
       halfAt: null,
       slow: 0,
@@ -95,7 +101,8 @@ export function newRound(
       let work = progress.work.get(id)
       if (!work) {
         const device = devices.get(id)!
-        work = { device, version: 1, microbatches: new Set(), finished: 0, losses: [], since: now, added: 0 }
+        const none = { finished: 0, losses: [], since: now, added: 0 }
+        work = { device, version: 1, microbatches: new Set(), window: leastWindow(run.config, stage), ...none }
         progress.work.set(id, work)
       }
       work.microbatches.add(place)
@@ -103,7 +110,13 @@ export function newRound(
     })
     stages.push(progress)
   }
+  openWindows(state, run.config, stages)
   return { ...what, startedAt: now, movedAt: now, stages, apply: null, prepared: false }
+}
+
+function soleOwner({ owners }: Run, stage: number): string | null {
+  const all = new Set(owners[stage]!.flat())
+  return all.size === 1 ? [...all][0]! : null
 }
 
 function tableOf(round: Round, stage: number, nodeId: string): LeaseTable & { version: number } {
@@ -143,6 +156,7 @@ export function sendStep(run: Run, nodeId: string, stage: number, commands: Comm
     ...tableOf(round, stage, nodeId),
     owners,
     committed: run.step,
+    window: round.stages[stage]!.work.get(nodeId)?.window ?? leastWindow(run.config, stage),
   }
   commands.push({ type: 'send', nodeId, message })
 }
@@ -194,6 +208,7 @@ export function moveLeases(
   progress.pending.delete(nodeId)
   progress.revoked.set(nodeId, work.microbatches)
   progress.contributors = null
+  progress.wholeAt = null
   const places = [...work.microbatches]
   if (here) {
     const message: ServerMessage = { type: 'revoked', generation: run.generation, step: round.step }
@@ -237,7 +252,8 @@ export function adopt(state: OrchestratorState, run: Run, stage: number, now: nu
     progress.owner[place] = id
     let work = progress.work.get(id)
     if (!work) {
-      const held = { microbatches: new Set<number>(), finished: 0, losses: [] }
+      const window = leastWindow(run.config, stage)
+      const held = { microbatches: new Set<number>(), window, finished: 0, losses: [] }
       work = { device: deviceId, version: 0, ...held, since: now, added: 0 }
       progress.work.set(id, work)
     }

@@ -72,7 +72,7 @@ export function doWithout(
     progress.lost.add(nodeId)
   } else if (!progress.contributors) {
     moveLeases(state, run, stage, nodeId, cause, now, commands)
-    sumWhenWhole(run, stage, now, commands)
+    sumWhenWhole(state, run, stage, now, commands)
   } else if (progress.contributors.some(([id]) => id === nodeId)) {
     // Its share may be with all who need it already; only who lacks it can tell, now or when it becomes an owner.
     progress.lost.add(nodeId)

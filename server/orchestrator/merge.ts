@@ -2,10 +2,14 @@
 import { learningRate } from '../../src/model/learningRate.ts'
 import type { ServerMessage } from '../../src/protocol/control.ts'
 import { laneCount, stepTokens } from '../../src/protocol/lanes.ts'
+import { awaitsAudits, offerClaims } from './claims.ts'
 import { commit } from './commit.ts'
 import { settleWork } from './credit.ts'
 import { end, failGeneration } from './generations.ts'
+import { dismiss } from './membership.ts'
 import { ACTIVE, activeOwners } from './owners.ts'
+import { standbyCredit } from './standby.ts'
+import { awaitsTallies, settleTally, sumsWhatWasSigned } from './tallies.ts'
 import type { FleetNode, OrchestratorCommand, OrchestratorState, Round, Run, RunMessage } from './types.ts'
 
 type Commands = OrchestratorCommand[]
@@ -15,17 +19,20 @@ type Of<K extends RunMessage['type']> = Extract<RunMessage, { type: K }>
 const NORM_TOLERANCE = 1e-3
 
 /** Asks the owners of a stage for the sum, once no lease of it is open. */
-export function sumWhenWhole(run: Run, stage: number, now: number, commands: Commands): void {
+export function sumWhenWhole(state: OrchestratorState, run: Run, stage: number, now: number, commands: Commands): void {
   const { round } = run
   const progress = round?.stages[stage]
   if (!round || !progress || round.mode !== 'train') return
+  offerClaims(state, run, stage, commands)
   if (progress.pending.size > 0 || progress.orphans.length > 0 || progress.contributors) return
+  if (awaitsAudits(state, run, stage, now, commands)) return
   progress.attempt += 1
   progress.missing.clear()
   progress.movedAt = now
   // Those that are gone since they finished stay contributors as long as every owner has their share.
   for (const id of progress.lost) if (!progress.work.has(id)) progress.lost.delete(id)
   for (const norms of progress.norms) norms.clear()
+  progress.tallies.clear()
   progress.contributors = []
   // In the order of the first microbatch each has, so that a repeated step sums alike.
   for (const id of new Set(progress.owner)) progress.contributors.push([id, progress.work.get(id)!.version])
@@ -42,14 +49,23 @@ export function onReduced(
 ): void {
   const { round } = run
   const progress = round?.stages[node.stage]
-  if (!round || !progress || round.step !== message.step || round.apply) return
+  if (!round || !progress || round.step !== message.step) return
   const { attempt, shard, squaredNorm } = message
   if (!progress.contributors || progress.attempt !== attempt) return
   const places = run.owners[node.stage]?.[shard]
   if (!places?.slice(0, ACTIVE).includes(node.id)) return
+  if (round.apply) {
+    // It was not waited for. Should the first owner be lost it can take its place, if its sum is the same.
+    const known = progress.norms[shard]!.get(places[0]!)
+    if (known !== undefined && agree(known, squaredNorm)) progress.norms[shard]!.set(node.id, squaredNorm)
+    return
+  }
+  if (!sumsWhatWasSigned(run, node, message, commands)) return
   progress.norms[shard]!.set(node.id, squaredNorm)
   progress.movedAt = now
   round.movedAt = now
+  settleTally(state, run, node.stage, shard, false, now, commands)
+  if (run.round !== round || !progress.contributors) return
   if (!settleSums(state, run, node.stage, shard, now, commands)) return
   applyWhenWhole(state, run, now, commands)
 }
@@ -142,6 +158,7 @@ export function isSummed(run: Run, stage: number): boolean {
   const progress = run.round!.stages[stage]!
   return (
     progress.contributors !== null &&
+    !awaitsTallies(run, stage) &&
     run.owners[stage]!.every((owners, shard) => {
       const norms = progress.norms[shard]!
       const awaited = progress.waived[shard] ? 1 : ACTIVE
@@ -172,6 +189,7 @@ export function applyWhenWhole(state: OrchestratorState, run: Run, now: number, 
   const tokens = stepTokens(config)
   const metric = { step, loss, gradNorm, lr, tokens, durationMs: now - round.startedAt, at: now }
   const settlement = settleWork(run, round)
+  settlement.work.push(...standbyCredit(state, run, round, settlement.work))
   round.apply = { lr, scale, metric, settlement }
   const { work } = settlement
   commands.push({ type: 'prepareStep', runId: run.id, generation: run.generation, lr, scale, metric, work })
@@ -202,12 +220,15 @@ export function meanLoss({ stages }: Round): number {
 }
 
 /** The record of what is about to be applied is durable: from here on the step will be, even if the server dies. */
-export function onStepPrepared(run: Run, step: number, commands: Commands): void {
+export function onStepPrepared(run: Run, step: number, now: number, commands: Commands): void {
   const { round } = run
   if (!round?.apply || round.prepared || round.step !== step) return
   round.prepared = true
-  for (let stage = 0; stage < run.config.stages; stage++)
+  for (let stage = 0; stage < run.config.stages; stage++) {
+    // Whoever has to update now has only heard of it.
+    round.stages[stage]!.movedAt = now
     for (const id of activeOwners(run.owners[stage]!)) sendApply(run, stage, id, commands)
+  }
 }
 
 export function sendApply(run: Run, stage: number, nodeId: string, commands: Commands): void {
@@ -252,6 +273,13 @@ export function onCompared(
   const places = run.owners[node.stage]?.[message.shard]
   if (!progress || places?.[1] !== node.id) return
   // Owner compare: bytes that a second owner does not get to by itself never become the step's.
+  if (!message.agrees && !progress.norms[message.shard]!.has(node.id)) {
+    // Nobody knows what it summed, and nobody waited for it: it alone begins anew.
+    const { generation } = run
+    commands.push({ type: 'send', nodeId: node.id, message: { type: 'release', generation, reason: 'other bytes' } })
+    dismiss(state, run, node, 'failed', 'it came to other weights than the stage', now, commands)
+    return
+  }
   if (!message.agrees) {
     shutOut(state, places.slice(0, ACTIVE), now)
     const text = `Two volunteers of stage ${node.stage + 1} updated the same weights differently at step ${message.step}.`

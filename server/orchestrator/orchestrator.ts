@@ -5,6 +5,7 @@
  * follow; the coordinator carries them out on sockets and the store, the simulation on a virtual clock.
  */
 import type { NodeStats } from '../../src/protocol/control.ts'
+import { onClaimSettled, redoWork, voidSteps } from './claims.ts'
 import { onCheckpointPublished, onCheckpointRefused } from './checkpoints.ts'
 import { cancel, form, submit } from './generations.ts'
 import { admit, dismiss, suspect } from './membership.ts'
@@ -76,6 +77,11 @@ export function decide(state: OrchestratorState, event: OrchestratorEvent): Orch
       if (run) raiseBudget(state, run, event.budget, now, commands)
       break
     }
+    case 'auditCredited': {
+      const purse = state.runs.get(event.runId)?.purse
+      if (purse) purse.credit += event.credit
+      break
+    }
     case 'checkpointRequested': {
       const run = state.runs.get(event.runId)
       if (run) run.saveSoon = true
@@ -83,7 +89,7 @@ export function decide(state: OrchestratorState, event: OrchestratorEvent): Orch
     }
     case 'stepPrepared': {
       const run = state.runs.get(event.runId)
-      if (run?.generation === event.generation) onStepPrepared(run, event.step, commands)
+      if (run?.generation === event.generation) onStepPrepared(run, event.step, now, commands)
       break
     }
     case 'checkpointPublished':
@@ -100,6 +106,20 @@ export function decide(state: OrchestratorState, event: OrchestratorEvent): Orch
       if (run?.recut) giveUpRecut(run, event.error.message, commands)
       break
     }
+    case 'claimSettled':
+      onClaimSettled(state, event, now, commands)
+      break
+    case 'convicted':
+      voidSteps(state, event.device, now, commands)
+      for (const node of [...state.nodes.values()]) {
+        if (node.deviceId !== event.device) continue
+        leave(state, node, 'an audit found its work false', now, commands)
+        commands.push({ type: 'disconnect', nodeId: node.id, error: event.error })
+      }
+      break
+    case 'redo':
+      redoWork(state, event, now, commands)
+      break
     case 'tick':
       for (const node of watchNodes(state, now, commands)) evict(state, node, now, commands)
       for (const run of [...state.runs.values()]) watchRun(state, run, now, commands)
@@ -150,10 +170,12 @@ function enter(
     ready: null,
     loadedFrom: null,
     busyMs: null,
+    links: new Map(),
     waitingAt: -Infinity,
     waitingOn: [],
     blamedSince: null,
     deadLinks: 0,
+    distrusts: { step: 0, count: 0 },
     pingedAt: -Infinity,
   }
   state.nodes.set(node.id, entered)

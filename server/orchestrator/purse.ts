@@ -19,6 +19,14 @@ export function shortfall({ purse, step, config }: Run): string | null {
   return `The money is used up, or not there yet: ${rest} Send more to its deposit address within its budget, and the run goes on.`
 }
 
+/** Whether the budget reaches for `credit` beside the step under way, which comes first. */
+export function affords({ purse, round }: Pick<Run, 'purse' | 'round'>, credit: bigint): boolean {
+  if (purse === null) return true
+  const settled = round?.apply?.settlement.work
+  const step = settled ? settled.reduce((sum, earned) => sum + BigInt(earned.credit), 0n) : purse.stepCredit
+  return costOf(purse.credit + step + credit, purse.planckPerPflop) <= purse.budget
+}
+
 /**
  * Keeps the step at which the money ends, and then lets the volunteers go: they can work for others, and nothing that was
  * paid for is lost if they never come back.

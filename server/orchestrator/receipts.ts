@@ -1,8 +1,8 @@
 /** Owns what the server believes of a receipt: that it is of the work that was asked for, whole and once. */
 import type { ClientMessage } from '../../src/protocol/control.ts'
 import type { ErrorBody } from '../../src/protocol/errors.ts'
-import { entryOf, type Digest, type ReceiptEntry } from '../../src/protocol/receipt.ts'
-import type { FleetNode, ReceiptBook, Round, Run, Work } from './types.ts'
+import { entryOf, type Digest, type Receipt, type ReceiptEntry } from '../../src/protocol/receipt.ts'
+import type { FleetNode, ReceiptBook, Round, Run, StageProgress, Work } from './types.ts'
 
 export type HeardReceipt = Extract<ClientMessage, { type: 'receipt' }>
 
@@ -15,6 +15,10 @@ export const REFUSALS = {
   'receipt.neighbour': [
     'The receipt names a neighbour that never had this microbatch.',
     'Nothing, if this is rare; if it persists, reload the page.',
+  ],
+  'receipt.shares': [
+    'The receipt does not name this device’s shares of the gradient sum, one a shard.',
+    'Reload the page.',
   ],
   'receipt.mismatch': [
     'This device and a neighbour name different bytes for the same tensor.',
@@ -54,7 +58,8 @@ export function onReceipt(
     return
   }
   const entries = receipt.microbatches.map((row) => entryOf(receipt, row))
-  const error = fault ?? faultOf(run, round, node.stage, work, book, entries)
+  const error =
+    fault ?? shareFault(run, progress, node, book, receipt) ?? faultOf(run, round, node.stage, work, book, entries)
   if (error) {
     book.refused = error
     return
@@ -62,15 +67,38 @@ export function onReceipt(
   const places = entries.map(({ microbatch }) => microbatch - round.first)
   entries.forEach((entry, i) => book.entries.set(places[i]!, entry))
   book.receipts.push({ hash, places })
+  book.shares = receipt.shares
 }
 
 /** The node's receipts for its leases as they are now: those of an earlier version are void. */
 function bookOf(books: Map<string, ReceiptBook>, { id, deviceId }: FleetNode, { version }: Work): ReceiptBook {
   const known = books.get(id)
   if (known?.version === version) return known
-  const book: ReceiptBook = { device: deviceId, version, refused: null, stale: false, receipts: [], entries: new Map() }
+  const book: ReceiptBook = {
+    device: deviceId,
+    version,
+    refused: null,
+    stale: false,
+    receipts: [],
+    entries: new Map(),
+    shares: [],
+  }
   books.set(id, book)
   return book
+}
+
+/** Several receipts of the same leases are of the same shares; who was alone when the step began need name none. */
+function shareFault(
+  run: Run,
+  { solo }: StageProgress,
+  node: FleetNode,
+  book: ReceiptBook,
+  { shares }: Receipt,
+): ErrorBody | null {
+  const due = run.owners[node.stage]!.length
+  const whole = shares.length === due || (shares.length === 0 && solo === node.id)
+  const same = book.receipts.length === 0 || shares.join() === book.shares.join()
+  return whole && same ? null : refusal('receipt.shares')
 }
 
 function faultOf(

@@ -126,7 +126,6 @@ export function beginAgain(
 ): boolean {
   const { members, holders, owners, round } = run
   if (!round || round.apply || round.mode !== 'train') return false
-  run.brokenInARow += 1
   if (run.saving && !run.saving.publishing) giveUpSaving(run, 'The checkpoint under way was left off.', now, commands)
   nextGeneration(state, run, now, commands)
   run.round = null

@@ -1,4 +1,5 @@
 /** Owns a run's change to another cut of its layers, at a checkpoint: decided before it is made, carried out once it is kept. */
+import { codeWidthOf } from '../../src/codec/boundary.ts'
 import { layerCosts, stageBytes } from '../../src/model/partition.ts'
 import { runPartition } from '../../src/model/layout.ts'
 import { stepMicrobatches } from '../../src/protocol/lanes.ts'
@@ -15,6 +16,8 @@ const USUAL_RESTART_MS = 20_000
 export function recutWhenPays(state: OrchestratorState, run: Run, stepMs: number, commands: Commands): void {
   const { config, saving } = run
   if (!saving || saving.step !== run.step || run.recut || config.stages < 2) return
+  // What a learned boundary passes on is trained for the place it has; elsewhere it would be another model.
+  if (codeWidthOf(config) !== null) return
   // While a stage lacks somebody its times say nothing of what they will be.
   const whole = run.members.every(
     (ids) => ids.length >= config.replicas && ids.every((id) => state.nodes.get(id)?.suspect === false),

@@ -1,11 +1,13 @@
 /** Owns what the reports of a run's nodes lead to; each is checked against what was asked of that node. */
 import { memoryAfterFailure } from '../../src/model/memory.ts'
 import { onShardSaved } from './checkpoints.ts'
+import { isAudited, redoUnsigned } from './claims.ts'
 import { goOn, scoreWhenWhole } from './commit.ts'
 import { adopt } from './leases.ts'
 import { dismiss } from './membership.ts'
 import { onMissing } from './losses.ts'
 import { onCompared, onReduced, onUpdated, sumWhenWhole } from './merge.ts'
+import { onTallied } from './tallies.ts'
 import { onWaiting, ping } from './watch.ts'
 import type { FleetNode, OrchestratorCommand, OrchestratorState, Run, RunMessage } from './types.ts'
 
@@ -25,6 +27,13 @@ export function onRunMessage(
       onReady(state, run, node, message, now, commands)
       return
     case 'receipt':
+    case 'recomputed':
+    case 'declined':
+    case 'timeline':
+      // Counts by an event of its own, or is for others than the orchestrator.
+      return
+    case 'tallied':
+      onTallied(state, run, node, message, now, commands)
       return
     case 'finished':
       onFinished(state, run, node, message, now, commands)
@@ -66,9 +75,32 @@ export function onRunMessage(
       ping(state, message.node, now, commands)
       return
     }
+    case 'distrusted':
+      onDistrusted(state, run, node, message, commands)
+      return
     case 'failed':
       onFailed(state, run, node, message, now, commands)
   }
+}
+
+/** What one node may add to the run's story in a step by what it says of others. */
+const MOST_DISTRUSTS = 16
+
+/** A line of the run's story names both: which of the two is at fault, the lines of others show. */
+function onDistrusted(
+  state: OrchestratorState,
+  run: Run,
+  node: FleetNode,
+  { node: id, error }: Of<'distrusted'>,
+  commands: Commands,
+): void {
+  const other = state.nodes.get(id)
+  if (node.distrusts.step !== run.step) node.distrusts = { step: run.step, count: 0 }
+  node.distrusts.count += 1
+  if (other?.runId !== run.id || node.distrusts.count > MOST_DISTRUSTS) return
+  const [reporter, sender] = [node.deviceId.slice(0, 12), other.deviceId.slice(0, 12)]
+  const text = `Device ${reporter} could not believe what device ${sender} sent it (${error.code}): ${error.message}`
+  commands.push({ type: 'tell', runId: run.id, step: run.step, text: text.slice(0, 500) })
 }
 
 function onReady(
@@ -116,6 +148,8 @@ function onFinished(
     onFailed(state, run, node, { type: 'failed', generation: run.generation, error }, now, commands)
     return
   }
+  const audited = round.mode === 'train' && isAudited(state, run)
+  if (audited && redoUnsigned(state, run, node, now, commands)) return
   work.finished = work.version
   node.ready = Math.max(node.ready ?? 0, run.step)
   work.losses = message.losses
@@ -124,9 +158,15 @@ function onFinished(
   progress.pending.delete(node.id)
   if (message.busyMs !== null && message.busyMs > 0)
     node.busyMs = node.busyMs === null ? message.busyMs : (node.busyMs + message.busyMs) / 2
+  if (message.links)
+    node.links = new Map(
+      message.links.map(([id, rttMs, rate]) => [id, { rttMs, bytesPerMs: rate === null ? null : rate / 1000 }]),
+    )
   if (progress.halfAt === null && progress.pending.size <= progress.work.size / 2) progress.halfAt = now
-  if (round.mode === 'train') sumWhenWhole(run, node.stage, now, commands)
-  else scoreWhenWhole(state, run, now, commands)
+  if (round.mode === 'train') {
+    if (audited) progress.unoffered.add(node.id)
+    sumWhenWhole(state, run, node.stage, now, commands)
+  } else scoreWhenWhole(state, run, now, commands)
 }
 
 /** Whether there is exactly one loss for each of these microbatches. */

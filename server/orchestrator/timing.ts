@@ -28,7 +28,12 @@ export interface Timing {
   retryMs: number
   /** How long a run waits for its nodes to come back after the server was started again. */
   recoveryMs: number
+  /** How long a stage's merge waits for audits of its claims after its last lease was finished; 0: no claim is audited. */
+  auditMs: number
 }
+
+/** Where claims are audited at all. */
+export const AUDIT_MS = 3000
 
 export const DEFAULT_TIMING: Timing = {
   suspectMs: 6000,
@@ -44,6 +49,7 @@ export const DEFAULT_TIMING: Timing = {
   failurePenaltyMs: 10_000,
   retryMs: 500,
   recoveryMs: 15_000,
+  auditMs: 0,
 }
 
 /** How long silence may last where nodes beat every `heartbeatMs`: never less than three beats until suspect, ten until gone. */

@@ -11,9 +11,19 @@ import type {
   StageCheckpoint,
 } from '../../src/protocol/control.ts'
 import type { ErrorBody } from '../../src/protocol/errors.ts'
-import type { Digest, ReceiptEntry, WorkCredit } from '../../src/protocol/receipt.ts'
+import type { Digest, EarnedCredit, ReceiptEntry } from '../../src/protocol/receipt.ts'
 import type { RunConfig } from '../../src/protocol/runConfig.ts'
 import type { Timing } from './timing.ts'
+import type { ClaimPlace, WorkClaim } from './workClaim.ts'
+
+export type { ClaimPlace, WorkClaim } from './workClaim.ts'
+
+/** What a node measured on a link. */
+export interface LinkTime {
+  readonly rttMs: number
+  /** That its end can send; null where too little went over it to tell. */
+  readonly bytesPerMs: number | null
+}
 
 export interface FleetNode {
   readonly id: string
@@ -50,6 +60,8 @@ export interface FleetNode {
   loadedFrom: number | null
   /** Mean time of one microbatch there and back, in milliseconds, smoothed over steps; null until measured. */
   busyMs: number | null
+  /** By partner at a neighbouring stage, as it last said. */
+  links: ReadonlyMap<string, LinkTime>
   /** When it last said that it waits, and on whom. */
   waitingAt: number
   waitingOn: readonly string[]
@@ -57,6 +69,8 @@ export interface FleetNode {
   blamedSince: number | null
   /** Links to others that did not work, since it came. */
   deadLinks: number
+  /** How often it said of others in this step that their bytes were no good. */
+  distrusts: { step: number; count: number }
   pingedAt: number
 }
 
@@ -77,6 +91,8 @@ export interface ReceiptBook {
   /** `hash` is what the ledger names a receipt by; `places` are those of its microbatches in the round. */
   readonly receipts: { readonly hash: string; readonly places: readonly number[] }[]
   readonly entries: Map<number, ReceiptEntry<Digest>>
+  /** Digests of its shares of the gradient sum, by shard; empty before a receipt, and where nobody takes them. */
+  shares: readonly Digest[]
 }
 
 /** Two devices that say different things of one tensor, both under their signatures. */
@@ -91,7 +107,7 @@ export interface Dispute {
 
 /** What a step's work earns, and what of it not. */
 export interface Settlement {
-  readonly work: WorkCredit[]
+  readonly work: EarnedCredit[]
   readonly refused: { device: string; stage: number; microbatches: number; error: ErrorBody }[]
   readonly disputes: Dispute[]
   /** Tensors that maker and taker name alike, and those that only one of them names. */
@@ -105,6 +121,8 @@ export interface Work {
   /** Of the set of leases. */
   version: number
   readonly microbatches: Set<number>
+  /** Microbatches that it may have in flight. */
+  window: number
   /** The version it has finished; 0 before. */
   finished: number
   losses: readonly (readonly [number, number, number])[]
@@ -126,6 +144,16 @@ export interface StageProgress {
   readonly rejoined: Set<string>
   /** Nodes with leases that they have not finished. */
   readonly pending: Set<string>
+  /** The one node that owned every shard when the step began, whose shares nobody takes; null where there were more. */
+  readonly solo: string | null
+  /** Who has finished, and whose claim nobody was free to look at yet. */
+  readonly unoffered: Set<string>
+  /** Claims that were handed out and not answered yet, by receipt. */
+  readonly audits: Map<string, { readonly nodeId: string; readonly version: number }>
+  /** Since when no lease is open and audits alone are waited for; null while that is not so. */
+  wholeAt: number | null
+  /** `shard owner`: a sum that is not of what was signed for, and whom its owner names for that; null before it does. */
+  readonly tallies: Map<string, { readonly digest: Digest | null; named: ReadonlySet<string> | null }>
   /** Places of microbatches that nobody there can take yet. */
   orphans: number[]
   /** When half of the nodes with leases had finished; null before. */
@@ -234,7 +262,7 @@ export interface Run {
   /** What the last start took from its first assignment to its first step, in milliseconds; null before. */
   restartMs: number | null
   /** A step that was about to be applied when the server died, in which generation, its metric, and what it earns. */
-  unapplied: { generation: number; lr: number; scale: number; metric: StepMetric; work: readonly WorkCredit[] } | null
+  unapplied: { generation: number; lr: number; scale: number; metric: StepMetric; work: readonly EarnedCredit[] } | null
   /** After a restart: until when its nodes are waited for. */
   recoverUntil: number | null
   /** When the run began to wait for volunteers. */
@@ -315,11 +343,22 @@ export type OrchestratorEvent = { now: number } & (
       checkpoint: { step: number; stages: StageCheckpoint[] }
     }
   | { type: 'recutRefused'; runId: string; error: ErrorBody }
+  /** The answer to `claimed`, once a claim: it is not audited, or its audit is closed. Nothing waits for it any more. */
+  | ({ type: 'claimSettled'; receipt: string } & ClaimPlace)
+  /**
+   * An audit found the device's work, or its recomputation, false: it leaves, told `error`, and its work of that step counts
+   * in no sum, if that step is not yet applied.
+   */
+  | ({ type: 'convicted'; device: string; error: ErrorBody } & ClaimPlace)
+  /** As `convicted`, but nobody is at fault: the work alone is done again by others. */
+  | ({ type: 'redo'; device: string } & ClaimPlace)
+  /** A recomputation was credited in the run, as far as its budget reaches (`affords`). */
+  | { type: 'auditCredited'; runId: string; credit: bigint }
   | { type: 'tick' }
 )
 
 /** Why leases or owners moved. */
-export type RecoveryCause = 'left' | 'silent' | 'slow' | 'failed'
+export type RecoveryCause = 'left' | 'silent' | 'slow' | 'failed' | 'false'
 
 export type OrchestratorCommand =
   | { type: 'send'; nodeId: string; message: ServerMessage }
@@ -332,7 +371,7 @@ export type OrchestratorCommand =
       lr: number
       scale: number
       metric: StepMetric
-      work: readonly WorkCredit[]
+      work: readonly EarnedCredit[]
     }
   /**
    * Void after `prepareStep` of the same step; both are one step in the store. `work` is credited with it, or neither is.
@@ -342,7 +381,7 @@ export type OrchestratorCommand =
       type: 'commitStep'
       runId: string
       metric: StepMetric
-      work: readonly WorkCredit[]
+      work: readonly EarnedCredit[]
       claims: { attested: number; unattested: number; disputed: number }
     }
   | { type: 'publishCheckpoint'; runId: string; step: number; stages: StageCheckpoint[] }
@@ -356,6 +395,13 @@ export type OrchestratorCommand =
   | { type: 'reserve'; runId: string; deviceId: string; stage: number }
   /** Leases moved to other nodes: for the run's books. */
   | { type: 'recovered'; runId: string; leases: number; cause: RecoveryCause }
+  /**
+   * A node has finished what it signed for, and enough others of its stage are free to recompute it (`timing.auditMs` above 0).
+   * Every claim is answered with one `claimSettled`; the stage's merge waits for that, for a while.
+   */
+  | { type: 'claimed'; runId: string; claim: WorkClaim; replicas: readonly { nodeId: string; device: string }[] }
+  /** Devices that contradict each other under their signatures: their next claims deserve a look. */
+  | { type: 'disputed'; runId: string; step: number; devices: readonly string[] }
   /** A line of the run's story, in words. */
   | { type: 'tell'; runId: string; step: number; text: string }
 

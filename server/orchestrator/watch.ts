@@ -11,6 +11,7 @@ import { giveUpRecut } from './recutting.ts'
 import { goOn } from './commit.ts'
 import { dropLaggards, onWaitingForLost } from './losses.ts'
 import { sumWhenWhole } from './merge.ts'
+import { settleLateTallies } from './tallies.ts'
 import type { FleetNode, OrchestratorCommand, OrchestratorState, Run } from './types.ts'
 
 type Commands = OrchestratorCommand[]
@@ -113,6 +114,7 @@ function unstick(state: OrchestratorState, run: Run, now: number, commands: Comm
   }
   if (run.brokenInARow > 0 || !beginAgain(state, run, text, now, commands))
     failGeneration(state, run, text, now, commands)
+  else run.brokenInARow += 1
 }
 
 /** Nodes that are heard and owe the step something, without waiting for others themselves. */
@@ -153,10 +155,17 @@ function watchRound(state: OrchestratorState, run: Run, now: number, commands: C
   for (const [stage, progress] of round.stages.entries()) {
     if (progress.orphans.length > 0 && isDeadlocked(state, run, stage)) {
       const text = `Everybody left in stage ${stage + 1} lost its part in step ${round.step}.`
-      if (beginAgain(state, run, text, now, commands)) return
+      if (beginAgain(state, run, text, now, commands)) {
+        run.brokenInARow += 1
+        return
+      }
     }
     if (adopt(state, run, stage, now, commands)) continue
-    if (progress.pending.size === 0) continue
+    if (progress.pending.size === 0) {
+      // Its audits may have taken too long.
+      sumWhenWhole(state, run, stage, now, commands)
+      continue
+    }
     for (const id of [...progress.pending]) {
       const node = state.nodes.get(id)
       if (!node) continue
@@ -170,9 +179,11 @@ function watchRound(state: OrchestratorState, run: Run, now: number, commands: C
       }
       if (run.round !== round) return
     }
-    sumWhenWhole(run, stage, now, commands)
+    sumWhenWhole(state, run, stage, now, commands)
   }
   for (let stage = 0; stage < round.stages.length; stage++) {
+    settleLateTallies(state, run, stage, now, commands)
+    if (run.round !== round) return
     dropLaggards(state, run, stage, now, commands)
     if (run.round !== round) return
   }

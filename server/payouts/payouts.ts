@@ -3,17 +3,21 @@ import { fail, toErrorBody } from '../../src/protocol/errors.ts'
 import type { ErrorBody } from '../../src/protocol/errors.ts'
 import type { Chain, Signer } from '../chain/port.ts'
 import type { PayoutStore } from '../db/payoutStore.ts'
+import { nodeSha256 } from '../ledger/nodeSha256.ts'
 import { initialPayouts, payout } from './payout.ts'
 import { fundsLacking, planBatch } from './plan.ts'
+import { planRefund } from './refund.ts'
 import type {
   Attempt,
   Batch,
+  BatchDraft,
   Idle,
   PaidEntry,
   PayoutCommand,
   PayoutEvent,
   PayoutLimits,
   PayoutSource,
+  RefundSource,
 } from './types.ts'
 import type { Inclusion } from '../chain/port.ts'
 
@@ -21,6 +25,8 @@ export interface PayoutDeps {
   chain: Chain
   store: PayoutStore
   source: PayoutSource
+  /** Null where nothing is ever deposited. */
+  refunds: RefundSource | null
   hot: Signer
   limits: PayoutLimits
   /** Unix milliseconds. */
@@ -37,7 +43,9 @@ export interface PayoutStatus {
   trouble: ErrorBody | null
 }
 
+/** A refund is no matter of the ledger: nobody was owed it. */
 function paidEntries(batch: Batch, attempt: Attempt, inclusion: Inclusion): PaidEntry[] {
+  if (batch.refund) return []
   return batch.transfers.map(({ wallet, planck }) => ({
     kind: 'payout',
     epoch: batch.epoch,
@@ -114,7 +122,7 @@ export class Payouts {
       case 'plan':
         return this.#plan()
       case 'freeze': {
-        const payer = { genesis: chain.info.genesis, hot: hot.wallet }
+        const payer = { genesis: chain.info.genesis, hot: command.draft.refund?.from ?? hot.wallet }
         return { kind: 'frozen', batch: await store.freeze(command.draft, payer, now()) }
       }
       case 'sign':
@@ -149,10 +157,45 @@ export class Payouts {
     }
   }
 
+  /** Who has worked comes before who has deposited. */
   async #plan(): Promise<PayoutEvent> {
+    const payout = await this.#planPayout()
+    if (payout.draft) return { kind: 'planned', ...payout }
+    return { kind: 'planned', draft: await this.#planRefund(), idle: payout.idle }
+  }
+
+  async #planRefund(): Promise<BatchDraft | null> {
+    const { chain, store, refunds, hot } = this.#deps
+    const ended = (await refunds?.ended()) ?? []
+    if (ended.length === 0) return null
+    const held = await chain.freeBalances(ended.map(({ wallet }) => wallet))
+    for (const [i, { runId, wallet, spent }] of ended.entries()) {
+      const balance = held[i]!
+      if (balance === 0n) continue
+      // The first one brought home all that was earned; whatever came since belongs to who sent it since.
+      const last = (await store.refundsOf(runId)).at(-1)
+      const senders = await refunds!.senders(wallet, last?.block?.number ?? 0)
+      const about = { root: nodeSha256.text(`skein-refund-v1\n${runId}`), refund: { run: runId, from: wallet } }
+      const widest = { transfers: [{ wallet: hot.wallet, planck: 1n }, ...senders], root: about.root, rest: hot.wallet }
+      const plan = planRefund({
+        balance,
+        due: last ? 0n : spent,
+        fee: await chain.estimateFee(widest, wallet),
+        hot: hot.wallet,
+        senders,
+        balances: await chain.freeBalances(senders.map((sender) => sender.wallet)),
+        existentialDeposit: chain.info.existentialDeposit,
+      })
+      if (!plan) continue
+      return { epoch: 0, root: about.root, transfers: plan.transfers, refund: { ...about.refund, rest: plan.rest } }
+    }
+    return null
+  }
+
+  async #planPayout(): Promise<{ draft: BatchDraft | null; idle: Idle | null }> {
     const { chain, store, source, hot, limits } = this.#deps
     const sealed = await source.sealed()
-    if (!sealed) return { kind: 'planned', draft: null, idle: null }
+    if (!sealed) return { draft: null, idle: null }
     const owed = await source.owed()
     const balances = await chain.freeBalances([hot.wallet, ...owed.map(({ wallet }) => wallet)])
     const { existentialDeposit } = chain.info
@@ -164,22 +207,24 @@ export class Payouts {
       frozenInEpoch: await store.frozenInEpoch(sealed.epoch),
       limits,
     })
-    if (!plan.draft) return { kind: 'planned', ...plan }
+    if (!plan.draft) return plan
     const fee = await chain.estimateFee(plan.draft, hot.wallet)
     const idle = fundsLacking(plan.draft, fee, balances[0]!, existentialDeposit)
-    return { kind: 'planned', draft: idle ? null : plan.draft, idle }
+    return { draft: idle ? null : plan.draft, idle }
   }
 
   async #sign(batch: Batch, number: number): Promise<PayoutEvent> {
-    const { chain, hot, limits } = this.#deps
-    if (batch.hot !== hot.wallet)
+    const { chain, limits, refunds } = this.#deps
+    const signer = batch.refund && refunds ? await refunds.signer(batch.refund.run) : this.#deps.hot
+    if (batch.hot !== signer.wallet)
       fail(
         'payout.other_account',
         `Batch ${batch.id} was frozen to be paid by ${chain.addressOf(batch.hot)}, and the hot account is another one now.`,
         'Set SKEIN_PAYOUT_SEED to the key of that account until the batch is paid.',
       )
-    const nonce = await chain.nextNonce(hot.wallet)
-    const signed = await chain.sign(batch, hot, nonce, limits.eraBlocks)
+    const nonce = await chain.nextNonce(signer.wallet)
+    const content = { transfers: batch.transfers, root: batch.root, rest: batch.refund?.rest }
+    const signed = await chain.sign(content, signer, nonce, limits.eraBlocks)
     const dry = await chain.dryRun(signed.bytes)
     if (dry.outcome === 'fails') return { kind: 'unpayable', reason: `The batch would fail: ${dry.reason}.` }
     return { kind: 'signed', attempt: { ...signed, number } }

@@ -37,7 +37,8 @@ export function planBatch(input: PlanInput): { draft: BatchDraft | null; idle: I
     if (left !== null) left -= transfer.planck
     transfers.push(transfer)
   }
-  if (transfers.length > 0) return { draft: { epoch: input.epoch, root: input.root, transfers }, idle: null }
+  if (transfers.length > 0)
+    return { draft: { epoch: input.epoch, root: input.root, transfers, refund: null }, idle: null }
   if (payable.length > 0)
     return {
       draft: null,

@@ -6,10 +6,12 @@ import type { Chain, Signer, WalletId } from '../chain/port.ts'
 import type { ServerConfig } from '../config.ts'
 import type { PayoutStore } from '../db/payoutStore.ts'
 import { watchDeposits } from './deposits.ts'
+import type { DepositStore } from '../db/depositStore.ts'
 import type { Deposit } from './deposits.ts'
+import type { EndedRun } from './refund.ts'
 import { Payouts } from './payouts.ts'
 import type { PayoutDeps } from './payouts.ts'
-import type { PayoutSource } from './types.ts'
+import type { BatchState, PayoutSource, RefundSource } from './types.ts'
 
 /** Milliseconds between tries to reach a node that has not answered yet. */
 const RETRY_MS = 5000
@@ -25,7 +27,13 @@ export interface TreasuryDeps {
   source: PayoutSource | null
   log: PayoutDeps['log']
   /** Runs that are paid for by deposits, and where to tell what their addresses hold. */
-  deposits: { open: () => Promise<readonly Deposit[]>; held: (runId: string, planck: bigint) => Promise<void> }
+  deposits: {
+    store: DepositStore
+    open: () => Promise<readonly Deposit[]>
+    /** Runs that have ended, the newest first, and what was earned in each. */
+    ended: () => Promise<readonly EndedRun[]>
+    held: (runId: string, planck: bigint) => Promise<void>
+  }
 }
 
 export interface PayoutsQuery {
@@ -91,8 +99,18 @@ export class Treasury {
   async depositWallet(runId: string): Promise<WalletId | null> {
     const { chainUrl, payouts } = this.#deps.config
     if (chainUrl === null || payouts.seed === null) return null
+    return (await this.#depositSigner(payouts.seed, runId)).wallet
+  }
+
+  async #depositSigner(seed: string, runId: string): Promise<Signer> {
     const { depositSecret, signerFromSecret } = await import('../chain/signer.ts')
-    return (await signerFromSecret(depositSecret(payouts.seed, runId))).wallet
+    return signerFromSecret(depositSecret(seed, runId))
+  }
+
+  /** What was sent back of a run's deposits, the newest last. */
+  async refundsOf(runId: string): Promise<{ state: BatchState; block: number | null; extrinsic: string | null }[]> {
+    const records = await this.#deps.store.refundsOf(runId)
+    return records.map(({ state, block, extrinsic }) => ({ state, block: block?.number ?? null, extrinsic }))
   }
 
   /** SS58, with the chain's prefix; null while the chain has not answered yet. */
@@ -159,7 +177,13 @@ export class Treasury {
     if (!source || !this.#hot || this.#closed || this.#payouts) return
     const { batch, epochCap, least } = config.payouts
     const limits = { batch, epochCap, least, eraBlocks: ERA_BLOCKS }
-    const payouts = new Payouts({ chain, store, source, hot: this.#hot, limits, now: Date.now, log })
+    const { deposits } = this.#deps
+    const refunds: RefundSource = {
+      ended: deposits.ended,
+      senders: (wallet, after) => deposits.store.senders(wallet, after),
+      signer: (runId) => this.#depositSigner(config.payouts.seed!, runId),
+    }
+    const payouts = new Payouts({ chain, store, source, refunds, hot: this.#hot, limits, now: Date.now, log })
     await payouts.start()
     this.#payouts = payouts
   }

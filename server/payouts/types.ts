@@ -1,6 +1,7 @@
 /** Owns the words of payouts: batches, attempts, what happens to them and what is to be done. */
-import type { Hex, Inclusion, SignedExtrinsic, Transfer, WalletId } from '../chain/port.ts'
+import type { Hex, Inclusion, SignedExtrinsic, Signer, Transfer, WalletId } from '../chain/port.ts'
 import type { ErrorBody } from '../../src/protocol/errors.ts'
+import type { EndedRun } from './refund.ts'
 
 /** What a sealed epoch leaves to pay; amounts that earlier batches paid are no longer in it. */
 export interface PayoutSource {
@@ -20,6 +21,16 @@ export interface PaidEntry {
   extrinsic: string
 }
 
+/** What runs that have ended leave at their addresses. */
+export interface RefundSource {
+  /** The newest first. */
+  ended(): Promise<readonly EndedRun[]>
+  /** Who sent how much to an address in blocks after `after`, each once. */
+  senders(wallet: WalletId, after: number): Promise<Transfer[]>
+  /** The key of a run's address. */
+  signer(runId: string): Promise<Signer>
+}
+
 export interface PayoutLimits {
   /** Transfers of one batch, at most. */
   batch: number
@@ -33,9 +44,12 @@ export interface PayoutLimits {
 
 /** A batch before it is frozen. */
 export interface BatchDraft {
+  /** 0 for a refund. */
   epoch: number
   root: string
   transfers: Transfer[]
+  /** What is left at the address of a run that has ended: paid by that address, to the last unit. Null for a payout. */
+  refund: { run: string; from: WalletId; rest: WalletId } | null
 }
 
 /**

@@ -19,6 +19,9 @@ export function verdictOf(batch: Batch, inclusion: Inclusion): Verdict {
   const sent = new Map<WalletId, bigint>()
   for (const { from, wallet, planck } of inclusion.transfers)
     if (from === batch.hot) sent.set(wallet, (sent.get(wallet) ?? 0n) + planck)
+  const rest = batch.refund?.rest
+  // What is left is known to the chain alone.
+  if (rest !== undefined && (sent.get(rest) ?? 0n) > 0n) sent.delete(rest)
   const exact =
     sent.size === batch.transfers.length && batch.transfers.every(({ wallet, planck }) => sent.get(wallet) === planck)
   if (exact) return { kind: 'paid' }

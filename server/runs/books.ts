@@ -1,4 +1,5 @@
 /** Owns what decisions leave behind: rows in the store, figures, and word to those who watch. */
+import { workIn } from '../../src/protocol/receipt.ts'
 import type { RunRecord, Store } from '../db/store.ts'
 import type { Metrics } from '../metrics.ts'
 import type { OrchestratorCommand } from '../orchestrator/types.ts'
@@ -8,7 +9,7 @@ import type { RunStats } from './runStats.ts'
 /** Commands that write. */
 export type Booked = Exclude<
   OrchestratorCommand,
-  { type: 'send' | 'disconnect' | 'publishCheckpoint' | 'recutCheckpoint' }
+  { type: 'send' | 'disconnect' | 'publishCheckpoint' | 'recutCheckpoint' | 'claimed' | 'disputed' }
 >
 
 export interface BooksOptions {
@@ -46,10 +47,10 @@ export class Books {
       case 'commitStep':
         await store.commitStep(runId, command.metric, command.work)
         this.#stats.committed(runId, command.metric)
-        this.#stats.speeds.committed(command.work, command.metric.durationMs)
+        this.#stats.speeds.committed(workIn(command.work), command.metric.durationMs)
         metrics.stepCommitted(command.metric.tokens, command.metric.durationMs)
         metrics.claimed(command.claims)
-        metrics.credited(command.work.reduce((sum, { microbatches }) => sum + microbatches, 0))
+        metrics.credited(workIn(command.work).reduce((sum, { microbatches }) => sum + microbatches, 0))
         this.#feed.emit(runId, { type: 'metric', metric: command.metric })
         return
       case 'rollBack':

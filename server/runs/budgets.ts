@@ -1,11 +1,22 @@
 /** Owns what runs have to spend: what is offered at launch, raised and deposited, each durable before the run hears of it. */
+import type { RunState } from '../../src/protocol/api.ts'
 import { fail } from '../../src/protocol/errors.ts'
-import type { Payment } from '../../src/protocol/payment.ts'
+import { costOf, type Payment } from '../../src/protocol/payment.ts'
+import type { BatchState } from '../payouts/types.ts'
+import type { EndedRun } from '../payouts/refund.ts'
 import type { RunPayment, RunRecord, Store } from '../db/store.ts'
 import type { Purse } from '../orchestrator/types.ts'
 import type { BooksOptions } from './books.ts'
 import type { Outbox } from './outbox.ts'
 import { deposited, purseFor, raised, spendable } from './purse.ts'
+
+/** Ended runs whose addresses are still looked at, the newest ones. */
+const ENDED_WATCHED = 500
+
+const hasEnded = (state: RunState) => state === 'finished' || state === 'cancelled' || state === 'failed'
+
+/** What became of a deposit that was not spent. */
+export type Refunds = { state: BatchState; block: number | null; extrinsic: string | null }[]
 
 /** Where runs that pay get their money from. */
 export interface DepositAddresses {
@@ -13,6 +24,7 @@ export interface DepositAddresses {
   walletFor: (runId: string) => Promise<string | null>
   /** Null while the chain's way of writing addresses is not known. */
   addressOf: (wallet: string) => string | null
+  refundsOf: (runId: string) => Promise<Refunds>
 }
 
 export interface BudgetsOptions {
@@ -67,6 +79,18 @@ export class Budgets {
   async depositors(runIds: Iterable<string>): Promise<{ runId: string; wallet: string }[]> {
     const runs = await Promise.all([...runIds].map((id) => this.#options.store.run(id)))
     return runs.flatMap((run) => (run?.payment?.deposit ? [{ runId: run.id, wallet: run.payment.deposit.wallet }] : []))
+  }
+
+  /** Runs that have ended and whose money came to an address of their own, the newest first, with what was earned in each. */
+  async ended(): Promise<EndedRun[]> {
+    const runs = (await this.#options.store.runs()).filter(({ state, payment }) => payment?.deposit && hasEnded(state))
+    return Promise.all(
+      runs.slice(0, ENDED_WATCHED).map(async ({ id, payment }) => ({
+        runId: id,
+        wallet: payment!.deposit!.wallet,
+        spent: costOf(await this.#options.creditOf(id), BigInt(payment!.planckPerPflop)),
+      })),
+    )
   }
 
   #change(runId: string, change: (run: RunRecord) => RunPayment | null): Promise<bigint | null> {

@@ -6,11 +6,12 @@
  */
 import { randomBytes } from 'node:crypto'
 import { runLayouts } from '../../src/model/layout.ts'
-import type { FleetView, LaunchRequest, LiveEvent, NodeView, RunDetail, RunSummary } from '../../src/protocol/api.ts'
-import { launchRequestSchema } from '../../src/protocol/api.ts'
+import { launchRequestSchema, type FleetView, type LaunchRequest, type LiveEvent, type NodeView, type RunDetail, type RunSummary } from '../../src/protocol/api.ts' // prettier-ignore
 import { quoteRequestSchema, type Quote, type QuoteRequest } from '../../src/protocol/quote.ts'
 import type { ClientMessage } from '../../src/protocol/control.ts'
 import { fail, toErrorBody, type ErrorBody } from '../../src/protocol/errors.ts'
+import type { AuditDesk } from '../audits/desk/desk.ts'
+import type { AuditedRuns } from '../audits/desk/port.ts'
 import { writeInitialCheckpoint } from '../checkpoints/initial.ts'
 import { readBack } from '../checkpoints/readBack.ts'
 import { recutCheckpoint } from '../checkpoints/recut.ts'
@@ -20,6 +21,7 @@ import type { BlobStore, CheckpointRecord, RunRecord } from '../db/store.ts'
 import { decide, initialState } from '../orchestrator/orchestrator.ts'
 import type { Timing } from '../orchestrator/timing.ts'
 import type { OrchestratorCommand, OrchestratorEvent } from '../orchestrator/types.ts'
+import { auditedRuns } from './auditedRuns.ts'
 import { Books, type BooksOptions } from './books.ts'
 import type { RunControl } from './port.ts'
 import { checkReceipt } from './receiptCheck.ts'
@@ -30,7 +32,7 @@ import { Outbox, type Task } from './outbox.ts'
 import { purseFor } from './purse.ts'
 import { quoteFor } from './quote.ts'
 import { RunStats } from './runStats.ts'
-import { settle, stageBytesOf, submission } from './submission.ts'
+import { freshRun, settle, stageBytesOf, submission } from './submission.ts'
 import { detailView, fleetView, nodeView, summaryView } from './views.ts'
 
 /** Events kept in a run's view; the store keeps all. */
@@ -45,6 +47,9 @@ const LEFT: ErrorBody = {
   remedy: 'Open the page again.',
 }
 
+/** Who audits what nodes claim. */
+export type Auditor = Pick<AuditDesk, 'claimed' | 'said' | 'disputed'>
+
 export interface CoordinatorOptions extends BooksOptions, BudgetsOptions {
   blobs: BlobStore
   version: string
@@ -53,7 +58,7 @@ export interface CoordinatorOptions extends BooksOptions, BudgetsOptions {
   now?: () => number
 }
 
-type DistributedEvent = OrchestratorEvent extends infer E ? (E extends unknown ? Omit<E, 'now'> : never) : never
+export type DistributedEvent = OrchestratorEvent extends infer E ? (E extends unknown ? Omit<E, 'now'> : never) : never
 
 export class Coordinator implements RunControl {
   readonly #options: CoordinatorOptions
@@ -65,6 +70,9 @@ export class Coordinator implements RunControl {
   readonly #budgets: Budgets
   readonly #ticker: ReturnType<typeof setInterval>
   #gateway: Gateway | null = null
+  #audits: Auditor | null = null
+  /** What audits are told of the runs, and may do in them. */
+  readonly audited: AuditedRuns
   readonly #outbox = new Outbox()
   /** By run: the generation that is in the store. */
   readonly #generations = new Map<string, number>()
@@ -77,12 +85,15 @@ export class Coordinator implements RunControl {
     this.#feed = new LiveFeed((runId) => this.detail(runId))
     this.#books = new Books(options, this.#now, this.#stats, this.#feed)
     this.#budgets = new Budgets(options, this.#outbox)
+    const send: AuditedRuns['send'] = (nodeId, message) => this.#gateway?.send(nodeId, message)
+    this.audited = auditedRuns(this.#state, (event) => this.#dispatch(event), send)
     this.#ticker = setInterval(() => this.#dispatch({ type: 'tick' }), 500)
   }
 
   /** Takes up every run that had not ended when the server last stopped, however it did. */
-  async resume(gateway: Gateway): Promise<void> {
+  async resume(gateway: Gateway, audits: Auditor | null = null): Promise<void> {
     this.#gateway = gateway
+    this.#audits = audits
     for (const run of (await this.#options.store.runs()).reverse()) {
       if (run.state === 'finished' || run.state === 'cancelled' || run.state === 'failed') continue
       const checkpoint = await this.#options.store.latestCheckpoint(run.id)
@@ -112,6 +123,7 @@ export class Coordinator implements RunControl {
       this.#dispatch({ type: 'receiptHeard', nodeId, message, ...checkReceipt(message, deviceId) })
       return
     }
+    if (message.type === 'recomputed' || message.type === 'declined') this.#audits?.said(nodeId, message)
     if (message.type === 'heartbeat') {
       const node = this.#state.nodes.get(nodeId)
       if (node?.runId) {
@@ -150,25 +162,7 @@ export class Coordinator implements RunControl {
     const payment = await this.#budgets.offered(id, offered)
     const stages = await writeInitialCheckpoint(blobs, config)
     const bytes = await readBack(blobs, stages, runLayouts(config))
-    const run: RunRecord = {
-      id,
-      name,
-      datasetId,
-      config,
-      state: 'waiting',
-      detail: 'Waiting for volunteers.',
-      step: 0,
-      generation: 0,
-      valLoss: null,
-      rollbacks: 0,
-      boundaryBytesPerToken: null,
-      createdAt: now,
-      startedAt: null,
-      finishedAt: null,
-      prepared: null,
-      recovered: 0,
-      payment,
-    }
+    const run = freshRun({ id, name, datasetId, config, payment, createdAt: now })
     const checkpoint = { runId: id, step: 0, stages, bytes, createdAt: now }
     await store.insertRun(run, checkpoint)
     log.info({ runId: id, name }, 'run launched')
@@ -213,6 +207,11 @@ export class Coordinator implements RunControl {
   /** Runs under way whose money comes to an address of their own. */
   depositors(): Promise<{ runId: string; wallet: string }[]> {
     return this.#budgets.depositors(this.#state.runs.keys())
+  }
+
+  /** Runs that have ended, whose addresses may still hold something. */
+  endedDepositors(): ReturnType<Budgets['ended']> {
+    return this.#budgets.ended()
   }
 
   checkpoint(runId: string): Promise<RunSummary> {
@@ -295,6 +294,9 @@ export class Coordinator implements RunControl {
     }
     const { runId } = command
     const keys = [runId]
+    if (command.type === 'claimed')
+      return { keys, perform: () => void this.#audits?.claimed(command.claim, command.replicas) }
+    if (command.type === 'disputed') return { keys, perform: () => this.#audits?.disputed(command.devices) }
     if (command.type === 'publishCheckpoint') {
       // Reading back takes long; nothing waits for it.
       const perform = () => void this.#publish(runId, command.step, command.stages)
@@ -388,7 +390,8 @@ export class Coordinator implements RunControl {
   async #summary(record: RunRecord): Promise<RunSummary> {
     if (!this.#stats.knows(record.id)) this.#stats.restore(record.id, await this.#options.store.metrics(record.id))
     const credit = record.payment ? await this.#options.creditOf(record.id).catch(() => null) : null
-    return summaryView(record, this.#stats, credit, this.#options.deposits.addressOf)
+    const refunds = record.payment?.deposit ? await this.#options.deposits.refundsOf(record.id) : []
+    return summaryView(record, this.#stats, credit, this.#options.deposits.addressOf, refunds)
   }
 }
 

@@ -1,7 +1,16 @@
-/** Owns a run's weights as others load them: the Hugging Face folder of a `LlamaForCausalLM`, built from a checkpoint. */
-import { safetensorsHeader } from '../../src/formats/safetensors.ts'
+/**
+ * Owns a run's weights as others load them: a Hugging Face folder built from a checkpoint. A run whose boundaries have no weights
+ * is a `LlamaForCausalLM`; one with learned boundaries is an architecture of its own, which brings its modeling file along.
+ */
+import { readFileSync } from 'node:fs'
+import { floatBytes, safetensorsHeader } from '../../src/formats/safetensors.ts'
 import { byteTokenizer, characterTokenizer } from '../../src/formats/tokenizer.ts'
-import { stageLayouts } from '../../src/model/layout.ts'
+import { codeWidthOf, RECEIVED_SCALE } from '../../src/codec/boundary.ts'
+import { tokenTableRow } from '../../src/codec/tokenTable.ts'
+import { codeHidden, stageLayouts } from '../../src/model/layout.ts'
+import type { StageLayout } from '../../src/model/layout.ts'
+import { learnedBoundaries, TOKEN_TABLE } from '../../src/model/learnedBoundaries.ts'
+import type { LearnedBoundaries } from '../../src/model/learnedBoundaries.ts'
 import type { StageCheckpoint } from '../../src/protocol/control.ts'
 import { fail } from '../../src/protocol/errors.ts'
 import type { ModelConfig, RunConfig } from '../../src/protocol/runConfig.ts'
@@ -49,14 +58,51 @@ export function llamaConfig(model: ModelConfig): Record<string, unknown> {
   }
 }
 
-function safetensorsFile(blobs: BlobStore, config: RunConfig, stages: readonly StageCheckpoint[]): ExportFile {
-  // A run that was cut anew keeps older checkpoints as they were cut.
-  const layouts = stageLayouts(config.model, stages.length, checkpointPartition(config, stages))
-  const header = safetensorsHeader(layouts.flatMap((layout) => layout.tensors))
-  const elements = layouts.flatMap((layout) => layout.tensors).reduce((sum, tensor) => sum + tensor.length, 0)
+/** Fields as `transformers/configuration_skein.py` names them; Transformers loads the model's code from the folder. */
+function skeinConfig(model: ModelConfig, { partition, codeWidth, halves }: LearnedBoundaries): Record<string, unknown> {
+  let layers = 0
+  return {
+    ...llamaConfig(model),
+    architectures: ['SkeinForCausalLM'],
+    model_type: 'skein',
+    auto_map: {
+      AutoConfig: 'configuration_skein.SkeinConfig',
+      AutoModelForCausalLM: 'modeling_skein.SkeinForCausalLM',
+    },
+    use_cache: false,
+    boundary_after_layers: partition.slice(0, -1).map((count) => (layers += count)),
+    code_width: codeWidth,
+    code_hidden: codeHidden(model),
+    code_dtype: halves ? 'float16' : 'float32',
+    received_scale: RECEIVED_SCALE,
+  }
+}
+
+function pythonFile(name: string): ExportFile {
+  const text = readFileSync(new URL(`transformers/${name}`, import.meta.url), 'utf8')
+  return textFile(name, text, 'text/x-python; charset=utf-8')
+}
+
+/** The table of a run's learned boundaries [vocab, d], row by row. */
+function* tokenTable({ model: { vocabSize, dModel }, seed }: RunConfig): Generator<Uint8Array> {
+  for (let token = 0; token < vocabSize; token++) yield floatBytes(tokenTableRow(seed, token, dModel))
+}
+
+function safetensorsFile(
+  blobs: BlobStore,
+  config: RunConfig,
+  stages: readonly StageCheckpoint[],
+  layouts: readonly StageLayout[],
+  boundaries: LearnedBoundaries | null,
+): ExportFile {
+  const { vocabSize, dModel } = config.model
+  // Whoever loads the model need not know how the table is drawn.
+  const table = boundaries ? [{ name: TOKEN_TABLE, shape: [vocabSize, dModel], length: vocabSize * dModel }] : []
+  const tensors = [...layouts.flatMap((layout) => layout.tensors), ...table]
+  const header = safetensorsHeader(tensors)
   return {
     name: 'model.safetensors',
-    bytes: header.byteLength + 4 * elements,
+    bytes: header.byteLength + 4 * tensors.reduce((sum, { length }) => sum + length, 0),
     contentType: 'application/octet-stream',
     async *content() {
       yield header
@@ -66,16 +112,19 @@ function safetensorsFile(blobs: BlobStore, config: RunConfig, stages: readonly S
         const parameters = chunks.filter((chunk) => chunk.kind === 'parameters')
         for (const tensor of layout.tensors) yield* reader.bytes(parameters, tensor.offset, tensor.length)
       }
+      if (boundaries) yield* tokenTable(config)
     },
   }
 }
 
-function jsonFile(name: string, text: string): ExportFile {
+const jsonFile = (name: string, text: string) => textFile(name, text, 'application/json; charset=utf-8')
+
+function textFile(name: string, text: string, contentType: string): ExportFile {
   const bytes = new TextEncoder().encode(text)
   return {
     name,
     bytes: bytes.byteLength,
-    contentType: 'application/json; charset=utf-8',
+    contentType,
     async *content() {
       yield bytes
     },
@@ -105,11 +154,18 @@ export async function exportFiles(
   const { files: tokenizerFiles } = vocabulary === null ? byteTokenizer : characterTokenizer(vocabulary)
   const tokenizer = tokenizerFiles(run.config.model.blockSize)
   const generation = { bos_token_id: null, eos_token_id: null, max_length: run.config.model.blockSize }
+  const { config } = run
+  // A run that was cut anew keeps older checkpoints as they were cut.
+  const partition = checkpointPartition(config, checkpoint.stages)
+  const layouts = stageLayouts(config.model, partition.length, partition, codeWidthOf(config))
+  const boundaries = learnedBoundaries(config, partition)
+  const { model } = config
   return {
     step: checkpoint.step,
     files: [
-      jsonFile('config.json', json(llamaConfig(run.config.model))),
-      safetensorsFile(blobs, run.config, checkpoint.stages),
+      jsonFile('config.json', json(boundaries ? skeinConfig(model, boundaries) : llamaConfig(model))),
+      ...(boundaries ? ['configuration_skein.py', 'modeling_skein.py'].map(pythonFile) : []),
+      safetensorsFile(blobs, config, checkpoint.stages, layouts, boundaries),
       jsonFile('tokenizer.json', tokenizer['tokenizer.json']),
       jsonFile('tokenizer_config.json', tokenizer['tokenizer_config.json']),
       jsonFile('generation_config.json', json(generation)),

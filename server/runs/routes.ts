@@ -12,6 +12,7 @@ import {
 import { fail } from '../../src/protocol/errors.ts'
 import { budgetRequestSchema } from '../../src/protocol/payment.ts'
 import { quoteRequestSchema, quoteSchema } from '../../src/protocol/quote.ts'
+import { runTimelineSchema } from '../../src/protocol/timeline.ts'
 import { requireAdmin } from '../access.ts'
 import { bulkRate } from '../appDeps.ts'
 import type { ApiApp, AppDeps } from '../appDeps.ts'
@@ -25,7 +26,7 @@ const stepQuery = z.object({ step: z.coerce.number().int().min(0).optional() })
 const fileSchema = z.object({ name: z.string(), bytes: z.number() })
 
 export function runRoutes(app: ApiApp, deps: AppDeps): void {
-  const { config, store, runs } = deps
+  const { config, store, runs, timelines } = deps
   const live = createLiveStreams(runs)
   app.addHook('preClose', async () => live.close())
   const admin = async (request: Parameters<typeof requireAdmin>[1]) => requireAdmin(config, request)
@@ -107,6 +108,23 @@ export function runRoutes(app: ApiApp, deps: AppDeps): void {
       const { id } = request.params
       if (!(await store.run(id))) fail('run.unknown', `There is no run ${id}.`, 'Look it up with GET /api/v1/runs.')
       return store.metrics(id)
+    },
+  )
+
+  app.get(
+    '/runs/:id/timeline',
+    {
+      schema: {
+        tags: ['runs'],
+        summary: 'Where the time of the last traced steps went, by node; kept in memory alone.',
+        params: idParams,
+        response: { 200: runTimelineSchema },
+      },
+    },
+    async (request) => {
+      const { id } = request.params
+      if (!(await store.run(id))) fail('run.unknown', `There is no run ${id}.`, 'Look it up with GET /api/v1/runs.')
+      return timelines.of(id)
     },
   )
 

@@ -27,6 +27,26 @@ export async function settle(
   return { config, dataset }
 }
 
+/** A run that has done nothing yet. */
+export function freshRun(
+  about: Pick<RunRecord, 'id' | 'name' | 'datasetId' | 'config' | 'payment' | 'createdAt'>,
+): RunRecord {
+  return {
+    ...about,
+    state: 'waiting',
+    detail: 'Waiting for volunteers.',
+    step: 0,
+    generation: 0,
+    valLoss: null,
+    rollbacks: 0,
+    boundaryBytesPerToken: null,
+    startedAt: null,
+    finishedAt: null,
+    prepared: null,
+    recovered: 0,
+  }
+}
+
 export function submission(
   run: RunRecord,
   dataset: DatasetRef,

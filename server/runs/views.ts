@@ -6,6 +6,7 @@ import { costOf } from '../../src/protocol/payment.ts'
 import { PROTOCOL_VERSION } from '../../src/protocol/version.ts'
 import type { CheckpointRecord, RunRecord } from '../db/store.ts'
 import type { FleetNode, OrchestratorState, Run } from '../orchestrator/types.ts'
+import type { Refunds } from './budgets.ts'
 import type { RunStats } from './runStats.ts'
 
 export function nodeView(node: FleetNode, state: OrchestratorState, now: number): NodeView {
@@ -42,6 +43,7 @@ export function summaryView(
   stats: RunStats,
   credit: bigint | null,
   addressOf: (wallet: string) => string | null,
+  refunds: Refunds,
 ): RunSummary {
   const {
     id,
@@ -76,7 +78,7 @@ export function summaryView(
     recovered,
     payment: payment && {
       ...payment,
-      deposit: payment.deposit && { ...payment.deposit, address: addressOf(payment.deposit.wallet) },
+      deposit: payment.deposit && { ...payment.deposit, address: addressOf(payment.deposit.wallet), refunds },
       spent: credit === null ? null : String(costOf(credit, BigInt(payment.planckPerPflop))),
     },
     createdAt,

@@ -3,6 +3,7 @@
 struct Params {
   rows: u32,
   columns: u32,
+  counter: u32,
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
@@ -45,7 +46,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) count:
     for (var b = 0u; b < 4u; b++) {
       let c = 4u * w + b;
       if (c < p.columns) {
-        let q = i32(round(clamp(values[base + c] * perUnit, -127.0, 127.0)));
+        let q = i32(clamp(rounded(values[base + c] * perUnit, base + c, p.counter), -127.0, 127.0));
         word |= (bitcast<u32>(q) & 255u) << (8u * b);
       }
     }

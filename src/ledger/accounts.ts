@@ -30,6 +30,9 @@ export interface Account {
   runs: Map<string, Share>
   earned: bigint
   voided: bigint
+  /** Parts of `earned`: for holding weights ready, and for computing again what others claimed. */
+  standby: bigint
+  audit: bigint
   /** Planck. */
   paid: bigint
   /** The most that the account was worth at any seal: what all its payouts together may not exceed. */
@@ -124,6 +127,8 @@ function emptyAccount(id: AccountId): Account {
     runs: new Map(),
     earned: 0n,
     voided: 0n,
+    standby: 0n,
+    audit: 0n,
     paid: 0n,
     ceiling: 0n,
     paidThrough: 0,
@@ -185,8 +190,12 @@ export function merge(from: Account, to: Account): void {
   for (const [day, credit] of from.days) to.days.set(day, (to.days.get(day) ?? 0n) + credit)
   to.earned += from.earned
   to.voided += from.voided
+  to.standby += from.standby
+  to.audit += from.audit
   from.runs = new Map()
   from.days = new Map()
   from.earned = 0n
   from.voided = 0n
+  from.standby = 0n
+  from.audit = 0n
 }

@@ -101,6 +101,7 @@ function earn(state: LedgerState, entry: EntryOf<'work' | 'standby' | 'audit'>, 
   share.earned += credit
   share.value += credit * price
   account.earned += credit
+  if (entry.kind !== 'work') account[entry.kind] += credit
   device.earned += credit
   state.credit += credit
   state.earnedIn.set(run, (state.earnedIn.get(run) ?? 0n) + credit)
@@ -195,12 +196,12 @@ function convict(
   device.convictions.push({ ...same, seq, at, credit: BigInt(entry.credit), waived: false, parts })
 }
 
-function waive(state: LedgerState, { device: id }: EntryOf<'waiver'>): void {
+function waive(state: LedgerState, { device: id, since: from = 0 }: EntryOf<'waiver'>): void {
   const since = id === null ? (state.seals.at(-1)?.seq ?? 0) : 0
   const devices = id === null ? state.devices.values() : [deviceOf(state, id)]
   for (const device of devices)
     for (const conviction of device.convictions) {
-      if (conviction.waived || conviction.seq <= since) continue
+      if (conviction.waived || conviction.seq <= since || conviction.at < from) continue
       for (const part of conviction.parts) shift(state, device, part, -1n)
       conviction.waived = true
       conviction.parts = []

@@ -23,6 +23,8 @@ function moneyOf(account: Account | undefined): Pick<AccountView, 'credit' | 'pl
   return {
     credit: {
       earned: String(earned),
+      standby: String(account?.standby ?? 0n),
+      audit: String(account?.audit ?? 0n),
       voided: String(voided),
       pending: String(accepted - sealedCredit),
       verified: notBelowZero(sealedCredit - paidCredit),

@@ -1,4 +1,5 @@
 /** Owns the checks of a run's configuration that go beyond its schema: what cannot be trained, and what to do about it. */
+import { codeWidthOf } from '../codec/boundary.ts'
 import type { DatasetView } from '../protocol/api.ts'
 import { fail } from '../protocol/errors.ts'
 import { MAX_FRAME_PAYLOAD_BYTES } from '../protocol/frame.ts'
@@ -26,11 +27,13 @@ export type DatasetFacts = Pick<DatasetView, 'tokens' | 'trainTokens' | 'tokeniz
 
 /**
  * Throws the first reason why `config` cannot be trained (on `dataset`, where one is given): `run.heads_do_not_divide`,
- * `run.kv_heads`, `run.head_dim`, `run.stages_exceed_layers`, `run.partition`, `run.tied_stages`,
- * `run.microbatch_does_not_divide`, `run.lanes_do_not_divide`, `run.inner_steps`, `run.memory`, `run.vocabulary`, `run.block_exceeds_dataset`.
+ * `run.kv_heads`, `run.head_dim`, `run.stages_exceed_layers`, `run.partition`, `run.tied_stages`, `run.code_width`,
+ * `run.local_bottleneck`, `run.microbatch_does_not_divide`, `run.lanes_do_not_divide`, `run.inner_steps`, `run.memory`,
+ * `run.vocabulary`, `run.block_exceeds_dataset`.
  */
 export function validateRunConfig(config: RunConfig, dataset?: DatasetFacts): void {
   checkShape(config)
+  checkCode(config)
   checkBatch(config)
   checkMemory(config)
   if (dataset) checkDataset(config, dataset)
@@ -81,6 +84,33 @@ function checkShape({ model, stages, partition }: RunConfig): void {
       'run.tied_stages',
       'Tied embeddings put embedding and head into one matrix, which one stage must hold.',
       'Use one stage, or set tieEmbeddings to false.',
+    )
+  }
+}
+
+function checkCode(config: RunConfig): void {
+  const width = codeWidthOf(config)
+  const { dModel, blockSize } = config.model
+  if (width === null) return
+  if (config.sync === 'local') {
+    fail(
+      'run.local_bottleneck',
+      `Lanes with steps of their own cannot share the learned boundary of the codec ${config.codec}.`,
+      'Choose the codec f32, f16, int8 or int4, or sync exact.',
+    )
+  }
+  if (width > dModel) {
+    fail(
+      'run.code_width',
+      `A code of ${width} values a token is no bottleneck of a stream of ${dModel}.`,
+      `Choose a codecWidth of at most ${dModel}, such as ${Math.max(1, Math.floor(dModel / 16))}.`,
+    )
+  }
+  if ((width * blockSize) % 2 !== 0) {
+    fail(
+      'run.code_width',
+      `Codes of ${width} values for ${blockSize} tokens are an odd number of halves; they travel in pairs.`,
+      'Choose an even codecWidth or an even blockSize.',
     )
   }
 }

@@ -4,11 +4,8 @@ import { SkeinError } from '../protocol/errors.ts'
 import { createGpuStageModel } from './gpuStageModel.ts'
 import type { GpuStageModel, GpuStageOptions, GpuStageSpec } from './gpuStageModel.ts'
 import { runLayouts } from './layout.ts'
-import { activationBytes, activationSlots, estimateStageMemory } from './memory.ts'
+import { activationBytes, activationSlots, estimateStageMemory, microbatchesInFlight } from './memory.ts'
 import type { Tuning } from './stageKernels.ts'
-
-/** Kept activations beyond this save little on the whole step, and crowd out whatever else the device does. */
-const mostKept = ({ adapter }: GpuContext) => (adapter.software ? 2 ** 29 : 2 ** 30)
 
 /**
  * Makes the stage within `memoryBytes`, as the formula reckons. Where the device gives less than that, only half as many
@@ -27,7 +24,7 @@ export async function createStage(
   const layout = runLayouts(config)[stage]
   if (!layout) throw new RangeError(`No stage ${stage} among ${config.stages}.`)
   const each = activationBytes(config, layout)
-  let slots = Math.min(activationSlots(config, stage, memoryBytes), Math.floor(mostKept(gpu) / each))
+  let slots = activationSlots(config, stage, memoryBytes, gpu.adapter.software)
   // The last stage goes back through a microbatch at once: it has none between forward and backward.
   if (layout.hasHead) slots = 0
   for (;;) {
@@ -35,7 +32,8 @@ export async function createStage(
     const model = await attempt(gpu, spec, { activationBudget: slots * each, tuning })
     if (model) return model
     if (slots === 0) throw outOfMemory(estimateStageMemory(config, stage).total)
-    slots = Math.floor(slots / 2)
+    // Slots beyond these are lent only when links are so slow that more microbatches are let in.
+    slots = Math.floor(Math.min(slots, microbatchesInFlight(config, layout)) / 2)
   }
 }
 

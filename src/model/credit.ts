@@ -1,7 +1,8 @@
 /** Owns what a microbatch's work is worth: its model FLOPs at one stage, counted from the shape of the model alone. */
-import { stepMicrobatches } from '../protocol/lanes.ts'
+import { type Numbering, stepMicrobatches } from '../protocol/lanes.ts'
 import type { RunConfig } from '../protocol/runConfig.ts'
 import { runLayouts } from './layout.ts'
+import type { LayoutConfig } from './layout.ts'
 
 /** The backward of a product is two products of the same size: one for its input, one for its weights. */
 const FORWARD_AND_BACKWARD = 3n
@@ -12,10 +13,7 @@ const FORWARD_AND_BACKWARD = 3n
  * of attention, causal or not. The embedding is looked up, norms and pointwise work do not count, and neither does anything
  * computed twice to save memory: what a device earns depends on the model, the cut and the tokens alone.
  */
-export function microbatchCredit(
-  config: Pick<RunConfig, 'model' | 'stages' | 'partition' | 'microbatch'>,
-  stage: number,
-): bigint {
+export function microbatchCredit(config: LayoutConfig & Pick<RunConfig, 'microbatch'>, stage: number): bigint {
   const { model, microbatch } = config
   const { tensors, layerCount, hasHead } = runLayouts(config)[stage]!
   let multiplied = 0n
@@ -29,7 +27,7 @@ export function microbatchCredit(
 }
 
 /** Model FLOPs of a whole step, the same however the layers are cut: what its work earns together when all of it is accepted. */
-export function stepCredit(config: RunConfig): bigint {
+export function stepCredit(config: LayoutConfig & Numbering): bigint {
   let each = 0n
   for (let stage = 0; stage < config.stages; stage++) each += microbatchCredit(config, stage)
   return each * BigInt(stepMicrobatches(config))

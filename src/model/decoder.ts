@@ -1,11 +1,17 @@
 /** Owns inference on the CPU: one token in, the next token's logits out, with keys and values cached. */
 import { fail } from '../protocol/errors.ts'
 import type { ModelConfig } from '../protocol/runConfig.ts'
-import { stageLayouts } from './layout.ts'
+import { RECEIVED_SCALE } from '../codec/boundary.ts'
+import { roundedToHalf } from '../codec/half.ts'
+import { boundaryTensor, codeHidden, stageLayouts } from './layout.ts'
+import { boundariesByLayer, TOKEN_TABLE } from './learnedBoundaries.ts'
+import type { LearnedBoundaries } from './learnedBoundaries.ts'
 
 /** A trained model: its tensors by Hugging Face names, row-major f32. */
 export interface TrainedModel {
   readonly config: ModelConfig
+  /** Where the model was trained with any: they are a part of what it computes. */
+  readonly boundaries?: LearnedBoundaries | null
   readonly tensors: ReadonlyMap<string, Float32Array>
 }
 
@@ -55,12 +61,49 @@ function rotate(x: Float32Array, headDim: number, position: number, frequencies:
   })
 }
 
+function silu(x: Float32Array): Float32Array {
+  return x.map((value) => value / (1 + Math.exp(-value)))
+}
+
+/** For each learned boundary the way of a stream [d] of one token across it, in place. */
+function crossingsOf(
+  config: ModelConfig,
+  { partition, codeWidth: k, halves }: LearnedBoundaries,
+  tensor: (name: string) => Float32Array,
+): ((stream: Float32Array, token: number) => void)[] {
+  const d = config.dModel
+  const table = tensor(TOKEN_TABLE)
+  const [ones, hidden] = [new Float32Array(d).fill(1), new Float32Array(codeHidden(config))]
+  return partition.slice(1).map((_, boundary) => {
+    const [sendIn, sendOut, receiveIn, receiveOut] = (
+      ['send_in', 'send_out', 'receive_in', 'receive_out'] as const
+    ).map((matrix) => tensor(boundaryTensor(boundary, matrix))) as [
+      Float32Array,
+      Float32Array,
+      Float32Array,
+      Float32Array,
+    ]
+    return (stream, token) => {
+      const normed = normalise(stream, ones, config.normEps)
+      const code = multiply(sendOut, silu(multiply(sendIn, normed, hidden)), new Float32Array(k))
+      addTo(code, normed.subarray(0, k))
+      if (halves) code.forEach((x, i) => (code[i] = roundedToHalf(x)))
+      multiply(receiveOut, silu(multiply(receiveIn, code, hidden)), stream)
+      for (let i = 0; i < d; i++) stream[i] = RECEIVED_SCALE * (stream[i]! + (code[i] ?? 0) + table[token * d + i]!)
+    }
+  })
+}
+
 /** @throws SkeinError `model.tensors` when a tensor of the configuration is missing or of another size. */
-export function createDecoder({ config, tensors }: TrainedModel): Decoder {
+export function createDecoder({ config, tensors, boundaries = null }: TrainedModel): Decoder {
   const { dModel: d, ffn, heads, kvHeads, blockSize, normEps, vocabSize } = config
   const headDim = d / heads
   const kvDim = headDim * kvHeads
-  const sizes = new Map(stageLayouts(config, 1)[0]!.tensors.map((t) => [t.name, t.length]))
+  const layouts = boundaries
+    ? stageLayouts(config, boundaries.partition.length, boundaries.partition, boundaries.codeWidth)
+    : stageLayouts(config, 1)
+  const sizes = new Map(layouts.flatMap((layout) => layout.tensors).map((t) => [t.name, t.length]))
+  if (boundaries) sizes.set(TOKEN_TABLE, vocabSize * d)
   const tensor = (name: string): Float32Array => {
     const found = tensors.get(name)
     if (found && found.length === sizes.get(name)) return found
@@ -73,6 +116,8 @@ export function createDecoder({ config, tensors }: TrainedModel): Decoder {
   const embedding = tensor('model.embed_tokens.weight')
   const finalNorm = tensor('model.norm.weight')
   const head = config.tieEmbeddings ? embedding : tensor('lm_head.weight')
+  const boundaryBehind = boundariesByLayer(boundaries ?? { partition: [] })
+  const crossings = boundaries && crossingsOf(config, boundaries, tensor)
   const layers = Array.from({ length: config.layers }, (_, layer) => {
     const w = (name: string) => tensor(`model.layers.${layer}.${name}.weight`)
     return {
@@ -128,7 +173,7 @@ export function createDecoder({ config, tensors }: TrainedModel): Decoder {
       if (!(token >= 0 && token < vocabSize)) throw new RangeError(`No token ${token} in a vocabulary of ${vocabSize}.`)
       const position = length++
       const stream = embedding.slice(token * d, (token + 1) * d)
-      for (const layer of layers) {
+      for (const [index, layer] of layers.entries()) {
         const normed = normalise(stream, layer.inputNorm, normEps)
         rotate(multiply(layer.q, normed, q), headDim, position, frequencies)
         const key = layer.keys.subarray(position * kvDim, (position + 1) * kvDim)
@@ -141,6 +186,8 @@ export function createDecoder({ config, tensors }: TrainedModel): Decoder {
         multiply(layer.up, middle, up)
         for (let i = 0; i < ffn; i++) gate[i] = (gate[i]! / (1 + Math.exp(-gate[i]!))) * up[i]!
         addTo(stream, multiply(layer.down, gate, projected))
+        const boundary = boundaryBehind.get(index)
+        if (boundary !== undefined) crossings![boundary]!(stream, token)
       }
       return multiply(head, normalise(stream, finalNorm, normEps), logits)
     },

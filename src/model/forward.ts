@@ -1,5 +1,6 @@
 /** Owns the forward pass of a stage on the GPU: recorded, not yet run. */
 import type { BufferView, PooledBuffer } from '../gpu/buffers.ts'
+import { sendsCode } from './layout.ts'
 import { giveBack, layerParameter, lend, multiply } from './stageContext.ts'
 import type { StageContext } from './stageContext.ts'
 
@@ -46,7 +47,8 @@ export interface StageActivations {
 
 /**
  * Runs the stage's layers over `input` [rows, d], which is theirs and was lent by `keeping`. Without one nothing but the
- * output survives. Returns it, the residual stream leaving the last layer [rows, d], as scratch.
+ * output survives. Returns it, the residual stream leaving the last layer [rows, d], as scratch, or lent by `keeping` before a
+ * learned boundary.
  */
 export function forwardLayers(
   stage: StageContext,
@@ -59,7 +61,8 @@ export function forwardLayers(
   const layers: LayerActivations[] = []
   let stream = input
   for (let i = 0; i < layerCount; i++) {
-    const output = i === layerCount - 1 ? keptInScratch(stage) : kept
+    // A learned boundary needs the stream again on its way back.
+    const output = i === layerCount - 1 && !sendsCode(stage.layout) ? keptInScratch(stage) : kept
     const activations = forwardLayer(stage, firstLayer + i, stream, rows, kept)
     stream = feedForward(stage, activations, rows, output)
     if (keeping) layers.push(activations)

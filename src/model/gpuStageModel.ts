@@ -1,4 +1,6 @@
 /** Owns one stage of a model on a GPU: the StageModel that production runs. */
+import { boundaryBytes } from '../codec/boundary.ts'
+import { roundingCounter } from '../codec/roundingCounter.ts'
 import type { PooledBuffer } from '../gpu/buffers.ts'
 import type { GpuContext } from '../gpu/device.ts'
 import { Recorder } from '../gpu/recorder.ts'
@@ -11,11 +13,11 @@ import type { StageInput, StageModel } from '../stage/model.ts'
 import { runLayouts } from './layout.ts'
 import { activationBytes, microbatchRows } from './memory.ts'
 import type { Stage } from './stageContext.ts'
-import { copyInput, inputRows, inputValues } from './stageInput.ts'
+import { ROUNDING_VARIABLE, copyInput, inputRows } from './stageInput.ts'
 import { stageKernels } from './stageKernels.ts'
 import type { KernelChoice, Tuning } from './stageKernels.ts'
 import { StagePasses } from './stagePasses.ts'
-import type { Slot } from './stagePasses.ts'
+import type { ForwardInputs, Slot } from './stagePasses.ts'
 import { StagePlans } from './stagePlans.ts'
 import { lendVectors, reduceContributions, releaseVectors, restoreRange, updateRange } from './stageVectors.ts'
 
@@ -68,7 +70,7 @@ export async function createGpuStageModel(
   const vectors = lendVectors(gpu, layout, config.optimizer, recorder)
   let plans: StagePlans | undefined
   let passes: StagePasses | undefined
-  let ropeTable: PooledBuffer | undefined
+  let tables: readonly (PooledBuffer | null)[] = []
   try {
     recorder.submit()
     await gpu.pool.settled()
@@ -76,7 +78,7 @@ export async function createGpuStageModel(
       ...(options.kernels && { choice: options.kernels }),
       ...(options.tuning && { tuning: options.tuning }),
     })
-    ropeTable = kernels.ropeTable
+    tables = [kernels.ropeTable, kernels.ones]
     // What the kernels were tried on has sizes of its own: the workspace needs the room.
     gpu.pool.trim()
     plans = new StagePlans(gpu, SUBMIT_SECONDS * kernels.matmul.rate)
@@ -91,7 +93,7 @@ export async function createGpuStageModel(
   } catch (caught) {
     plans?.destroy()
     passes?.destroy()
-    if (ropeTable) gpu.pool.release(ropeTable)
+    for (const table of tables) if (table) gpu.pool.release(table)
     releaseVectors(vectors)
     gpu.pool.trim()
     throw caught
@@ -109,10 +111,11 @@ function modelOf(
   recorder: Recorder,
 ): GpuStageModel {
   const { gpu, config, layout, kernels } = stage
-  const { dModel, vocabSize } = config.model
+  const { vocabSize } = config.model
   const { gradients } = vectors
   const pending = new Map<number, Pending>()
   let recomputed = 0
+  let step = 0
 
   function take(microbatch: number): Pending | undefined {
     const found = pending.get(microbatch)
@@ -144,6 +147,14 @@ function modelOf(
   const rowsOf = (input: StageInput) => inputRows(stage, input)
   const segmentsOf = (input: StageInput) => ('tokens' in input ? tokenSegments(input.tokens) : null)
   const write = gpu.pool.write.bind(gpu.pool)
+  const writeInput = ({ raw, tokenIds }: Partial<ForwardInputs>, input: StageInput) => {
+    write(raw!, 'tokens' in input ? input.tokens : input.boundary)
+    if (tokenIds && 'boundary' in input) write(tokenIds, input.tokenIds!)
+  }
+  const variablesOf = (microbatch: number, segments: TokenSegments | null): Variables => ({
+    [ROUNDING_VARIABLE]: roundingCounter(config.seed, step, microbatch, layout.stage - 1),
+    ...(segments && { distinct: segments.distinct }),
+  })
   const bytesOf = (buffer: ArrayBuffer | undefined) => (buffer ? new Uint8Array(buffer) : null)
   const sumOf = (buffer: ArrayBuffer) => new Float32Array(buffer).reduce((a, b) => a + b, 0)
 
@@ -159,7 +170,8 @@ function modelOf(
       return { dispatches: dispatches + recorder.dispatches, submits: submits + recorder.submits, recomputed }
     },
 
-    beginStep() {
+    beginStep(next) {
+      step = next
       for (const microbatch of [...pending.keys()]) take(microbatch)
       gradients.clear(recorder)
       recorder.submit()
@@ -171,7 +183,7 @@ function modelOf(
         const rows = rowsOf(input)
         const slot = passes.reserve(rows)
         const forward = slot ? passes.forward(slot) : passes.forwardOnly(rows)
-        write(forward.inputs.raw, inputValues(input))
+        writeInput(forward.inputs, input)
         const output = plans.run(forward)
         pending.set(microbatch, slot ? { slot, rows, segments: segmentsOf(input) } : { input: copyInput(input) })
         return new Uint8Array((await output)[0]!)
@@ -181,28 +193,28 @@ function modelOf(
       run(async () => {
         const found = take(microbatch) ?? unknownMicrobatch(microbatch)
         const rows = 'rows' in found ? found.rows : rowsOf(found.input)
-        if (outputGradient.length !== kernels.codec.bytes({ rows, columns: dModel })) {
+        if (outputGradient.length !== boundaryBytes(config, rows)) {
           fail('stage.input', 'The gradient does not fit the output.', 'The run goes back to its last checkpoint.')
         }
         const again = 'input' in found ? found.input : null
         if (again) recomputed++
         const plan = 'slot' in found ? passes.backward(found.slot) : passes.recompute(rows)
         const segments = 'slot' in found ? found.segments : segmentsOf(found.input)
-        if (again) write(plan.inputs.raw!, inputValues(again))
+        if (again) writeInput(plan.inputs, again)
         write(plan.inputs.gradient, outputGradient)
         if (segments) write(plan.inputs.segments!, segments.words)
-        return bytesOf((await plans.run(plan, variablesOf(segments)))[0])
+        return bytesOf((await plans.run(plan, variablesOf(microbatch, segments)))[0])
       }),
 
-    forwardBackward: (_microbatch, input, targets) =>
+    forwardBackward: (microbatch, input, targets) =>
       run(async () => {
         checkTargets(input, targets)
         const plan = passes.train(rowsOf(input))
         const segments = segmentsOf(input)
-        write(plan.inputs.raw, inputValues(input))
+        writeInput(plan.inputs, input)
         write(plan.inputs.targets, targets)
         if (segments) write(plan.inputs.segments!, segments.words)
-        const [losses, inputGradient] = await plans.run(plan, variablesOf(segments))
+        const [losses, inputGradient] = await plans.run(plan, variablesOf(microbatch, segments))
         return { lossSum: sumOf(losses!), inputGradient: bytesOf(inputGradient) }
       }),
 
@@ -210,7 +222,7 @@ function modelOf(
       run(async () => {
         checkTargets(input, targets)
         const plan = passes.evaluate(rowsOf(input))
-        write(plan.inputs.raw, inputValues(input))
+        writeInput(plan.inputs, input)
         write(plan.inputs.targets, targets)
         return sumOf((await plans.run(plan))[0]!)
       }),
@@ -218,7 +230,7 @@ function modelOf(
     forwardOnly: (input) =>
       run(async () => {
         const plan = passes.forwardOnly(rowsOf(input))
-        write(plan.inputs.raw, inputValues(input))
+        writeInput(plan.inputs, input)
         return new Uint8Array((await plans.run(plan))[0]!)
       }),
 
@@ -240,14 +252,10 @@ function modelOf(
       passes.destroy()
       plans.destroy()
       releaseVectors(vectors)
-      gpu.pool.release(kernels.ropeTable)
+      for (const table of [kernels.ropeTable, kernels.ones]) if (table) gpu.pool.release(table)
       gpu.pool.trim()
     },
   }
-}
-
-function variablesOf(segments: TokenSegments | null): Variables {
-  return segments ? { distinct: segments.distinct } : {}
 }
 
 function unknownMicrobatch(microbatch: number): never {

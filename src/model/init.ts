@@ -47,15 +47,15 @@ export function fillNormal(values: Float32Array, std: number, seed: number, name
 }
 
 /**
- * The flat f32 vector a stage starts from: `layout.length` elements, normals for matrices, ones for norms, zeros in the
- * padding. `seed` is an unsigned 32-bit integer. Two partitions of one model start from the same tensors.
+ * The flat f32 vector a stage starts from: `layout.length` elements, normals (or zeros) for matrices, ones for norms, zeros in
+ * the padding. `seed` is an unsigned 32-bit integer. Two partitions of one model start from the same tensors.
  */
 export function initialParameters(layout: StageLayout, seed: number): Float32Array<ArrayBuffer> {
   const flat = new Float32Array(layout.length)
   for (const tensor of layout.tensors) {
     const values = flat.subarray(tensor.offset, tensor.offset + tensor.length)
     if (tensor.init === 'ones') values.fill(1)
-    else fillNormal(values, tensor.init, seed, tensor.name)
+    else if (tensor.init > 0) fillNormal(values, tensor.init, seed, tensor.name)
   }
   return flat
 }

@@ -3,8 +3,9 @@
  *
  * A stage keeps its parameters, gradients and moments as four flat vectors of the same layout: the merge cuts them into
  * shards, AdamW walks them, a checkpoint stores them, and none of these needs to know what a tensor is.
- * Matrices come first, so that weight decay is `index < decayLength`.
+ * Matrices that decay come first, so that weight decay is `index < decayLength`.
  */
+import { codeWidthOf } from '../codec/boundary.ts'
 import type { ModelConfig, RunConfig } from '../protocol/runConfig.ts'
 
 /** Tensors start at multiples of 64 elements (256 bytes), where WebGPU allows a storage binding to start. */
@@ -26,7 +27,7 @@ export interface TensorSpec {
   /** Lies right behind the tensor before it, without a gap: one product computes with both (Q, K, V; gate and up). */
   readonly joined: boolean
   readonly length: number
-  /** Standard deviation of the initial normal, or `ones` for norms. */
+  /** Standard deviation of the initial normal, 0 for zeros, or `ones` for norms. */
   readonly init: number | 'ones'
 }
 
@@ -42,6 +43,8 @@ export interface StageSlice {
 }
 
 export interface StageLayout extends StageSlice {
+  /** Numbers a token of a learned boundary's code; null where boundaries have no weights. */
+  readonly codeWidth: number | null
   readonly tensors: readonly TensorSpec[]
   /** Elements of the flat vector, padding included; a multiple of {@link TENSOR_ALIGNMENT}. */
   readonly length: number
@@ -78,19 +81,24 @@ export function runPartition({ model, stages, partition }: RunShape): readonly n
 
 type RunShape = Pick<RunConfig, 'model' | 'stages' | 'partition'>
 
+/** What of a run decides where its tensors lie. */
+export type LayoutConfig = RunShape & Pick<RunConfig, 'codec' | 'codecWidth'>
+
 /** The layouts of a run's stages. A config that passed `validateRunConfig` cannot make it throw. */
-export function runLayouts(config: RunShape): StageLayout[] {
-  return stageLayouts(config.model, config.stages, config.partition)
+export function runLayouts(config: LayoutConfig): StageLayout[] {
+  return stageLayouts(config.model, config.stages, config.partition, codeWidthOf(config))
 }
 
 /**
- * The layouts of all stages, cut evenly where no `partition` says how many layers each takes.
+ * The layouts of all stages, cut evenly where no `partition` says how many layers each takes. With a `codeWidth` each boundary
+ * has weights: the sender's in the stage before it, the receiver's in the one after it.
  * @throws RangeError when the partition is not one of `model.layers` layers into `stages` stages
  */
 export function stageLayouts(
   model: ModelConfig,
   stages: number,
   partition: readonly number[] = layersPerStage(model.layers, stages),
+  codeWidth: number | null = null,
 ): StageLayout[] {
   if (partition.length !== stages || partition.reduce((sum, count) => sum + count, 0) !== model.layers)
     throw new RangeError(`${partition.join(' + ')} is no cut of ${model.layers} layers into ${stages} stages.`)
@@ -98,16 +106,16 @@ export function stageLayouts(
   return partition.map((layerCount, stage) => {
     const hasEmbedding = stage === 0
     const hasHead = stage === stages - 1
-    const layout = stageLayout(model, { stage, firstLayer, layerCount, hasEmbedding, hasHead })
+    const layout = stageLayout(model, { stage, firstLayer, layerCount, hasEmbedding, hasHead }, codeWidth)
     firstLayer += layerCount
     return layout
   })
 }
 
 /** The layout of one stage; its length depends on the number of its layers and on its ends, not on which layers they are. */
-export function stageLayout(model: ModelConfig, slice: StageSlice): StageLayout {
+export function stageLayout(model: ModelConfig, slice: StageSlice, codeWidth: number | null = null): StageLayout {
   const { dModel: d, ffn, vocabSize } = model
-  const { firstLayer, layerCount, hasEmbedding, hasHead } = slice
+  const { stage, firstLayer, layerCount, hasEmbedding, hasHead } = slice
   const headDim = d / model.heads
   const kvDim = headDim * model.kvHeads
   // GPT-2's rule: projections that write into the residual stream start smaller by the square root of their number.
@@ -144,7 +152,38 @@ export function stageLayout(model: ModelConfig, slice: StageSlice): StageLayout 
   for (const matrix of matrices) place(...matrix)
   const decayLength = align(end)
   for (const name of norms) place(name, [d], 'ones')
-  return { ...slice, tensors, length: align(end), decayLength }
+  if (codeWidth !== null) {
+    const hidden = codeHidden(model)
+    // Second matrices of zeros: a boundary starts as a plain cut of the stream, and learns from there.
+    if (!hasEmbedding) {
+      place(boundaryTensor(stage - 1, 'receive_in'), [hidden, codeWidth], 1 / Math.sqrt(codeWidth))
+      place(boundaryTensor(stage - 1, 'receive_out'), [d, hidden], 0)
+    }
+    if (!hasHead) {
+      place(boundaryTensor(stage, 'send_in'), [hidden, d], 1 / Math.sqrt(d))
+      place(boundaryTensor(stage, 'send_out'), [codeWidth, hidden], 0)
+    }
+  }
+  return { ...slice, codeWidth, tensors, length: align(end), decayLength }
+}
+
+/** Whether a learned boundary lies behind this stage. */
+export const sendsCode = ({ codeWidth, hasHead }: StageLayout): boolean => codeWidth !== null && !hasHead
+
+/** Whether a learned boundary lies before this stage. */
+export const receivesCode = ({ codeWidth, hasEmbedding }: StageLayout): boolean => codeWidth !== null && !hasEmbedding
+
+/** Hidden width of a learned boundary's two networks. */
+export function codeHidden({ dModel }: Pick<ModelConfig, 'dModel'>): number {
+  return Math.ceil(dModel / 4)
+}
+
+/** The name of a learned boundary's matrix; `boundary` is the one between the stage of that number and the next. */
+export function boundaryTensor(
+  boundary: number,
+  matrix: 'send_in' | 'send_out' | 'receive_in' | 'receive_out',
+): string {
+  return `model.boundaries.${boundary}.${matrix}.weight`
 }
 
 /** Parameters of the whole model, padding not counted. */

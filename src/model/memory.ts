@@ -4,10 +4,10 @@
  * An upper bound of what the stage's plans lend, close enough to seat devices by: buffers are counted at the size in which
  * the pool lends them, and those of one pass as if each had a place of its own, except from layer to layer.
  */
-import { encodedBytes } from '../codec/size.ts'
+import { boundaryBytes } from '../codec/boundary.ts'
 import { sizeClass } from '../gpu/buffers.ts'
 import type { RunConfig } from '../protocol/runConfig.ts'
-import { paddedVocabulary, runLayouts } from './layout.ts'
+import { codeHidden, paddedVocabulary, receivesCode, runLayouts, sendsCode } from './layout.ts'
 import type { StageLayout } from './layout.ts'
 import { adamwRuns, stageShards, takesMuon } from './optimizerShards.ts'
 
@@ -64,13 +64,26 @@ function layerScratch({ model: { dModel: d, ffn, heads, kvHeads } }: RunConfig):
 
 const f32 = (rows: number, columns: readonly number[]) => columns.reduce((sum, n) => sum + sizeClass(4 * rows * n), 0)
 
-/** What a slot takes that keeps the activations of one microbatch. */
-export function activationBytes(config: RunConfig, layout: StageLayout): number {
-  return layout.layerCount * f32(microbatchRows(config), layerActivations(config))
+/** Columns of what a stage keeps at its learned boundaries: the code and a hidden layer twice, for the sender's norm d twice. */
+function codeActivations({ model }: RunConfig, layout: StageLayout): number[] {
+  const [hidden, width] = [codeHidden(model), layout.codeWidth ?? 0]
+  return [
+    ...(receivesCode(layout) ? [width, hidden, hidden] : []),
+    ...(sendsCode(layout) ? [model.dModel, model.dModel, 1, hidden, hidden] : []),
+  ]
 }
 
-/** Microbatches between their forward and their backward: 1F1B's one for each stage from here on, and one for the links. */
-export function microbatchesInFlight(config: RunConfig, layout: StageLayout): number {
+/** What a slot takes that keeps the activations of one microbatch. */
+export function activationBytes(config: RunConfig, layout: StageLayout): number {
+  const rows = microbatchRows(config)
+  return layout.layerCount * f32(rows, layerActivations(config)) + f32(rows, codeActivations(config, layout))
+}
+
+/**
+ * Microbatches between their forward and their backward where links take next to no time: 1F1B's one for each stage from
+ * here on, and one for the links. The server lets in more of them over links that take longer.
+ */
+export function microbatchesInFlight(config: RunConfig, layout: Pick<StageLayout, 'stage' | 'hasHead'>): number {
   return layout.hasHead ? 1 : Math.min(config.batch / config.microbatch, config.stages - layout.stage + 1)
 }
 
@@ -92,12 +105,19 @@ const [LONG_SUM, SMALL_MATRIX] = [512, 512 * 512]
 function passBytes(config: RunConfig, layout: StageLayout): number {
   const rows = microbatchRows(config)
   const { dModel: d } = config.model
-  const encoded = sizeClass(encodedBytes(config.codec, rows, d))
+  const encoded = sizeClass(boundaryBytes(config, rows))
   const ends = layout.hasEmbedding ? sizeClass(4 * rows) + sizeClass(16 * rows) : 2 * encoded
   // The stage's output, its gradient, and the partial sums of a norm's weight.
   const streams = f32(rows, [d, d, d / 8])
   const head = layout.hasHead ? headBytes(config, rows) : 2 * encoded
-  return f32(rows, layerScratch(config)) + streams + ends + head + partsBytes(config, rows)
+  return f32(rows, layerScratch(config)) + streams + ends + head + codeBytes(config, layout) + partsBytes(config, rows)
+}
+
+/** Scratch of learned boundaries: ids, the code and its gradient, the gradients of hidden layer and norm, for one end at a time. */
+function codeBytes(config: RunConfig, layout: StageLayout): number {
+  if (!sendsCode(layout) && !receivesCode(layout)) return 0
+  const { dModel: d } = config.model
+  return f32(microbatchRows(config), [1, layout.codeWidth!, layout.codeWidth!, codeHidden(config.model), d, d])
 }
 
 /** What GPUs sum a weight's gradient in, where they cut its long sum over the tokens: at most 8 parts of a small matrix. */
@@ -173,14 +193,35 @@ export function memoryAfterFailure(memoryBytes: number, stageBytes: number): num
   return Math.min(memoryBytes, Math.floor(0.8 * stageBytes))
 }
 
+/** Kept activations beyond this save little on the whole step, and crowd out whatever else the device does. */
+export const mostKeptBytes = (software: boolean) => (software ? 2 ** 29 : 2 ** 30)
+
 /**
  * How many microbatches in flight may keep their activations on a device that has `memoryBytes` for the stage; the others
  * are computed a second time. 0 where even that may be too much, which the device itself then says.
  */
-export function activationSlots(config: RunConfig, stage: number, memoryBytes: number): number {
+export function activationSlots(config: RunConfig, stage: number, memoryBytes: number, software: boolean): number {
+  return inFlightRoom(config, stage, memoryBytes, software).kept
+}
+
+/** Microbatches that a device has room for between their forward and their backward. */
+export interface InFlightRoom {
+  /** With their activations. */
+  readonly kept: number
+  /** Those and others of which only the stage's input is kept, and whose forward is computed a second time. */
+  readonly most: number
+}
+
+/** The room of a device that has `memoryBytes` for the stage; what is left beside the activations is for inputs. */
+export function inFlightRoom(config: RunConfig, stage: number, memoryBytes: number, software: boolean): InFlightRoom {
   const { total, activationsPerMicrobatch: each } = estimateStageMemory(config, stage)
   const layout = runLayouts(config)[stage]!
+  // The last stage goes back through a microbatch at once.
+  const step = layout.hasHead ? 1 : config.batch / config.microbatch
   // What `total` holds for the one that is recomputed serves the scoring in part, so no slot makes up for it.
-  const room = Math.floor((memoryBytes - total) / each)
-  return Math.max(0, Math.min(microbatchesInFlight(config, layout), room))
+  const room = Math.max(0, memoryBytes - total)
+  const kept = Math.min(step, Math.floor(Math.min(room, mostKeptBytes(software)) / each))
+  const rows = microbatchRows(config)
+  const input = layout.hasEmbedding ? 4 * rows : boundaryBytes(config, rows)
+  return { kept, most: Math.min(step, kept + Math.floor((room - kept * each) / input)) }
 }

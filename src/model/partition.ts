@@ -1,4 +1,5 @@
 /** Owns the cut of a model's layers into stages by the speed and the memory of the devices that are there for each. */
+import { codeWidthOf } from '../codec/boundary.ts'
 import { MAX_FRAME_PAYLOAD_BYTES } from '../protocol/frame.ts'
 import type { ModelConfig, RunConfig } from '../protocol/runConfig.ts'
 import { MAX_STAGE_BYTES, shardBytes } from './config.ts'
@@ -107,7 +108,7 @@ export function stageBytes(config: RunConfig): PartitionProblem['bytes'] {
     const key = `${layerCount} ${ends.hasEmbedding} ${ends.hasHead}`
     let bytes = known.get(key)
     if (bytes === undefined) {
-      const layout = stageLayout(config.model, { stage, firstLayer: 0, layerCount, ...ends })
+      const layout = stageLayout(config.model, { stage, firstLayer: 0, layerCount, ...ends }, codeWidthOf(config))
       const { total } = layoutMemory(config, layout)
       const carried = config.replicas === 1 || shardBytes(config, layout) <= MAX_FRAME_PAYLOAD_BYTES
       bytes = carried && total <= MAX_STAGE_BYTES ? total : Infinity

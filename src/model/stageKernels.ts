@@ -1,4 +1,5 @@
 /** Owns everything a stage compiles before it can work: its kernels, tuned for its shapes, and its constant tables. */
+import { carrierOf } from '../codec/boundary.ts'
 import { codecKernels } from '../codec/codec.ts'
 import type { CodecKernels } from '../codec/codec.ts'
 import { tuneMatmul } from '../gpu/autotune.ts'
@@ -7,6 +8,8 @@ import type { PooledBuffer } from '../gpu/buffers.ts'
 import type { GpuContext } from '../gpu/device.ts'
 import { attentionKernels } from '../gpu/kernels/attention.ts'
 import type { AttentionKernels, AttentionVariant } from '../gpu/kernels/attention.ts'
+import { bottleneckKernels } from '../gpu/kernels/bottleneck.ts'
+import type { BottleneckKernels } from '../gpu/kernels/bottleneck.ts'
 import { crossEntropyKernels } from '../gpu/kernels/crossEntropy.ts'
 import type { CrossEntropyKernels } from '../gpu/kernels/crossEntropy.ts'
 import { embeddingKernels } from '../gpu/kernels/embedding.ts'
@@ -21,7 +24,7 @@ import type { RopeKernels } from '../gpu/kernels/rope.ts'
 import { swigluKernels } from '../gpu/kernels/swiglu.ts'
 import type { SwigluKernels } from '../gpu/kernels/swiglu.ts'
 import type { RunConfig } from '../protocol/runConfig.ts'
-import { paddedVocabulary } from './layout.ts'
+import { codeHidden, paddedVocabulary, receivesCode, sendsCode } from './layout.ts'
 import type { StageLayout } from './layout.ts'
 import { logitRows, microbatchRows } from './memory.ts'
 import { optimizerProducts, stageOptimizer } from './optimizer.ts'
@@ -40,8 +43,12 @@ export interface StageKernels {
   readonly embedding: EmbeddingKernels | null
   /** The last stage's. */
   readonly crossEntropy: CrossEntropyKernels | null
+  /** Of a stage at a learned boundary. */
+  readonly bottleneck: BottleneckKernels | null
   /** cos and sin of every position. */
   readonly ropeTable: PooledBuffer
+  /** f32 [d]: the weight of a norm that has none, at a learned boundary. */
+  readonly ones: PooledBuffer | null
 }
 
 /** Kernels that are taken instead of the adapter's own best; tests and the bench run every one of them. */
@@ -63,15 +70,17 @@ export async function stageKernels(
 ): Promise<StageKernels> {
   const { dModel: d, heads, kvHeads, ffn, blockSize, ropeTheta } = config.model
   const headDim = d / heads
-  const [rmsNorm, swiglu, attention, rope, reduce, codec, embedding, crossEntropy] = await Promise.all([
+  const learned = sendsCode(layout) || receivesCode(layout)
+  const [rmsNorm, swiglu, attention, rope, reduce, codec, embedding, crossEntropy, bottleneck] = await Promise.all([
     rmsNormKernels(gpu, { columns: d }),
     swigluKernels(gpu, { ffn }),
     attentionKernels(gpu, { heads, kvHeads, headDim }, choice.attention ? { variant: choice.attention } : {}),
     ropeKernels(gpu, { headDim }),
     reduceKernels(gpu),
-    codecKernels(gpu, config.codec),
+    codecKernels(gpu, carrierOf(config.codec)),
     layout.hasEmbedding ? embeddingKernels(gpu, { d }) : null,
     layout.hasHead ? crossEntropyKernels(gpu) : null,
+    learned ? bottleneckKernels(gpu) : null,
   ])
   // Alone, so that nothing else compiles while it measures.
   const shapes = [...matmulShapes(config, layout), ...optimizerProducts(layout, config.optimizer)]
@@ -81,8 +90,9 @@ export async function stageKernels(
   })
   const optimizer = await stageOptimizer(gpu, config.optimizer, layout, matmul)
   const table = gpu.pool.upload(ropeTable(blockSize, headDim, ropeTheta), 'rope table')
+  const ones = learned ? gpu.pool.upload(new Float32Array(d).fill(1), 'ones') : null
   const common = { matmul, rmsNorm, swiglu, attention, rope, optimizer, reduce, codec }
-  return { ...common, embedding, crossEntropy, ropeTable: table }
+  return { ...common, embedding, crossEntropy, bottleneck, ropeTable: table, ones }
 }
 
 /** Every product of forward and backward: for each weight [out, in] the output, the input's gradient and the weight's. */
@@ -100,6 +110,12 @@ export function matmulShapes(config: RunConfig, layout: StageLayout): MatmulShap
     ...products(rows, 2 * ffn, d, 'swiglu'),
     ...products(rows, d, ffn, 'residual'),
   ]
-  if (!layout.hasHead) return layer
-  return [...layer, ...products(logitRows(config, rows), paddedVocabulary(config.model), d)]
+  const hidden = codeHidden(config.model)
+  const { codeWidth: k } = layout
+  return [
+    ...layer,
+    ...(layout.hasHead ? products(logitRows(config, rows), paddedVocabulary(config.model), d) : []),
+    ...(receivesCode(layout) ? [...products(rows, hidden, k!), ...products(rows, d, hidden)] : []),
+    ...(sendsCode(layout) ? [...products(rows, hidden, d), ...products(rows, k!, hidden)] : []),
+  ]
 }

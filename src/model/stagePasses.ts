@@ -2,13 +2,24 @@
 import type { PooledBuffer } from '../gpu/buffers.ts'
 import type { PlanBuilder } from '../gpu/plan.ts'
 import { backwardLayers } from './backward.ts'
+import { sendForward } from './bottleneck.ts'
+import type { ReceivedCode, SentCode } from './bottleneck.ts'
 import { forwardLayers, keptInScratch } from './forward.ts'
 import type { Keeping, StageActivations } from './forward.ts'
 import { lossOf } from './head.ts'
+import { sendsCode } from './layout.ts'
 import { giveBack } from './stageContext.ts'
 import type { Stage, StageContext } from './stageContext.ts'
-import { lendSegments, recordEncoded, recordInput, recordInputGradient, recordOutputGradient } from './stageInput.ts'
+import { lendSegments, recordInput, recordInputGradient, recordOutput, recordOutputGradient } from './stageInput.ts'
 import type { Recorded, StagePlan, StagePlans } from './stagePlans.ts'
+
+/** What a forward pass leaves for the backward one. */
+interface Trace {
+  readonly activations: StageActivations
+  readonly received: ReceivedCode | null
+  readonly sent: SentCode | null
+  readonly keeping: Keeping
+}
 
 /** A microbatch's place on the GPU between its forward and its backward. */
 export interface Slot {
@@ -17,18 +28,19 @@ export interface Slot {
   readonly keeping: Keeping
   readonly buffers: readonly PooledBuffer[]
   /** From when its forward was first recorded. */
-  activations: StageActivations | null
+  trace: Trace | null
   busy: boolean
 }
 
-interface ForwardInputs {
+export interface ForwardInputs {
   /** Token ids u32 [rows], or an encoded boundary. */
   readonly raw: PooledBuffer
+  /** u32 [rows], behind a learned boundary. */
+  readonly tokenIds: PooledBuffer | null
 }
 
-interface BackwardInputs {
-  /** Where the pass begins with a second forward. */
-  readonly raw?: PooledBuffer
+/** With those of forward where the pass begins with a second one. */
+interface BackwardInputs extends Partial<ForwardInputs> {
   /** The encoded gradient of the output. */
   readonly gradient: PooledBuffer
   /** Of the first stage. */
@@ -92,30 +104,31 @@ export class StagePasses {
   /** Reads the encoded output. */
   forward(slot: Slot): StagePlan<ForwardInputs> {
     return this.#plan(`forward ${slot.index}`, (stage) => {
-      const { stream, raw } = recordInput(stage, slot.rows, slot.keeping)
-      const { activations, output } = forwardLayers(stage, stream, slot.rows, slot.keeping)
-      slot.activations = activations
-      return { inputs: { raw }, reads: [recordEncoded(stage, output, slot.rows)] }
+      const { rows, keeping } = slot
+      const { stream, received, inputs } = recordInput(stage, rows, keeping)
+      const { activations, output } = forwardLayers(stage, stream, rows, keeping)
+      const { encoded, sent } = recordOutput(stage, output, rows, keeping)
+      slot.trace = { activations, received, sent, keeping }
+      return { inputs, reads: [encoded] }
     })
   }
 
   /** Reads the encoded gradient of the input, or nothing at the first stage. */
   backward(slot: Slot): StagePlan<BackwardInputs> {
     this.forward(slot)
-    return this.#plan(`backward ${slot.index}`, (stage) => {
-      return recordBackward(stage, slot.activations!, slot.keeping)
-    })
+    return this.#plan(`backward ${slot.index}`, (stage) => recordBackward(stage, slot.trace!))
   }
 
   /** Forward and backward of a microbatch that kept only its input. Reads what backward reads. */
   recompute(rows: number): StagePlan<BackwardInputs> {
     return this.#plan(`recompute ${rows}`, (stage) => {
       const keeping = keptInScratch(stage)
-      const { stream, raw } = recordInput(stage, rows, keeping)
+      const { stream, received, inputs } = recordInput(stage, rows, keeping)
       const { activations, output } = forwardLayers(stage, stream, rows, keeping)
-      giveBack(stage, output)
-      const { inputs, reads } = recordBackward(stage, activations, keeping)
-      return { inputs: { ...inputs, raw }, reads }
+      const made = sendsCode(stage.layout) ? sendForward(stage, output, rows, keeping) : { sent: null, code: output }
+      giveBack(stage, made.code)
+      const backward = recordBackward(stage, { activations, received, sent: made.sent, keeping })
+      return { inputs: { ...backward.inputs, ...inputs }, reads: backward.reads }
     })
   }
 
@@ -126,13 +139,13 @@ export class StagePasses {
       const keeping = keptInScratch(stage)
       const targets = recorder.input(rows * 4, 'targets')
       const segments = lendSegments(stage, rows)
-      const { stream, raw } = recordInput(stage, rows, keeping)
+      const { stream, received, inputs } = recordInput(stage, rows, keeping)
       const { activations, output } = forwardLayers(stage, stream, rows, keeping)
       const { losses, dStream } = lossOf(stage, output, targets, rows, 1 / (config.batch * config.model.blockSize))
       giveBack(stage, output)
       const dInput = backwardLayers(stage, activations, keeping, dStream!)
-      const encoded = recordInputGradient(stage, segments, dInput, rows)
-      return { inputs: { raw, targets, segments }, reads: encoded ? [losses, encoded] : [losses] }
+      const encoded = recordInputGradient(stage, { received, keeping }, segments, dInput, rows)
+      return { inputs: { ...inputs, targets, segments }, reads: encoded ? [losses, encoded] : [losses] }
     })
   }
 
@@ -140,19 +153,20 @@ export class StagePasses {
   evaluate(rows: number): StagePlan<HeadInputs> {
     return this.#plan(`evaluate ${rows}`, (stage) => {
       const targets = stage.recorder.input(rows * 4, 'targets')
-      const { stream, raw } = recordInput(stage, rows, keptInScratch(stage))
+      const { stream, inputs } = recordInput(stage, rows, keptInScratch(stage))
       const { output } = forwardLayers(stage, stream, rows, null)
       const { losses } = lossOf(stage, output, targets, rows, null)
-      return { inputs: { raw, targets, segments: null }, reads: [losses] }
+      return { inputs: { ...inputs, targets, segments: null }, reads: [losses] }
     })
   }
 
   /** Reads the encoded output; keeps nothing. */
   forwardOnly(rows: number): StagePlan<ForwardInputs> {
     return this.#plan(`forward only ${rows}`, (stage) => {
-      const { stream, raw } = recordInput(stage, rows, keptInScratch(stage))
+      const keeping = keptInScratch(stage)
+      const { stream, inputs } = recordInput(stage, rows, keeping)
       const { output } = forwardLayers(stage, stream, rows, null)
-      return { inputs: { raw }, reads: [recordEncoded(stage, output, rows)] }
+      return { inputs, reads: [recordOutput(stage, output, rows, keeping).encoded] }
     })
   }
 
@@ -178,19 +192,16 @@ export class StagePasses {
       },
       giveBack: () => undefined,
     }
-    return { index: this.#slots.length, rows, keeping, buffers, activations: null, busy: false }
+    return { index: this.#slots.length, rows, keeping, buffers, trace: null, busy: false }
   }
 }
 
-function recordBackward(
-  stage: StageContext,
-  activations: StageActivations,
-  keeping: Keeping,
-): Recorded<BackwardInputs> {
+function recordBackward(stage: StageContext, trace: Trace): Recorded<BackwardInputs> {
+  const { activations, sent, keeping } = trace
   const { rows } = activations
   const segments = lendSegments(stage, rows)
-  const { raw, dOutput } = recordOutputGradient(stage, rows)
+  const { raw, dOutput } = recordOutputGradient(stage, sent, rows, keeping)
   const dInput = backwardLayers(stage, activations, keeping, dOutput)
-  const encoded = recordInputGradient(stage, segments, dInput, rows)
+  const encoded = recordInputGradient(stage, trace, segments, dInput, rows)
   return { inputs: { gradient: raw, segments }, reads: encoded ? [encoded] : [] }
 }

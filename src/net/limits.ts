@@ -3,29 +3,42 @@ import { FRAME_HEADER_BYTES, MAX_FRAME_PAYLOAD_BYTES } from '../protocol/frame.t
 
 /** Largest message every WebRTC stack in use takes. */
 export const MAX_SLICE_BYTES = 256 * 1024
-/** Small frames go in small slices: on a long link the first bytes arrive in half the time. */
-export const SMALL_SLICE_BYTES = 64 * 1024
-export const LARGE_SLICE_BYTES = 224 * 1024
-/** Frames up to this size are small. */
-export const SMALL_FRAME_BYTES = 1024 * 1024
+/** What a slice carries at most: much smaller than a channel would take, so that nothing urgent waits long behind it. */
+export const SLICE_BYTES = 32 * 1024
+/** Cut for several connections, a slice is not smaller than this. */
+export const LEAST_SLICE_BYTES = 8 * 1024
 export const MAX_FRAME_BYTES = FRAME_HEADER_BYTES + MAX_FRAME_PAYLOAD_BYTES
 
-/** Frames of one link that may be half received, and their bytes together. */
-export const MAX_PARTIAL_FRAMES = 8
+/** Frames of one link that may be half received, and the bytes of theirs that have come. */
+export const MAX_PARTIAL_FRAMES = 2048
 export const MAX_PARTIAL_BYTES = MAX_FRAME_BYTES + 64 * 1024 * 1024
 /** A half-received frame that got nothing for this long is given up. */
 export const STALE_PARTIAL_MS = 60_000
 
 /** Bytes waiting in one link before `send` refuses more: the caller ignores back-pressure. */
 export const MAX_QUEUED_BYTES = 2 * MAX_FRAME_BYTES
-/** A channel takes slices until this many bytes wait in it, and asks for more below the lower mark. */
-export const HIGH_WATER_BYTES = 2 * 1024 * 1024
-export const LOW_WATER_BYTES = 512 * 1024
+/** Bytes under way on one connection: before its line is known, when it is slow, and at most. */
+export const FIRST_WINDOW_BYTES = 128 * 1024
+export const LEAST_WINDOW_BYTES = 32 * 1024
+export const LARGEST_WINDOW_BYTES = 4 * 1024 * 1024
+/** Connections of one link: SCTP recovers from a lost packet slowly on a long line, and only the connection that lost it. */
+export const STRANDS = 6
+/** A line with a shorter round trip needs one alone. */
+export const STRIPING_RTT_MS = 5
 
 /** From the dial to both ends saying that they listen. */
 export const DIAL_DEADLINE_MS = 15_000
+/** A connection that has not opened for so long lets the relay be tried beside it; the next try, where that failed. */
+export const RELAY_AFTER_MS = 4_000
+export const RELAY_RETRY_FIRST_MS = 5_000
+export const RELAY_RETRY_LONGEST_MS = 60_000
+/** How often a link through the server looks for a shorter way. */
+export const SHORTER_WAY_MS = 60_000
 /** How long ICE may say `disconnected` before the link counts as lost. */
 export const ICE_GRACE_MS = 5_000
+/** Slices that nothing acknowledges for so long: another connection is sought, and then this one is given up. */
+export const STALL_MS = 4_000
+export const STALLED_MS = 12_000
 /** From opening the broker's socket to its OPEN. */
 export const BROKER_DEADLINE_MS = 10_000
 /** First and longest pause before a new dial; doubled in between. */
@@ -40,8 +53,8 @@ export const MAX_WAITING_BYTES = MAX_FRAME_BYTES
 export const IDLE_MS = 60_000
 /** Everything sent so long ago has arrived: such a link is no loss. */
 export const QUIET_MS = 30_000
-/** The same for the one of two links to one node that is not used any more. */
+/** Where all connections are taken, a link that was idle for so long makes room. */
 export const SPARE_IDLE_MS = 5_000
-/** Links, opening ones included: of this node, and of it with one other. Hints are followed up to half of the former. */
-export const MAX_LINKS = 256
-export const MAX_LINKS_WITH_NODE = 4
+/** Connections, opening ones included: of this node, and of it with one other. Hints are followed up to half of the former. */
+export const MAX_STRANDS = 256
+export const MAX_STRANDS_WITH_NODE = 12

@@ -1,169 +1,184 @@
-/** Owns one open or opening connection to one partner: its handshake, its queue of frames, its reassembly. */
+/** Owns what goes between this node and one partner, over all connections with it: queues, striping and reassembly. */
 import { fail, SkeinError } from '../protocol/errors.ts'
-import type { LinkKind } from '../protocol/control.ts'
-import { PROTOCOL_VERSION } from '../protocol/version.ts'
-import type { Channel, ChannelEvents } from './channel.ts'
-import { HIGH_WATER_BYTES, MAX_QUEUED_BYTES } from './limits.ts'
-import { Reassembler, sliceFrame } from './slicing.ts'
+import { MAX_QUEUED_BYTES } from './limits.ts'
+import { cutFrame, Reassembler, type Parcel } from './slicing.ts'
+import type { Strand } from './strand.ts'
 
-export interface LinkOptions {
-  linkId: string
-  partner: string
-  /** We dialled; the partner's Worker speaks first. */
-  dialled: boolean
-  now: () => number
-  connect: (events: ChannelEvents) => Channel
-  established: (link: Link) => void
-  frame: (link: Link, bytes: Uint8Array<ArrayBuffer>) => void
-  /** Once; `error` says why when this side closed it. */
-  closed: (link: Link, error: SkeinError | null) => void
+/** In the order in which they are served: what a step waits for, what ends a step, what nobody waits for. */
+export const PRIORITIES = ['boundary', 'merge', 'checkpoint'] as const
+export type Priority = (typeof PRIORITIES)[number]
+
+/** What a link was found to do; null where it could not be told. */
+export interface LinkSpeed {
+  readonly rttMs: number
+  readonly bytesPerSecond: number | null
 }
 
 interface Outgoing {
-  slices: Generator<Uint8Array<ArrayBuffer>>
-  bytes: number
-  resolve: () => void
-  reject: (error: SkeinError) => void
+  readonly parcels: readonly Parcel[]
+  /** The next of them. */
+  at: number
+  readonly bytes: number
+  readonly resolve: () => void
+  readonly reject: (error: SkeinError) => void
 }
 
-const LISTENING = 'skein-listening '
+interface Queue {
+  /** Was under way on a connection that broke. */
+  readonly again: Parcel[]
+  readonly frames: Outgoing[]
+}
 
-/**
- * A transferred channel loses what arrives before its new owner listens. So nothing is sent until both Workers are known to
- * listen: the one that was dialled says so first, the dialler had its channel before the connection began.
- */
 export class Link {
-  readonly linkId: string
   readonly partner: string
-  readonly dialled: boolean
-  readonly startedAt: number
-  readonly channel: Channel
-  /** When the handshake was done; meaningless before. */
-  establishedAt = 0
-  /** When bytes last came or went. */
-  usedAt: number
-  kind: LinkKind = 'unknown'
-  state: 'opening' | 'established' | 'closed' = 'opening'
-  upBytes = 0
-  downBytes = 0
-  readonly #options: LinkOptions
+  /** What both ends call it: an end that has lost its link names another one. */
+  readonly own: string
+  readonly theirs: string
+  readonly #frame: (bytes: Uint8Array<ArrayBuffer>) => void
+  readonly #strands = new Set<Strand>()
   readonly #reassembler = new Reassembler()
-  readonly #queue: Outgoing[] = []
+  readonly #queues: Record<Priority, Queue>
+  /** By what was sent and is not acknowledged: where it goes when its connection breaks. */
+  readonly #priorities = new WeakMap<Parcel, Priority>()
   #queuedBytes = 0
   #messageId = 0
-  #announced = false
+  #closed = false
 
-  constructor(options: LinkOptions) {
-    this.linkId = options.linkId
-    this.partner = options.partner
-    this.dialled = options.dialled
-    this.startedAt = options.now()
-    this.usedAt = this.startedAt
-    this.#options = options
-    this.channel = options.connect({
-      open: () => this.#open(),
-      message: (data) => this.#message(data),
-      drained: () => this.#pump(),
-      closed: () => this.#end(null),
-    })
+  /** @param frame takes whole frames, each in a buffer that nothing else uses */
+  constructor(first: Strand, frame: (bytes: Uint8Array<ArrayBuffer>) => void) {
+    this.partner = first.partner
+    this.own = first.ownLink
+    this.theirs = first.partnerLink
+    this.#frame = frame
+    const queue = (): Queue => ({ again: [], frames: [] })
+    this.#queues = { boundary: queue(), merge: queue(), checkpoint: queue() }
+    this.add(first)
+  }
+
+  get strands(): ReadonlySet<Strand> {
+    return this.#strands
+  }
+
+  /** Whether this strand's ends mean this link by it. */
+  holds({ ownLink, partnerLink }: Strand): boolean {
+    return ownLink === this.own && partnerLink === this.theirs
+  }
+
+  /** The shortest round trip of late, in milliseconds; Infinity before there was one. */
+  get rttMs(): number {
+    return Math.min(...[...this.#strands].map((strand) => strand.rttMs))
+  }
+
+  /** Of all its connections together; null before the first round trip. */
+  get speed(): LinkSpeed | null {
+    const { rttMs } = this
+    if (!Number.isFinite(rttMs)) return null
+    const rates = [...this.#strands].flatMap(({ bytesPerMs }) => (bytesPerMs === null ? [] : [bytesPerMs]))
+    return { rttMs, bytesPerSecond: rates.length === 0 ? null : 1000 * rates.reduce((sum, rate) => sum + rate, 0) }
+  }
+
+  get idleMs(): number {
+    if (this.#queuedBytes > 0) return 0
+    return Math.min(...[...this.#strands].map((strand) => strand.idleMs))
+  }
+
+  /** Bytes of frames that have not come whole. */
+  get heldBytes(): number {
+    return this.#reassembler.heldBytes
+  }
+
+  add(strand: Strand): void {
+    this.#strands.add(strand)
+    this.pump()
+  }
+
+  /** What was under way on it goes over the others; the receiver drops what had arrived. Returns whether there are any. */
+  remove(strand: Strand): boolean {
+    this.#strands.delete(strand)
+    for (const parcel of strand.takeUnderWay()) this.#queues[this.#priorities.get(parcel)!].again.push(parcel)
+    this.pump()
+    return this.#strands.size > 0
   }
 
   /**
-   * Resolves when the last slice was handed to the channel; `bytes` must not change until then.
+   * Resolves when the last slice was handed to a connection. `bytes` must not change even then: a slice whose connection breaks
+   * is cut out of them again.
    * @throws SkeinError `net.link_lost`, `net.frame_size`, `net.queue_full`
    */
-  send(bytes: Uint8Array): Promise<void> {
+  send(bytes: Uint8Array, priority: Priority): Promise<void> {
     return new Promise((resolve, reject) => {
-      if (this.state !== 'established') return reject(lost(this.partner))
+      if (this.#closed) return reject(lost(this.partner))
       if (this.#queuedBytes + bytes.byteLength > MAX_QUEUED_BYTES) {
         fail('net.queue_full', `More waits for ${this.partner} than memory allows.`, 'Await each send before the next.')
       }
       this.#messageId = (this.#messageId + 1) >>> 0
-      this.#queue.push({ slices: sliceFrame(this.#messageId, bytes), bytes: bytes.byteLength, resolve, reject })
+      const parcels = cutFrame(this.#messageId, bytes, this.#strands.size)
+      for (const parcel of parcels) this.#priorities.set(parcel, priority)
+      this.#queues[priority].frames.push({ parcels, at: 0, bytes: bytes.byteLength, resolve, reject })
       this.#queuedBytes += bytes.byteLength
-      this.#pump()
+      this.pump()
     })
   }
 
-  /** How long nothing has passed, in milliseconds; 0 while something waits to leave. */
-  idleMs(): number {
-    const waiting = this.#queuedBytes > 0 || this.channel.buffered > 0
-    return waiting ? 0 : this.#options.now() - this.usedAt
+  /** @throws SkeinError as {@link Reassembler.accept} */
+  accept(slice: Uint8Array<ArrayBuffer>, now: number): void {
+    const frame = this.#reassembler.accept(slice, now)
+    if (frame) this.#frame(frame)
   }
 
-  close(error: SkeinError | null = null): void {
-    if (this.state === 'closed') return
-    this.channel.close()
-    this.#end(error)
+  evictStale(now: number): void {
+    this.#reassembler.evict(now)
   }
 
-  evictStale(): void {
-    this.#reassembler.evict(this.#options.now())
-  }
-
-  #open(): void {
-    // A channel may be open on arrival and still fire `open`.
-    if (this.#options.dialled || this.#announced) return
-    this.#announced = true
-    this.channel.send(LISTENING + PROTOCOL_VERSION)
-  }
-
-  #message(data: string | ArrayBuffer): void {
-    if (this.state === 'closed') return
-    try {
-      if (typeof data === 'string') return this.#handshake(data)
-      this.downBytes += data.byteLength
-      this.usedAt = this.#options.now()
-      const frame = this.#reassembler.accept(new Uint8Array(data), this.#options.now())
-      if (frame) this.#options.frame(this, frame)
-    } catch (caught) {
-      if (!(caught instanceof SkeinError)) throw caught
-      this.close(caught)
+  /** Gives the connections what they have room for, the most urgent first, each slice where least is under way. */
+  pump(): void {
+    if (this.#closed) return
+    for (let parcel = this.#next(); parcel; parcel = this.#next()) {
+      const strand = this.#idlest()
+      if (!strand) return
+      this.#take(parcel)
+      strand.send(parcel, this.#next() === undefined)
     }
   }
 
-  #handshake(text: string): void {
-    if (!text.startsWith(LISTENING) || this.state !== 'opening') {
-      fail('net.handshake', `${this.partner} said something that is no handshake.`, 'Its link is dialled again.')
+  /** All connections are gone, or are given up: fails what waits. */
+  close(): void {
+    if (this.#closed) return
+    this.#closed = true
+    for (const strand of [...this.#strands]) strand.close()
+    for (const priority of PRIORITIES) {
+      for (const frame of this.#queues[priority].frames.splice(0)) frame.reject(lost(this.partner))
     }
-    const version = text.slice(LISTENING.length, LISTENING.length + 10)
-    if (version !== String(PROTOCOL_VERSION)) {
-      fail('net.version', `${this.partner} speaks protocol ${version}, we ${PROTOCOL_VERSION}.`, 'Reload both pages.')
-    }
-    if (this.#options.dialled) this.channel.send(LISTENING + PROTOCOL_VERSION)
-    this.state = 'established'
-    this.establishedAt = this.usedAt = this.#options.now()
-    this.#options.established(this)
+    this.#queuedBytes = 0
   }
 
-  #pump(): void {
-    while (this.state === 'established' && this.channel.buffered < HIGH_WATER_BYTES) {
-      const first = this.#queue[0]
-      if (!first) return
-      try {
-        const { value, done } = first.slices.next()
-        if (!done) {
-          this.upBytes += value.byteLength
-          this.usedAt = this.#options.now()
-          this.channel.send(value)
-          continue
-        }
-        first.resolve()
-      } catch (caught) {
-        // The frame cannot be cut: only its sender is told. A channel that refuses to send is lost.
-        if (!(caught instanceof SkeinError)) return this.close(lost(this.partner))
-        first.reject(caught)
-      }
-      this.#queue.shift()
-      this.#queuedBytes -= first.bytes
+  /** Of those with room the one that has least under way: what is sent together is to arrive together. */
+  #idlest(): Strand | null {
+    let best: Strand | null = null
+    for (const strand of this.#strands) {
+      if (strand.room > 0 && (!best || strand.underWay < best.underWay)) best = strand
     }
+    return best
   }
 
-  #end(error: SkeinError | null): void {
-    if (this.state === 'closed') return
-    this.state = 'closed'
-    for (const outgoing of this.#queue.splice(0)) outgoing.reject(lost(this.partner))
-    this.#options.closed(this, error)
+  #next(): Parcel | undefined {
+    for (const priority of PRIORITIES) {
+      const { again, frames } = this.#queues[priority]
+      const next = again[0] ?? frames[0]?.parcels[frames[0].at]
+      if (next) return next
+    }
+    return undefined
+  }
+
+  #take(parcel: Parcel): void {
+    const { again, frames } = this.#queues[this.#priorities.get(parcel)!]
+    if (again[0] === parcel) return void again.shift()
+    const frame = frames[0]!
+    frame.at += 1
+    if (frame.at < frame.parcels.length) return
+    frames.shift()
+    this.#queuedBytes -= frame.bytes
+    frame.resolve()
   }
 }
 

@@ -10,27 +10,29 @@ export interface PeerIdentity {
   nodeId: string
   token: string
   iceServers: IceServer[]
+  /** Origin of the server whose relay may be used where no other way opens; left out: none. */
+  relay?: string
 }
 
-/** Worker → page. A link id is PeerJS's connection id, the same at both ends. */
+/** Worker → page. A strand's id is PeerJS's connection id, the same at both ends. */
 export type LinksMessage =
   | { type: 'open'; identity: PeerIdentity }
   | { type: 'dial'; partner: string }
   /** Both ends listen: the page may measure the route. */
-  | { type: 'established'; linkId: string }
-  | { type: 'drop'; linkId: string }
+  | { type: 'established'; strandId: string }
+  | { type: 'drop'; strandId: string }
   /** One message for a channel that stayed with the page. */
-  | { type: 'forward'; linkId: string; data: string | ArrayBuffer }
+  | { type: 'forward'; strandId: string; data: string | ArrayBuffer }
   | { type: 'close' }
 
 /** Page → Worker. */
 export type SessionMessage =
   /** A channel was made, by our dial or by the partner's; null: it stays with the page, which forwards. */
-  | { type: 'link'; linkId: string; partner: string; dialled: boolean; channel: RTCDataChannel | null }
-  | { type: 'gone'; linkId: string }
-  | { type: 'kind'; linkId: string; kind: LinkKind }
+  | { type: 'strand'; strandId: string; partner: string; dialled: boolean; channel: RTCDataChannel | null }
+  | { type: 'gone'; strandId: string }
+  /** Nothing comes through at the moment: a network may have changed. Or it does again. */
+  | { type: 'shaky'; strandId: string; shaky: boolean }
+  | { type: 'kind'; strandId: string; kind: LinkKind }
   | { type: 'broker'; connected: boolean; error: ErrorBody | null }
-  | { type: 'forwardOpen'; linkId: string }
-  | { type: 'forwarded'; linkId: string; data: string | ArrayBuffer }
-  /** `taken` bytes went into the channel, in which `buffered` now wait. */
-  | { type: 'forwardTaken'; linkId: string; taken: number; buffered: number }
+  | { type: 'forwardOpen'; strandId: string }
+  | { type: 'forwarded'; strandId: string; data: string | ArrayBuffer }

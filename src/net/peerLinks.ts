@@ -1,66 +1,65 @@
 /** Owns the Worker's side of the network: whom to be connected to, dialling and redialling, and frames in and out. */
 import { SkeinError } from '../protocol/errors.ts'
 import type { LinkKind } from '../protocol/control.ts'
-import { backoffMs } from './backoff.ts'
-import { ForwardedChannel, ownedChannel } from './channel.ts'
+import { ForwardedChannel, ownedChannel, type Channel, type ChannelEvents } from './channel.ts'
+import { Dialling } from './dialling.ts'
 import {
   DIAL_DEADLINE_MS,
   IDLE_MS,
-  MAX_LINKS,
-  MAX_LINKS_WITH_NODE,
+  MAX_STRANDS,
+  MAX_STRANDS_WITH_NODE,
   QUIET_MS,
-  REDIAL_FIRST_MS,
-  REDIAL_LONGEST_MS,
+  SHORTER_WAY_MS,
   SPARE_IDLE_MS,
-  YIELD_MS,
+  STALL_MS,
+  STALLED_MS,
+  STRANDS,
+  STRIPING_RTT_MS,
 } from './limits.ts'
-import { Link } from './link.ts'
+import { Link, type LinkSpeed, type Priority } from './link.ts'
 import type { LinksMessage, PeerIdentity, SessionMessage } from './linkMessages.ts'
+import { relayChannel } from './relayChannel.ts'
+import { Relaying } from './relaying.ts'
+import { longestWay } from './route.ts'
+import { Strand } from './strand.ts'
 import { WaitingFrames } from './waitingFrames.ts'
 
 export interface LinkTotals {
   /** Bytes over the wire since this Worker began, slice headers included. */
   upBytes: number
   downBytes: number
-  /** `relayed` when any link is. */
+  /** Of all links that stand the longest way that one takes. */
   link: LinkKind
-}
-
-/** A node to be connected to: hinted at, or with frames that wait for it. */
-interface Contact {
-  readonly since: number
-  failures: number
-  nextDialAt: number
-  /** When a dial began that has not become a link yet. */
-  dialledAt: number | null
 }
 
 /** How often dials, deadlines and idle links are looked at; a Worker's timers are not throttled. */
 const SWEEP_MS = 100
 
 /**
- * Links on demand: a frame for a node without a link waits while that node is dialled. Both may dial at once, since neither
- * knows of the other's dial: then both links stand, and both ends send by the one that the smaller id dialled, while the
- * other one is left to deliver what is in it and closed when it is idle.
+ * Links on demand: a frame for a node without a link waits while that node is dialled. Where both dial at once both
+ * connections belong to the one link; on a long line the node with the smaller id then opens more of them.
  */
 export class PeerLinks {
   readonly #port: MessagePort
   readonly #now: () => number
   #hinted = new Set<string>()
-  readonly #contacts = new Map<string, Contact>()
+  readonly #dialling = new Dialling()
   readonly #waiting = new WaitingFrames()
+  readonly #strands = new Map<string, Strand>()
   readonly #links = new Map<string, Link>()
-  readonly #established = new Map<string, Set<Link>>()
+  /** What this end calls the link with a node, from the first handshake until that link is lost. */
+  readonly #names = new Map<string, string>()
   readonly #forwarded = new Map<string, ForwardedChannel>()
   readonly #sweeper: ReturnType<typeof setInterval>
-  #self: string | null = null
+  readonly #relaying = new Relaying()
+  #identity: PeerIdentity | null = null
   #brokerConnected = false
   #brokerError: string | null = null
   #closed = false
   #up = 0
   #down = 0
   #frameHandler: (from: string, bytes: Uint8Array<ArrayBuffer>) => void = () => {}
-  #lostHandler: (nodeId: string) => void = () => {}
+  #lostHandler: (nodeId: string, error: SkeinError | null) => void = () => {}
 
   /** `port`: the other end is the page's `PeerSession`. */
   constructor(port: MessagePort, options: { now?: () => number } = {}) {
@@ -74,28 +73,29 @@ export class PeerLinks {
   openPeer(identity: PeerIdentity): void {
     if (this.#self !== identity.nodeId) {
       this.#brokerConnected = false
-      for (const link of [...this.#links.values()]) link.close()
+      this.#relaying.forget()
+      for (const strand of [...this.#strands.values()]) strand.close()
     }
-    this.#self = identity.nodeId
+    this.#identity = identity
     this.#post({ type: 'open', identity })
   }
 
   /** The nodes worth a link before there is something to send, the most important first; others are dialled on demand. */
   setPartners(ids: readonly string[]): void {
-    this.#hinted = new Set(ids.slice(0, MAX_LINKS / 2))
+    this.#hinted = new Set(ids.slice(0, MAX_STRANDS / 2))
     this.#sweep()
   }
 
   /**
-   * Sends one frame, over a link that is made if there is none. Frames to one node mostly arrive in the order of these calls.
-   * Resolves when the last slice is in the channel; `bytes` must not change until then.
-   * @throws SkeinError `net.no_route`, `net.broker_unreachable`, `net.link_lost`, `net.frame_size`, `net.queue_full`, `net.closed`
+   * Sends one frame, over a link that is made if there is none. Frames of one priority to one node mostly arrive in the order of
+   * these calls. Resolves when the last slice is in a channel; `bytes` belong to the link from now on and must not change.
+   * @throws SkeinError `net.no_route`, `net.broker_unreachable`, `net.relay_cap`, `net.link_lost`, `net.frame_size`, `net.queue_full`, `net.closed`
    */
-  send(nodeId: string, bytes: Uint8Array): Promise<void> {
+  send(nodeId: string, bytes: Uint8Array, priority: Priority = 'boundary'): Promise<void> {
     if (this.#closed) return Promise.reject(closed())
-    const link = this.#linkTo(nodeId)
-    if (link) return link.send(bytes)
-    const sent = this.#waiting.add(nodeId, bytes, this.#now())
+    const link = this.#links.get(nodeId)
+    if (link) return link.send(bytes, priority)
+    const sent = this.#waiting.add(nodeId, bytes, priority, this.#now())
     this.#sweep()
     return sent
   }
@@ -105,22 +105,39 @@ export class PeerLinks {
     this.#frameHandler = handler
   }
 
-  /** An open link is gone, and with it whatever was under way; one that was idle for long is not told. */
-  onLost(handler: (nodeId: string) => void): void {
+  /**
+   * An open link is gone, and with it whatever was under way; one that was idle for long is not told. `error`: why this side
+   * closed it, where it did.
+   */
+  onLost(handler: (nodeId: string, error: SkeinError | null) => void): void {
     this.#lostHandler = handler
   }
 
   isOpen(nodeId: string): boolean {
-    return this.#established.has(nodeId)
+    return this.#links.has(nodeId)
+  }
+
+  /** The longest way that a connection of the link to a node takes. */
+  wayTo(nodeId: string): LinkKind {
+    return longestWay([...(this.#links.get(nodeId)?.strands ?? [])].map(({ kind }) => kind))
+  }
+
+  /** How many connections the link to a node has. */
+  connectionsTo(nodeId: string): number {
+    return this.#links.get(nodeId)?.strands.size ?? 0
+  }
+
+  /** Null while there is no link to the node, or its round trip is not known. */
+  speedOf(nodeId: string): LinkSpeed | null {
+    return this.#links.get(nodeId)?.speed ?? null
   }
 
   totals(): LinkTotals {
-    const links = [...this.#established.values()].flatMap((set) => [...set])
-    const kinds = links.map((link) => link.kind)
+    const strands = [...this.#strands.values()]
     return {
-      upBytes: links.reduce((sum, link) => sum + link.upBytes, this.#up),
-      downBytes: links.reduce((sum, link) => sum + link.downBytes, this.#down),
-      link: kinds.includes('relayed') ? 'relayed' : kinds.includes('direct') ? 'direct' : 'unknown',
+      upBytes: strands.reduce((sum, strand) => sum + strand.upBytes, this.#up),
+      downBytes: strands.reduce((sum, strand) => sum + strand.downBytes, this.#down),
+      link: longestWay(strands.filter(({ state }) => state === 'established').map(({ kind }) => kind)),
     }
   }
 
@@ -128,21 +145,19 @@ export class PeerLinks {
     this.#closed = true
     clearInterval(this.#sweeper)
     this.#hinted.clear()
-    this.#contacts.clear()
-    for (const link of [...this.#links.values()]) link.close()
+    this.#dialling.clear()
+    for (const strand of [...this.#strands.values()]) strand.close()
     this.#waiting.expire(Infinity, closed)
     this.#post({ type: 'close' })
     this.#port.onmessage = null
   }
 
-  #post(message: LinksMessage, transfer: Transferable[] = []): void {
-    this.#port.postMessage(message, transfer)
+  get #self(): string | null {
+    return this.#identity?.nodeId ?? null
   }
 
-  /** The link to send by: of two the one that the smaller id dialled, so that both ends choose the same. */
-  #linkTo(nodeId: string): Link | undefined {
-    const links = [...(this.#established.get(nodeId) ?? [])]
-    return links.find((link) => link.dialled === this.#self! < nodeId) ?? links[0]
+  #post(message: LinksMessage, transfer: Transferable[] = []): void {
+    this.#port.postMessage(message, transfer)
   }
 
   #session(message: SessionMessage): void {
@@ -150,127 +165,197 @@ export class PeerLinks {
       this.#brokerConnected = message.connected
       this.#brokerError = message.connected ? null : (message.error?.message ?? this.#brokerError)
       // A dial that the broker's absence swallowed is due again.
-      for (const contact of this.#contacts.values()) contact.dialledAt = null
+      this.#dialling.allBegun()
       return this.#sweep()
     }
-    if (message.type === 'link') return this.#begin(message)
-    const link = this.#links.get(message.linkId)
-    if (!link) return
-    if (message.type === 'gone') link.close()
-    if (message.type === 'kind') link.kind = message.kind
-    const forwarded = this.#forwarded.get(message.linkId)
+    if (message.type === 'strand') return this.#begin(message)
+    const strand = this.#strands.get(message.strandId)
+    if (!strand) return
+    if (message.type === 'gone') strand.close()
+    if (message.type === 'kind') strand.kind = message.kind
+    if (message.type === 'shaky') this.#shake(strand, message.shaky)
+    const forwarded = this.#forwarded.get(message.strandId)
     if (message.type === 'forwardOpen') forwarded?.events.open()
     if (message.type === 'forwarded') forwarded?.events.message(message.data)
-    if (message.type === 'forwardTaken') forwarded?.taken(message.taken, message.buffered)
   }
 
-  #begin({ linkId, partner, dialled, channel }: Extract<SessionMessage, { type: 'link' }>): void {
-    const contact = this.#contacts.get(partner)
-    if (contact && dialled) contact.dialledAt = null
-    const withPartner = [...this.#links.values()].filter((link) => link.partner === partner).length
-    if (withPartner >= MAX_LINKS_WITH_NODE || !this.#hasRoom()) {
+  #begin({ strandId, partner, dialled, channel }: Extract<SessionMessage, { type: 'strand' }>): void {
+    if (dialled) this.#dialling.begun(partner)
+    if (this.#strandsWith(partner) >= MAX_STRANDS_WITH_NODE || !this.#hasRoom()) {
       channel?.close()
-      return this.#post({ type: 'drop', linkId })
+      return this.#post({ type: 'drop', strandId })
     }
-    const link = new Link({
-      linkId,
+    this.#add(strandId, partner, dialled, 'unknown', (events) => {
+      if (channel) return ownedChannel(channel, events)
+      const forwarded = new ForwardedChannel(strandId, (message, transfer) => this.#post(message, transfer), events)
+      this.#forwarded.set(strandId, forwarded)
+      return forwarded
+    })
+  }
+
+  #add(
+    strandId: string,
+    partner: string,
+    dialled: boolean,
+    kind: LinkKind,
+    connect: (events: ChannelEvents) => Channel,
+  ): void {
+    const strand = new Strand({
+      strandId,
       partner,
       dialled,
+      kind,
       now: this.#now,
-      connect: (events) => {
-        if (channel) return ownedChannel(channel, events)
-        const forwarded = new ForwardedChannel(linkId, (message, transfer) => this.#post(message, transfer), events)
-        this.#forwarded.set(linkId, forwarded)
-        return forwarded
-      },
-      established: (open) => this.#open(open),
-      frame: (from, bytes) => this.#frameHandler(from.partner, bytes),
-      closed: (gone) => this.#gone(gone),
+      connect,
+      ownLink: () => this.#nameOf(partner),
+      established: (open) => this.#established(open),
+      slice: (from, bytes) => this.#links.get(partner)?.accept(bytes, from.usedAt),
+      acknowledged: () => this.#links.get(partner)?.pump(),
+      closed: (gone, error) => this.#gone(gone, error),
     })
-    this.#links.set(linkId, link)
+    this.#strands.set(strandId, strand)
   }
 
-  /** Where all links are taken, the one that nobody hinted at and that was not used for longest makes room. */
+  /** Both ends come to the relay by themselves; the smaller id counts as who dialled. */
+  #beginRelay({ relay, nodeId, token }: PeerIdentity & { relay: string }, partner: string): void {
+    const refused = (error: SkeinError) => this.#relaying.failed(partner, error, this.#now())
+    this.#add(`relay ${randomName()}`, partner, nodeId < partner, 'server', (events) =>
+      relayChannel({ origin: relay, nodeId, token, partner }, events, refused),
+    )
+  }
+
+  /** Others carry what it should have; where there are none, another is dialled while this one may yet recover. */
+  #shake(strand: Strand, shaky: boolean): void {
+    strand.disconnected = shaky
+    this.#links.get(strand.partner)?.pump()
+    this.#sweep()
+  }
+
+  #strandsWith(partner: string): number {
+    let count = 0
+    for (const strand of this.#strands.values()) if (strand.partner === partner) count += 1
+    return count
+  }
+
+  #nameOf(partner: string): string {
+    const name = this.#names.get(partner) ?? randomName()
+    this.#names.set(partner, name)
+    return name
+  }
+
+  /** Where all connections are taken, the link that nobody hinted at and that was not used for longest makes room. */
   #hasRoom(): boolean {
-    if (this.#links.size < MAX_LINKS) return true
+    if (this.#strands.size < MAX_STRANDS) return true
     const idle = [...this.#links.values()]
-      .filter((link) => link.state === 'established' && !this.#hinted.has(link.partner))
-      .map((link) => ({ link, idleMs: link.idleMs() }))
-      .filter(({ idleMs }) => idleMs >= SPARE_IDLE_MS)
+      .filter(({ partner, idleMs }) => !this.#hinted.has(partner) && idleMs >= SPARE_IDLE_MS)
       .sort((a, b) => b.idleMs - a.idleMs)
-    idle[0]?.link.close()
+    idle[0]?.close()
     return idle.length > 0
   }
 
-  #open(link: Link): void {
-    const { partner } = link
-    for (const older of this.#established.get(partner) ?? []) {
-      // Two dials that crossed come up within one dial's time. Any other new link says that its dialler holds the older
-      // one for dead; what was under way there is lost.
-      const crossed = older.dialled !== link.dialled && this.#now() - older.establishedAt < DIAL_DEADLINE_MS
-      if (!crossed) older.close()
+  #established(strand: Strand): void {
+    const { partner } = strand
+    const link = this.#links.get(partner)
+    // A shorter way has opened meanwhile.
+    if (strand.kind === 'server' && link?.holds(strand)) return strand.close()
+    if (link?.holds(strand)) link.add(strand)
+    else {
+      // The other end has lost the link of this name, and with it whatever was under way.
+      link?.close()
+      this.#names.set(partner, strand.ownLink)
+      const opened = new Link(strand, (bytes) => this.#frameHandler(partner, bytes))
+      this.#links.set(partner, opened)
+      this.#waiting.flush(partner, (bytes, priority) => opened.send(bytes, priority))
     }
-    const links = this.#established.get(partner) ?? new Set()
-    this.#established.set(partner, links.add(link))
-    this.#post({ type: 'established', linkId: link.linkId })
-    const contact = this.#contacts.get(partner)
-    if (contact) contact.failures = 0
-    this.#waiting.flush(partner, (bytes) => link.send(bytes))
+    // It carries what they have held up; should they deliver it after all, the receiver drops it.
+    for (const other of this.#links.get(partner)!.strands) if (other.stalledMs >= STALL_MS) other.close()
+    if (strand.kind === 'server') this.#relaying.succeeded(partner)
+    else {
+      this.#post({ type: 'established', strandId: strand.strandId })
+      this.#dialling.succeeded(partner)
+      for (const other of this.#links.get(partner)!.strands) if (other.kind === 'server') other.close()
+    }
   }
 
-  #gone(link: Link): void {
-    const { linkId, partner } = link
-    this.#links.delete(linkId)
-    this.#forwarded.delete(linkId)
-    this.#up += link.upBytes
-    this.#down += link.downBytes
-    this.#post({ type: 'drop', linkId })
-    const links = this.#established.get(partner)
-    const wasEstablished = links?.delete(link) ?? false
-    if (links?.size === 0) this.#established.delete(partner)
-    const spare = this.#established.has(partner)
-    if (wasEstablished && link.idleMs() >= (spare ? SPARE_IDLE_MS / 2 : QUIET_MS)) return
-    const contact = this.#contacts.get(partner)
-    if (contact && !spare) {
-      contact.failures += 1
-      const pause = backoffMs(contact.failures, REDIAL_FIRST_MS, REDIAL_LONGEST_MS)
-      contact.nextDialAt = this.#now() + pause + this.#yieldMs(partner)
-    }
-    if (wasEstablished && !this.#closed) this.#lostHandler(partner)
+  #gone(strand: Strand, error: SkeinError | null): void {
+    const { strandId, partner } = strand
+    this.#strands.delete(strandId)
+    this.#forwarded.delete(strandId)
+    this.#up += strand.upBytes
+    this.#down += strand.downBytes
+    this.#post({ type: 'drop', strandId })
+    const link = this.#links.get(partner)
+    const now = this.#now()
+    if (!strand.partnerLink && strand.kind !== 'server') this.#dialling.failed(partner, this.#yields(partner), now)
+    if (!strand.partnerLink && strand.kind === 'server' && !this.#relaying.errorOf(partner))
+      this.#relaying.failed(partner, null, now)
+    if (!link?.strands.has(strand)) return
+    const quiet = link.idleMs >= QUIET_MS
+    if (link.remove(strand) && !error) return
+    // The last connection, or a partner that is broken: nothing of it is believed any more.
+    this.#links.delete(partner)
+    this.#names.delete(partner)
+    this.#dialling.failed(partner, this.#yields(partner), now)
+    link.close()
+    if (!this.#closed && !quiet) this.#lostHandler(partner, error)
   }
 
   #sweep(): void {
     const now = this.#now()
+    for (const strand of [...this.#strands.values()]) {
+      if (strand.state === 'opening' && now - strand.startedAt > DIAL_DEADLINE_MS) strand.close()
+      if (strand.stalledMs >= STALLED_MS) strand.close()
+    }
     for (const link of [...this.#links.values()]) {
-      link.evictStale()
-      if (link.state === 'opening' && now - link.startedAt > DIAL_DEADLINE_MS) link.close()
-      if (link.state === 'established' && link.idleMs() >= this.#idleAllowed(link)) link.close()
+      link.evictStale(now)
+      if (link.idleMs >= (this.#hinted.has(link.partner) ? Infinity : IDLE_MS)) link.close()
     }
     this.#waiting.expire(now, (nodeId) => this.#unreachable(nodeId))
-    const wanted = new Set([...this.#hinted, ...this.#waiting.nodes()])
-    for (const id of this.#contacts.keys()) if (!wanted.has(id)) this.#contacts.delete(id)
-    for (const id of wanted) {
-      const contact = this.#contacts.get(id) ?? { since: now, failures: 0, nextDialAt: 0, dialledAt: null }
-      this.#contacts.set(id, contact)
-      this.#dialIfDue(id, contact, now)
+    const further = [...this.#links.values()].filter((link) => this.#needsMore(link)).map(({ partner }) => partner)
+    const wanted = new Set([...this.#hinted, ...this.#waiting.nodes(), ...further])
+    this.#dialling.want(wanted, now)
+    for (const id of wanted) if (!this.#links.has(id) || further.includes(id)) this.#dialIfDue(id, now)
+    this.#relayIfDue(now)
+  }
+
+  /** Whether a link needs further connections: they are opened one after another. */
+  #needsMore({ partner, rttMs, strands }: Link): boolean {
+    const sound = [...strands].filter(({ shaky }) => !shaky)
+    // A network has changed here or there: both ends look for another way.
+    if (sound.length === 0) return true
+    // Else one end does: the smaller id's.
+    if (this.#yields(partner) || this.#strands.size >= MAX_STRANDS / 2) return false
+    const relays = sound.filter(({ kind }) => kind === 'server')
+    if (relays.length === sound.length) return this.#now() - relays[0]!.startedAt >= SHORTER_WAY_MS
+    return Number.isFinite(rttMs) && rttMs >= STRIPING_RTT_MS && sound.length < STRANDS
+  }
+
+  /** A connection that opens in vain tells both ends alike that the server's help is due. */
+  #relayIfDue(now: number): void {
+    const identity = this.#identity
+    if (!identity?.relay) return
+    for (const { partner, state, kind, startedAt } of [...this.#strands.values()]) {
+      if (state !== 'opening' || kind === 'server' || this.#links.has(partner)) continue
+      if (!this.#relaying.isDue(partner, startedAt, now) || this.#isRelaying(partner)) continue
+      this.#beginRelay({ ...identity, relay: identity.relay }, partner)
     }
   }
 
-  #idleAllowed(link: Link): number {
-    if (this.#linkTo(link.partner) !== link) return SPARE_IDLE_MS
-    return this.#hinted.has(link.partner) ? Infinity : IDLE_MS
+  #isRelaying(partner: string): boolean {
+    return [...this.#strands.values()].some((strand) => strand.partner === partner && strand.kind === 'server')
   }
 
-  #yieldMs(id: string): number {
-    return this.#self! > id ? YIELD_MS : 0
+  #yields(id: string): boolean {
+    return this.#self! > id
   }
 
-  #dialIfDue(id: string, contact: Contact, now: number): void {
-    if (this.#self === null || this.#self === id || this.#established.has(id) || !this.#brokerConnected) return
-    if (contact.dialledAt !== null && now - contact.dialledAt < DIAL_DEADLINE_MS) return
-    for (const link of this.#links.values()) if (link.partner === id) return
-    if (now < Math.max(contact.nextDialAt, contact.since + this.#yieldMs(id)) || !this.#hasRoom()) return
-    contact.dialledAt = now
+  #dialIfDue(id: string, now: number): void {
+    if (this.#self === null || this.#self === id || !this.#brokerConnected) return
+    for (const { partner, state, kind } of this.#strands.values()) {
+      if (partner === id && state === 'opening' && kind !== 'server') return
+    }
+    if (!this.#dialling.isDue(id, this.#yields(id), now) || !this.#hasRoom()) return
+    this.#dialling.dialled(id, now)
     this.#post({ type: 'dial', partner: id })
   }
 
@@ -282,6 +367,8 @@ export class PeerLinks {
         remedy: 'Check that WebSockets to the server are not blocked, then reload the page.',
       })
     }
+    const refused = this.#relaying.errorOf(nodeId)
+    if (refused) return refused
     return new SkeinError({
       code: 'net.no_route',
       message: `No connection could be made to ${nodeId}.`,
@@ -291,3 +378,8 @@ export class PeerLinks {
 }
 
 const closed = () => new SkeinError({ code: 'net.closed', message: 'The links were closed.', remedy: 'Start again.' })
+
+/** Told apart from those before it: nobody gains by guessing it. */
+function randomName(): string {
+  return Array.from(crypto.getRandomValues(new Uint8Array(8)), (byte) => byte.toString(16).padStart(2, '0')).join('')
+}

@@ -68,11 +68,11 @@ export class PeerSession {
       case 'dial':
         return this.#dial(message.partner)
       case 'established':
-        return void this.#measureRoute(message.linkId)
+        return void this.#measureRoute(message.strandId)
       case 'drop':
-        return this.#connections.get(message.linkId)?.close()
+        return this.#connections.get(message.strandId)?.close()
       case 'forward':
-        return this.#forwarded.get(message.linkId)?.send(message.data)
+        return this.#forwarded.get(message.strandId)?.send(message.data)
       case 'close':
         return this.close()
     }
@@ -167,7 +167,7 @@ export class PeerSession {
   }
 
   #dial(partner: string): void {
-    // The answer, if any, is a `link` message out of #handOver.
+    // The answer, if any, is a `strand` message out of #handOver.
     if (this.#peer?.open) this.#peer.connect(partner, { serialization: HANDOVER, reliable: true, label: HANDOVER })
   }
 
@@ -179,47 +179,54 @@ export class PeerSession {
   }
 
   #handOver(connection: HandoverConnection, channel: RTCDataChannel): void {
-    const { connectionId: linkId, peer: partner, dialled } = connection
+    const { connectionId: strandId, peer: partner, dialled } = connection
     if (partner === this.#identity?.nodeId) return connection.close()
-    this.#connections.set(linkId, connection)
+    this.#connections.set(strandId, connection)
     connection.on('iceStateChanged', (state) => this.#iceChanged(connection, state))
     if (!this.#forward) {
       try {
-        return this.#post({ type: 'link', linkId, partner, dialled, channel }, [channel as unknown as Transferable])
+        return this.#post({ type: 'strand', strandId, partner, dialled, channel }, [channel as unknown as Transferable])
       } catch {
         // This browser cannot transfer channels.
         this.#forward = true
       }
     }
-    this.#post({ type: 'link', linkId, partner, dialled, channel: null })
+    this.#post({ type: 'strand', strandId, partner, dialled, channel: null })
     const end = forwardChannel(
-      linkId,
+      strandId,
       channel,
       (message, transfer) => this.#post(message, transfer),
       () => connection.close(),
     )
-    this.#forwarded.set(linkId, end)
+    this.#forwarded.set(strandId, end)
   }
 
   #closed(connection: HandoverConnection): void {
-    const linkId = connection.connectionId
-    this.#forwarded.delete(linkId)
-    if (this.#connections.delete(linkId)) this.#post({ type: 'gone', linkId })
+    const strandId = connection.connectionId
+    this.#forwarded.delete(strandId)
+    if (this.#connections.delete(strandId)) this.#post({ type: 'gone', strandId })
   }
 
   #iceChanged(connection: HandoverConnection, state: RTCIceConnectionState): void {
+    const { connectionId: strandId } = connection
+    if (state === 'connected' || state === 'completed') {
+      this.#post({ type: 'shaky', strandId, shaky: false })
+      // A restart may have found another way.
+      return void this.#measureRoute(strandId)
+    }
     if (state !== 'disconnected') return
+    this.#post({ type: 'shaky', strandId, shaky: true })
     setTimeout(() => {
       if (connection.peerConnection?.iceConnectionState === 'disconnected') connection.close()
     }, ICE_GRACE_MS)
   }
 
-  async #measureRoute(linkId: string): Promise<void> {
-    const stats = await this.#connections.get(linkId)?.peerConnection?.getStats()
+  async #measureRoute(strandId: string): Promise<void> {
+    const stats = await this.#connections.get(strandId)?.peerConnection?.getStats()
     if (!stats) return
     const entries: unknown[] = []
     stats.forEach((entry: unknown) => entries.push(entry))
-    this.#post({ type: 'kind', linkId, kind: routeOf(entries) })
+    this.#post({ type: 'kind', strandId, kind: routeOf(entries) })
   }
 }
 

@@ -25,3 +25,10 @@ export function routeOf(report: Iterable<unknown>): LinkKind {
   if (types.includes('relay')) return 'relayed'
   return types.every(Boolean) ? 'direct' : 'unknown'
 }
+
+const WAYS: readonly LinkKind[] = ['server', 'relayed', 'direct', 'unknown']
+
+/** Of several ways the one that a person should hear of. */
+export function longestWay(kinds: readonly LinkKind[]): LinkKind {
+  return WAYS.find((way) => kinds.includes(way)) ?? 'unknown'
+}

@@ -7,58 +7,72 @@
  */
 import { fail } from '../protocol/errors.ts'
 import {
-  LARGE_SLICE_BYTES,
+  LEAST_SLICE_BYTES,
   MAX_FRAME_BYTES,
   MAX_PARTIAL_BYTES,
   MAX_PARTIAL_FRAMES,
   MAX_SLICE_BYTES,
-  SMALL_FRAME_BYTES,
-  SMALL_SLICE_BYTES,
+  SLICE_BYTES,
   STALE_PARTIAL_MS,
 } from './limits.ts'
 
 export const SLICE_HEADER_BYTES = 16
 
-/** Payload bytes of a slice for a frame of this size. */
-export function sliceBytesFor(frameBytes: number): number {
-  return (frameBytes <= SMALL_FRAME_BYTES ? SMALL_SLICE_BYTES : LARGE_SLICE_BYTES) - SLICE_HEADER_BYTES
+/** One slice of a frame: made when it is sent, and again if its connection breaks before it has come. */
+export interface Parcel {
+  /** On the wire, the header included. */
+  readonly bytes: number
+  /** A fresh buffer, which may be transferred. */
+  encode(): Uint8Array<ArrayBuffer>
 }
 
 /**
- * Yields the slices of one frame in order, each a fresh buffer that may be transferred.
+ * How many slices a frame makes. Cut for all connections of its link, a small one arrives in a fraction of the time; slices
+ * under a dozen packets or so cost more than they save.
+ */
+export function sliceCount(frameBytes: number, connections: number): number {
+  const share = Math.ceil(frameBytes / Math.max(1, connections))
+  return Math.ceil(frameBytes / Math.min(SLICE_BYTES, Math.max(LEAST_SLICE_BYTES, share)))
+}
+
+/**
+ * The slices of one frame in order; nothing is copied before they are encoded.
  * @param messageId u32; unique among the frames in flight on a link.
  * @throws SkeinError `net.frame_size` when the frame is empty or over {@link MAX_FRAME_BYTES}.
  */
-export function* sliceFrame(
+export function cutFrame(
   messageId: number,
   frame: Uint8Array,
-  sliceBytes = sliceBytesFor(frame.byteLength),
-): Generator<Uint8Array<ArrayBuffer>> {
+  connections: number,
+  count = sliceCount(frame.byteLength, connections),
+): Parcel[] {
   const total = frame.byteLength
   if (total === 0 || total > MAX_FRAME_BYTES) {
     fail('net.frame_size', `A frame of ${total} bytes cannot be sent.`, 'Use a smaller microbatch or more stages.')
   }
-  const count = Math.ceil(total / sliceBytes)
   const length = Math.ceil(total / count)
-  for (let index = 0; index < count; index++) {
+  // Fewer than asked for where rounding up has left nothing for the last ones.
+  const slices = Math.ceil(total / length)
+  return Array.from({ length: slices }, (_, index) => {
     const part = frame.subarray(index * length, Math.min(total, (index + 1) * length))
-    const slice = new Uint8Array(SLICE_HEADER_BYTES + part.byteLength)
-    const header = new DataView(slice.buffer)
-    header.setUint32(0, messageId, true)
-    header.setUint32(4, index, true)
-    header.setUint32(8, count, true)
-    header.setUint32(12, total, true)
-    slice.set(part, SLICE_HEADER_BYTES)
-    yield slice
-  }
+    const bytes = SLICE_HEADER_BYTES + part.byteLength
+    const encode = () => {
+      const slice = new Uint8Array(bytes)
+      const header = new DataView(slice.buffer)
+      ;[messageId, index, slices, total].forEach((value, i) => header.setUint32(4 * i, value, true))
+      slice.set(part, SLICE_HEADER_BYTES)
+      return slice
+    }
+    return { bytes, encode }
+  })
 }
 
 interface PartialFrame {
-  readonly bytes: Uint8Array<ArrayBuffer>
+  readonly total: number
   readonly count: number
-  /** One byte a slice: 1 once it is here. */
-  readonly received: Uint8Array
-  missing: number
+  /** Parts by their index. Held as they came: what a partner claims costs nothing before it is sent. */
+  readonly parts: Map<number, Uint8Array<ArrayBuffer>>
+  heldBytes: number
   touchedAt: number
 }
 
@@ -66,8 +80,13 @@ export interface ReassemblerLimits {
   frameBytes: number
   partialFrames: number
   partialBytes: number
+  /** Of a slice that is one of several, but for the last. */
+  leastSliceBytes: number
   staleMs: number
 }
+
+/** What a part costs beside its bytes. */
+const PART_BYTES = 200
 
 /** Finished message ids remembered, so that a late duplicate does not begin its frame anew. */
 const REMEMBERED_IDS = 1024
@@ -87,6 +106,7 @@ export class Reassembler {
       frameBytes: MAX_FRAME_BYTES,
       partialFrames: MAX_PARTIAL_FRAMES,
       partialBytes: MAX_PARTIAL_BYTES,
+      leastSliceBytes: LEAST_SLICE_BYTES / 2,
       staleMs: STALE_PARTIAL_MS,
       ...limits,
     }
@@ -97,7 +117,7 @@ export class Reassembler {
    * @throws SkeinError `net.slice` when the slice contradicts itself or its frame, `net.partials` when too much is
    * half received. The link should be closed then.
    */
-  accept(slice: Uint8Array, now: number): Uint8Array<ArrayBuffer> | null {
+  accept(slice: Uint8Array<ArrayBuffer>, now: number): Uint8Array<ArrayBuffer> | null {
     if (slice.byteLength <= SLICE_HEADER_BYTES || slice.byteLength > MAX_SLICE_BYTES) {
       refuse('slice', `A slice of ${slice.byteLength} bytes cannot be.`)
     }
@@ -116,18 +136,25 @@ export class Reassembler {
     if (slice.byteLength - SLICE_HEADER_BYTES !== expected)
       refuse('slice', `Slice ${index} is not ${expected} bytes long.`)
 
+    if (count > 1 && length < this.#limits.leastSliceBytes) refuse('slice', `Slices of ${length} bytes are too small.`)
+
     if (this.#finished.has(id)) return null
+    const part = slice.subarray(SLICE_HEADER_BYTES)
+    if (count === 1 && !this.#partials.has(id)) {
+      this.#remember(id)
+      return part
+    }
     const partial = this.#partials.get(id) ?? this.#begin(id, total, count, now)
-    if (partial.bytes.byteLength !== total || partial.count !== count) refuse('slice', 'A slice contradicts its frame.')
+    if (partial.total !== total || partial.count !== count) refuse('slice', 'A slice contradicts its frame.')
     partial.touchedAt = now
-    if (partial.received[index] === 1) return null
-    partial.received[index] = 1
-    partial.bytes.set(slice.subarray(SLICE_HEADER_BYTES), offset)
-    partial.missing -= 1
-    if (partial.missing > 0) return null
+    if (partial.parts.has(index)) return null
+    this.#hold(partial, index, part)
+    if (partial.parts.size < count) return null
+    const frame = new Uint8Array(total)
+    for (const [place, bytes] of partial.parts) frame.set(bytes, place * length)
     this.#drop(id, partial)
     this.#remember(id)
-    return partial.bytes
+    return frame
   }
 
   /** Gives up what got nothing for too long; returns how many frames that were. */
@@ -149,24 +176,27 @@ export class Reassembler {
 
   #begin(id: number, total: number, count: number, now: number): PartialFrame {
     this.evict(now)
-    if (this.#partials.size >= this.#limits.partialFrames || this.#bytes + total + count > this.#limits.partialBytes) {
-      refuse('partials', 'The partner began more frames than it finished.')
-    }
-    const partial: PartialFrame = {
-      bytes: new Uint8Array(total),
-      count,
-      received: new Uint8Array(count),
-      missing: count,
-      touchedAt: now,
-    }
+    if (this.#partials.size >= this.#limits.partialFrames) this.#tooMuch()
+    const partial: PartialFrame = { total, count, parts: new Map(), heldBytes: 0, touchedAt: now }
     this.#partials.set(id, partial)
-    this.#bytes += total + count
     return partial
+  }
+
+  #hold(partial: PartialFrame, index: number, part: Uint8Array<ArrayBuffer>): void {
+    const bytes = part.byteLength + PART_BYTES
+    if (this.#bytes + bytes > this.#limits.partialBytes) this.#tooMuch()
+    partial.parts.set(index, part)
+    partial.heldBytes += bytes
+    this.#bytes += bytes
+  }
+
+  #tooMuch(): never {
+    return refuse('partials', 'The partner began more frames than it finished.')
   }
 
   #drop(id: number, partial: PartialFrame): void {
     this.#partials.delete(id)
-    this.#bytes -= partial.bytes.byteLength + partial.count
+    this.#bytes -= partial.heldBytes
   }
 
   #remember(id: number): void {

@@ -1,9 +1,13 @@
 /** Owns every message on the control WebSocket between a node and the server, as JSON, named by its sender. */
 import { z } from 'zod'
+import { auditIdSchema, evidenceSchema } from './audit.ts'
 import { errorSchema } from './errors.ts'
 import { deviceIdSchema, nonceSchema, sessionProofSchema } from './identity.ts'
-import { signedReceiptSchema, workCreditSchema } from './receipt.ts'
+import { digestSchema, earnedCreditSchema, MAX_RECEIPT_MICROBATCHES, signedReceiptSchema } from './receipt.ts'
 import { runConfigSchema } from './runConfig.ts'
+import { MAX_SPANS, spanSchema } from './timeline.ts'
+
+export { exhibitKindSchema, MAX_EVIDENCE_ROWS, MAX_EVIDENCE_TENSORS, type EvidenceMessage, type ExhibitKind } from './audit.ts' // prettier-ignore
 
 /** Bytes of one control message; a longer one closes the socket. */
 export const MAX_CONTROL_BYTES = 256 * 1024
@@ -48,7 +52,8 @@ export const nodePhaseSchema = z.enum([
 ])
 export type NodePhase = z.infer<typeof nodePhaseSchema>
 
-export const linkKindSchema = z.enum(['direct', 'relayed', 'unknown'])
+/** The way of a link: straight, through a TURN server, or through Skein's own server. */
+export const linkKindSchema = z.enum(['direct', 'relayed', 'server', 'unknown'])
 export type LinkKind = z.infer<typeof linkKindSchema>
 
 /** Totals since the node's session began. */
@@ -116,6 +121,18 @@ export type LeaseTable = z.infer<typeof leaseTableSchema>
 export const shardOwnersSchema = z.array(z.array(id).max(3)).max(64)
 export type ShardOwners = z.infer<typeof shardOwnersSchema>
 
+/** Partners of whom one message tells, and the longest round trip that it can tell of. */
+export const MAX_LINK_MEASURES = 64
+export const MAX_RTT_MS = 60_000
+
+/** `[partner, round trip in milliseconds, bytes a second that this end can send]`; null where the link had too little to carry. */
+export const linkMeasureSchema = z.tuple([
+  id,
+  z.number().min(0).max(MAX_RTT_MS),
+  z.number().positive().max(1e12).nullable(),
+])
+export type LinkMeasure = z.infer<typeof linkMeasureSchema>
+
 /** node → server */
 export const clientMessageSchema = z.discriminatedUnion('type', [
   z.object({
@@ -160,6 +177,20 @@ export const clientMessageSchema = z.discriminatedUnion('type', [
     losses: z.array(z.tuple([uint, measured, uint])).max(4096),
     /** Mean time that one microbatch kept this device busy, forward and backward together; null when nothing was computed. */
     busyMs: z.number().min(0).nullable(),
+    /** What this node measured on its links to the owners of the same microbatches at the neighbouring stages. */
+    links: z.array(linkMeasureSchema).max(MAX_LINK_MEASURES).optional(),
+  }),
+  /**
+   * How this node spent a step that the server traced, once the step after it has begun. `heardAt`: when it heard of the step,
+   * from which the spans count; `toldAt`: when it sends this; both in milliseconds of its own clock, whatever that starts from.
+   */
+  z.object({
+    type: z.literal('timeline'),
+    generation: uint,
+    step: uint,
+    heardAt: finite,
+    toldAt: finite,
+    spans: z.array(spanSchema).max(MAX_SPANS),
   }),
   /** With local steps: a lane has taken the updates of so many inner steps here. */
   z.object({ type: z.literal('advanced'), generation: uint, step: uint, lane: uint, inner: uint }),
@@ -182,6 +213,33 @@ export const clientMessageSchema = z.discriminatedUnion('type', [
     attempt: uint,
     shard,
     squaredNorm: measured,
+    /** Of the digests of what was summed, see `sumText`; null where this node's own share was all. */
+    digest: digestSchema.nullable(),
+  }),
+  /** The answer to `tally`: the digests of what was summed, in the order of the contributors. */
+  z.object({
+    type: z.literal('tallied'),
+    generation: uint,
+    step: uint,
+    attempt: uint,
+    shard,
+    digests: z.array(digestSchema).max(1024),
+  }),
+  /** The answer to `recompute`. */
+  z.object({
+    type: z.literal('recomputed'),
+    generation: uint,
+    step: uint,
+    audit: auditIdSchema,
+    evidence: evidenceSchema,
+  }),
+  /** This node cannot do what `recompute` or `show` asked of it, or not any more: other work came, or inputs did not. */
+  z.object({
+    type: z.literal('declined'),
+    generation: uint,
+    step: uint,
+    audit: auditIdSchema,
+    reason: z.string().max(200),
   }),
   /** A primary owner has updated the shard and is sending it to its stage. */
   z.object({ type: z.literal('updated'), generation: uint, step: uint, shard }),
@@ -199,6 +257,8 @@ export const clientMessageSchema = z.discriminatedUnion('type', [
   }),
   /** The link to another node broke, or could not be opened. */
   z.object({ type: z.literal('linkLost'), generation: uint, node: id }),
+  /** What came from another node can be no frame of this run, or no bytes of a link; said once a step and kind of fault. */
+  z.object({ type: z.literal('distrusted'), generation: uint, node: id, error: errorSchema }),
   /** The node cannot go on with this generation. */
   z.object({ type: z.literal('failed'), generation: uint, error: errorSchema }),
   z.object({ type: z.literal('pause') }),
@@ -271,6 +331,10 @@ export const serverMessageSchema = z.discriminatedUnion('type', [
     owners: shardOwnersSchema,
     /** Training steps committed so far: the step after which the parameters stand. */
     committed: uint,
+    /** Microbatches that this node may have between the start of their forward and the end of their backward. */
+    window: uint.min(1),
+    /** This node is to tell by `timeline` how it spent the step. */
+    traced: z.boolean().optional(),
   }),
   /** Takes the place of the table before. With the same `version` only the neighbours changed. */
   z.object({ type: z.literal('leases'), generation: uint, step: uint, version: uint, ...leaseTableSchema.shape }),
@@ -289,6 +353,49 @@ export const serverMessageSchema = z.discriminatedUnion('type', [
     attempt: uint,
     contributors: z.array(z.tuple([id, uint])).max(1024),
   }),
+  /** What this owner summed in that attempt is not what its contributors signed for: it names the digests one by one. */
+  z.object({ type: z.literal('tally'), generation: uint, step: uint, attempt: uint, shard }),
+  /**
+   * To a claimant: give the server the bytes that these digests of its receipt are of, as exhibits of the audit
+   * (PUT /api/v1/audits/:audit/exhibits/:kind).
+   */
+  z.object({
+    type: z.literal('show'),
+    generation: uint,
+    step: uint,
+    audit: auditIdSchema,
+    microbatch: uint,
+    shard,
+  }),
+  /**
+   * To a replica of the claimant's stage whose own work is done: compute these microbatches as if they were its own and say
+   * what came of it, without having seen the claim. `[microbatch, up, down, activation, gradient]` as in a receipt: places in
+   * `peers` of who keeps the inputs, and the digests that they have to have.
+   */
+  z.object({
+    type: z.literal('recompute'),
+    generation: uint,
+    step: uint,
+    audit: auditIdSchema,
+    peers: z.array(id).max(2 * MAX_RECEIPT_MICROBATCHES),
+    leases: z
+      .array(
+        z.tuple([
+          uint,
+          z.int().min(-1).max(4095),
+          z.int().min(-1).max(4095),
+          digestSchema.nullable(),
+          digestSchema.nullable(),
+        ]),
+      )
+      .min(1)
+      .max(MAX_RECEIPT_MICROBATCHES),
+    /** Whose boundary tensors, and of which shard the gradient, are told. */
+    microbatch: uint,
+    shard,
+    /** What tensors are sketched by. */
+    seed: z.tuple([uint, uint]),
+  }),
   /** A contributor of the sum under way is gone; who lacks its share says `missing`. */
   z.object({ type: z.literal('lost'), generation: uint, step: uint, attempt: uint, node: id }),
   /**
@@ -306,21 +413,21 @@ export const serverMessageSchema = z.discriminatedUnion('type', [
     receivers: z.array(id).max(1024),
   }),
   /**
-   * A step with work of this device is committed: what of it was accepted, and why the rest was not. Sent for all versions of
-   * its leases together.
+   * A step that this device worked in, or stood by for, is committed: what of it was accepted, and why the rest was not. Sent
+   * for all versions of its leases together.
    */
   z.object({
     type: z.literal('credited'),
     runId: id,
     step: uint,
     stage: uint,
-    work: z.array(workCreditSchema).max(64),
+    work: z.array(earnedCreditSchema).max(64),
     refused: z.array(z.object({ microbatches: uint, error: errorSchema })).max(16),
   }),
   /** Upload these shards as they stand after `step`; training goes on meanwhile. */
   z.object({ type: z.literal('save'), generation: uint, step: uint, shards: z.array(shard).max(64) }),
-  /** Takes the place of the token of `welcome`, which would expire while the socket lives on. */
-  z.object({ type: z.literal('token'), token: z.string().max(300) }),
+  /** Takes the place of the token of `welcome`, and of the credentials there, which would expire while the socket lives on. */
+  z.object({ type: z.literal('token'), token: z.string().max(300), iceServers: z.array(iceServerSchema).max(8) }),
   /** Answered by the mailbox alone. */
   z.object({ type: z.literal('ping') }),
 ])

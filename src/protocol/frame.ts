@@ -21,8 +21,15 @@ export const FRAME_KINDS = {
 } as const
 export type FrameKind = keyof typeof FRAME_KINDS
 
-/** How the payload's elements are encoded; numbers as for {@link FRAME_KINDS}. */
-export const FRAME_CODECS = { f32: 1, f16: 2, int8: 3, int4: 4 } as const
+/** How the payload's elements are encoded, and whether they are a bottleneck's code; numbers as for {@link FRAME_KINDS}. */
+export const FRAME_CODECS = {
+  f32: 1,
+  f16: 2,
+  int8: 3,
+  int4: 4,
+  'bottleneck-f32': 5,
+  'bottleneck-f16': 6,
+} as const
 export type FrameCodec = keyof typeof FRAME_CODECS
 
 /**
@@ -45,7 +52,7 @@ export interface FrameHeader {
   boundary: number
   /** Of a `gradientShard`: the version of the sender's leases that it sums; 0 elsewhere. */
   attempt: number
-  /** Shape of the decoded f32 tensor, row-major. */
+  /** Shape of the decoded f32 tensor, row-major; of a bottleneck's code, tokens and its width. */
   rows: number
   columns: number
 }

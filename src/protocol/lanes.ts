@@ -1,7 +1,8 @@
 /** Owns how the microbatches of a step are counted and numbered, and in a run with local steps which lane and inner step each is of. */
 import type { RunConfig } from './runConfig.ts'
 
-type Numbering = Pick<RunConfig, 'sync' | 'local' | 'batch' | 'microbatch' | 'replicas'>
+/** What the numbers of a step's microbatches follow from. */
+export type Numbering = Pick<RunConfig, 'sync' | 'local' | 'batch' | 'microbatch' | 'replicas'>
 
 /** Lanes of a step with inner steps of their own: one a replica unless the configuration says otherwise. */
 export function laneCount({ local, replicas }: Pick<RunConfig, 'local' | 'replicas'>): number {

@@ -83,8 +83,16 @@ export const ledgerEntrySchema = z.discriminatedUnion('kind', [
     credit: creditSchema,
     reason,
   }),
-  /** Gives back what convictions voided: all of the device's; or, for null, all that came after the last seal. */
-  z.strictObject({ kind: z.literal('waiver'), reason, device: deviceIdSchema.nullable() }),
+  /**
+   * Gives back what convictions voided: all of the device's, or with `since` those of that time (Unix milliseconds) and later;
+   * for null, all that came after the last seal.
+   */
+  z.strictObject({
+    kind: z.literal('waiver'),
+    reason,
+    device: deviceIdSchema.nullable(),
+    since: count.optional(),
+  }),
   /** What 10^15 FLOPs of the run are worth from here on; a run without a price is worth nothing. */
   z.strictObject({ kind: z.literal('price'), run, planckPerPflop: planckSchema }),
   sealEntrySchema,

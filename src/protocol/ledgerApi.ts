@@ -51,6 +51,9 @@ export const accountViewSchema = z.object({
   epoch: z.int().nullable(),
   credit: z.object({
     earned: creditSchema,
+    /** Parts of `earned`: for standing by, and for recomputing what others claimed. */
+    standby: creditSchema,
+    audit: creditSchema,
     voided: creditSchema,
     pending: creditSchema,
     verified: creditSchema,

@@ -19,11 +19,29 @@ export const depositSchema = z.strictObject({ wallet: walletIdSchema, held: plan
 
 export const paymentViewSchema = paymentSchema.extend({
   /** Null where the server has no chain to be paid on; `address` is null until the chain has answered. */
-  deposit: depositSchema.extend({ address: z.string().nullable() }).nullable(),
+  deposit: depositSchema
+    .extend({
+      address: z.string().nullable(),
+      /** Transfers back of what an ended run left, oldest first; `block` and `extrinsic` are null until one is final. */
+      refunds: z.array(
+        z.object({
+          state: z.enum(['frozen', 'paid', 'released', 'disputed']),
+          block: z.int().nullable(),
+          extrinsic: z.string().nullable(),
+        }),
+      ),
+    })
+    .nullable(),
   /** What the ledger's credit for the run costs, rounded up; null while the ledger is damaged. */
   spent: planckSchema.nullable(),
 })
 export type PaymentView = z.infer<typeof paymentViewSchema>
+
+/**
+ * Percent of a stage's credit for a step that those who stand by there share: each what this is of the mean member's, or less
+ * where more stand by than work. The work of a step comes first: they get nothing of a budget that would not reach for both.
+ */
+export const STANDBY_PERCENT = 2n
 
 /** FLOPs that 'a PFLOP' of a price is. */
 export const FLOPS_PER_PFLOP = 10n ** 15n

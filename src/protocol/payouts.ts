@@ -26,7 +26,10 @@ export const batchStateSchema = z.enum(['frozen', 'paid', 'released', 'disputed'
 
 export const payoutBatchSchema = z.object({
   id: z.number(),
+  /** 0 for a refund. */
   epoch: z.number(),
+  /** The run whose address sends back what is left there; null for a payout. */
+  run: z.string().nullable(),
   root: hex32,
   /**
    * `frozen`: set aside, on its way. `paid`: final on chain. `released`: nothing was paid, the amounts are owed as before.

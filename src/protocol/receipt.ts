@@ -1,9 +1,12 @@
 /** Owns the receipt: what a node signs about the microbatches of a step, the bytes that it signs, and what they earn it. */
 import { z } from 'zod'
 
-export const RECEIPT_VERSION = 1
+export const RECEIPT_VERSION = 2
 /** Says what is signed, so that no signature made for anything else passes for a receipt's. */
-const DOMAIN = 'skein-receipt-v1'
+const DOMAIN = 'skein-receipt-v2'
+
+/** Shards of a stage, at most; see `shardCount`. */
+const MAX_SHARDS = 64
 
 /** Microbatches of one receipt, about 170 bytes each: a control message holds it. Who has more leases signs several. */
 export const MAX_RECEIPT_MICROBATCHES = 1024
@@ -16,7 +19,10 @@ const id = z
 const uint = z.int().min(0).max(0xffff_ffff)
 const hex = (bytes: number) => z.string().regex(new RegExp(`^[0-9a-f]{${2 * bytes}}$`))
 
-/** SHA-256 of a boundary tensor's encoded bytes, headers left out, cut to its first 16 bytes, in hex. */
+/**
+ * SHA-256 cut to its first 16 bytes, in hex: of a boundary tensor's encoded bytes, headers left out, or of a shard's gradient
+ * as little-endian f32.
+ */
 export const digestSchema = hex(16)
 export type Digest = z.infer<typeof digestSchema>
 
@@ -52,6 +58,11 @@ export const receiptSchema = z.object({
   device: hex(32),
   peers: z.array(id).max(2 * MAX_RECEIPT_MICROBATCHES),
   microbatches: z.array(receiptRowSchema).min(1).max(MAX_RECEIPT_MICROBATCHES),
+  /**
+   * By shard: this node's share of the gradient sum, with all leases of this version in it. Several receipts of one version
+   * name the same. Empty where the stage had nobody else when the step began: then nobody takes a share.
+   */
+  shares: z.array(digestSchema).max(MAX_SHARDS),
 })
 export type Receipt = z.infer<typeof receiptSchema>
 
@@ -64,8 +75,8 @@ export type SignedReceipt = z.infer<typeof signedReceiptSchema>
 
 /** What is signed: one text for each receipt, since every field has its place. */
 export function receiptText(receipt: Receipt): string {
-  const { version, run, generation, step, leases, stage, device, peers, microbatches } = receipt
-  return `${DOMAIN}\n${JSON.stringify([version, run, generation, step, leases, stage, device, peers, microbatches])}`
+  const { version, run, generation, step, leases, stage, device, peers, microbatches, shares } = receipt
+  return `${DOMAIN}\n${JSON.stringify([version, run, generation, step, leases, stage, device, peers, microbatches, shares])}`
 }
 
 /** What a ledger row names by its SHA-256. */
@@ -87,7 +98,7 @@ export interface ReceiptEntry<D> {
 
 /** The receipts of one version of a node's leases: one, but for a great many leases. */
 export function receiptsOf(
-  about: Omit<Receipt, 'version' | 'peers' | 'microbatches'>,
+  { shares, ...about }: Omit<Receipt, 'version' | 'peers' | 'microbatches'>,
   entries: readonly ReceiptEntry<Digest>[],
 ): Receipt[] {
   const receipts: Receipt[] = []
@@ -105,7 +116,7 @@ export function receiptsOf(
       entry.gradientTaken,
       entry.gradientMade,
     ])
-    receipts.push({ version: RECEIPT_VERSION, ...about, peers, microbatches })
+    receipts.push({ version: RECEIPT_VERSION, ...about, peers, microbatches, shares })
   }
   return receipts
 }
@@ -124,6 +135,9 @@ export function entryOf({ peers }: Receipt, row: Receipt['microbatches'][number]
   }
 }
 
+/** What the digest of a sum is of: the digests of the shares in it, in their order, as hexadecimal text. SHA-256, cut as they are. */
+export const sumText = (shares: readonly Digest[]): string => shares.join('')
+
 /** Accepted work of one device in one committed step, as the ledger has it. */
 export const workCreditSchema = z.object({
   kind: z.literal('work'),
@@ -140,3 +154,16 @@ export const workCreditSchema = z.object({
   receipt: hex(32).nullable(),
 })
 export type WorkCredit = z.infer<typeof workCreditSchema>
+
+/** A device that held a stage's weights through a committed step, ready to take leases, and had none. */
+export const standbyCreditSchema = workCreditSchema
+  .pick({ run: true, step: true, stage: true, device: true, credit: true })
+  .extend({ kind: z.literal('standby') })
+export type StandbyCredit = z.infer<typeof standbyCreditSchema>
+
+/** What a committed step earns a device. */
+export const earnedCreditSchema = z.discriminatedUnion('kind', [workCreditSchema, standbyCreditSchema])
+export type EarnedCredit = z.infer<typeof earnedCreditSchema>
+
+/** Of what was earned, what was worked for. */
+export const workIn = (earned: readonly EarnedCredit[]): WorkCredit[] => earned.filter((entry) => entry.kind === 'work')

@@ -42,7 +42,11 @@ export const optimizerConfigSchema = z.object({
   gradClip: z.number().min(0).max(1e6).default(1),
 })
 
-export const codecNameSchema = z.enum(['f32', 'f16', 'int8'])
+/**
+ * How boundary tensors are compressed: number by number, or by a learned bottleneck whose code of `codecWidth` numbers a token
+ * travels as f16 or, for tests, f32.
+ */
+export const codecNameSchema = z.enum(['f32', 'f16', 'int8', 'int4', 'bottleneck-f32', 'bottleneck-f16'])
 export type CodecName = z.infer<typeof codecNameSchema>
 
 /** How pseudo-gradients, and the change of the weights that follows from them, travel; see `src/codec/groups.ts`. */
@@ -81,6 +85,8 @@ export const runConfigSchema = z.object({
   /** Merges: with local steps each holds `local.innerSteps` updates. Warm-up and cosine count updates. */
   steps: count(10_000_000).default(150),
   codec: codecNameSchema.default('f16'),
+  /** Numbers that a bottleneck sends for each token and boundary; other codecs send all dModel. */
+  codecWidth: count(16_384).default(8),
   /**
    * `f16` lets a GPU that has halves round the operands of products to them on their way; sums and all else stay f32. A
    * device without them computes in f32, so that devices then agree only as far as halves do.

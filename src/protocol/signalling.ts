@@ -74,3 +74,9 @@ export type BrokerMessage =
   | { type: 'EXPIRE'; src: string; dst: string }
   | { type: 'ERROR'; payload: { msg: string } }
   | (RelayedMessage & { src: string })
+
+/** Where two nodes that no other way joins meet, as WebSockets with `id`, `token` and `to` in the query. */
+export const RELAY_PATH = '/relay'
+
+/** Reasons for which the relay closes a socket, as WebSocket close codes. */
+export const RELAY_CLOSE = { refused: 4401, absent: 4404, replaced: 4409, gone: 4410, spent: 4413, full: 4503 } as const

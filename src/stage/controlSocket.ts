@@ -26,6 +26,8 @@ const FINAL = new Set([
   'identity.audience',
   'identity.device_key',
   'identity.device_revoked',
+  'audit.convicted',
+  'audit.shut_out',
   'identity.session_device',
   'identity.signature',
 ])

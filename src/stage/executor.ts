@@ -6,26 +6,32 @@
 import { runLayouts } from '../model/layout.ts'
 import { LocalStage } from '../model/local/localStage.ts'
 import { stageShards } from '../model/optimizerShards.ts'
-import type { Assignment, Holding, NodePhase, NodeStats, ServerMessage } from '../protocol/control.ts'
+import type { LinkSpeed, Priority } from '../net/link.ts'
+import type { ExhibitKind } from '../protocol/audit.ts'
+import type { Assignment, ClientMessage, Holding, NodePhase, NodeStats, ServerMessage } from '../protocol/control.ts'
 import { SkeinError, toErrorBody } from '../protocol/errors.ts'
 import { shardCount } from '../protocol/routing.ts'
 import type { ChunkCache } from '../store/chunks.ts'
 import type { DeviceKey } from '../store/deviceKey.ts'
-import { boundaryRows, readFrame, tensorFrame, wantFrame } from './frames.ts'
+import { boundaryRows, priorityOf, readFrame, tensorFrame, wantFrame } from './frames.ts'
 import { changesVectors, performOnGpu } from './gpuWork.ts'
+import { linkMeasures } from './linkMeasures.ts'
 import { advance, holding, initialStageState } from './machine.ts'
 import type { StageAction, StageEvent, TensorAddress } from './machineTypes.ts'
 import type { StageModel } from './model.ts'
 import { Neighbours } from './neighbours.ts'
 import { Outbox } from './outbox.ts'
 import { patiently } from './patience.ts'
-import { digestOf, isClaimed, signReceipts } from './receiptWork.ts'
+import { digestOf, isClaimed, signReceipts, tallyOf } from './receiptWork.ts'
+import { StepSpans } from './stepSpans.ts'
 import { Tenure } from './tenure.ts'
 import { TokenSource } from './tokenSource.ts'
 import { warmUp } from './warmUp.ts'
 import { loadWeights, readShard, saveShard } from './weights.ts'
 
 const TICK_MS = 500
+/** Faults that the server hears of in one step. */
+const MOST_DISTRUSTED = 16
 
 type Bytes = Uint8Array<ArrayBufferLike>
 type Action = StageAction<Bytes>
@@ -43,9 +49,12 @@ export interface ExecutorHost {
   createModel(assignment: Assignment, progress: (share: number) => void): Promise<StageModel>
   links: {
     setPartners(ids: readonly string[]): void
-    send(nodeId: string, bytes: Uint8Array): Promise<void>
+    send(nodeId: string, bytes: Uint8Array, priority: Priority): Promise<void>
+    speedOf(nodeId: string): LinkSpeed | null
   }
-  report(message: Extract<Action, { type: 'report' }>['message']): void
+  report(message: ClientMessage): void
+  /** Gives the server bytes that were claimed. @throws SkeinError `transfer.failed` */
+  exhibit(audit: string, kind: ExhibitKind, bytes: Bytes, signal: AbortSignal): Promise<void>
   phase: (phase: NodePhase, progress: number | null) => void
   assigned(assignment: Assignment): void
   failed(error: SkeinError): void
@@ -63,6 +72,7 @@ export class StageExecutor {
   readonly #host: ExecutorHost
   readonly #machine = initialStageState<Bytes>()
   readonly #outbox: Outbox
+  readonly #spans: StepSpans
   readonly #timer: ReturnType<typeof setInterval>
   readonly #events: Event[] = []
   #handling = false
@@ -75,11 +85,17 @@ export class StageExecutor {
   #uploads: Promise<void> = Promise.resolve()
   /** Whose loss the machine heard of since the last tick; more would only repeat it. */
   readonly #lost = new Set<string>()
+  /** Nodes and faults of theirs that the server was told of since the step began. */
+  readonly #distrusted = new Set<string>()
 
   constructor(host: ExecutorHost) {
     this.#host = host
+    this.#spans = new StepSpans(
+      () => performance.now(),
+      (message) => host.report(message),
+    )
     this.#outbox = new Outbox(
-      (nodeId, bytes) => host.links.send(nodeId, bytes),
+      (nodeId, bytes, priority) => this.#spans.sending(host.links.send(nodeId, bytes, priority)),
       (nodeId, caught) => this.#unsent(nodeId, caught),
       () => performance.now(),
     )
@@ -119,16 +135,26 @@ export class StageExecutor {
     } catch (caught) {
       if (!(caught instanceof SkeinError)) return this.#fail(tenure, caught)
       this.badFrames += 1
-      this.linkLost(from)
+      this.linkLost(from, caught)
     }
   }
 
-  /** What was under way from or to a node may be lost; whoever needs it asks for it again. */
-  linkLost(nodeId: string): void {
+  /** What was under way from or to a node may be lost; whoever needs it asks for it again. `error`: its bytes were no good. */
+  linkLost(nodeId: string, error: SkeinError | null = null): void {
+    if (error) this.#distrust(nodeId, error)
     this.#outbox.lost(nodeId)
     if (this.#lost.has(nodeId)) return
     this.#lost.add(nodeId)
     this.handle({ type: 'linkLost', node: nodeId })
+  }
+
+  /** The run's story is to name whoever sends what cannot be; a flood of it makes one line. */
+  #distrust(nodeId: string, error: SkeinError): void {
+    const generation = this.#tenure?.assignment.generation
+    const key = `${nodeId} ${error.code}`
+    if (generation === undefined || this.#distrusted.has(key) || this.#distrusted.size >= MOST_DISTRUSTED) return
+    this.#distrusted.add(key)
+    this.#host.report({ type: 'distrusted', generation, node: nodeId, error: error.toJSON() })
   }
 
   /** The volunteer paused: the assignment is given up. */
@@ -160,6 +186,8 @@ export class StageExecutor {
     }
     if (message.type === 'step') {
       this.#outbox.forget()
+      this.#spans.turn(message)
+      this.#distrusted.clear()
       if (tenure.finishedStep !== null && message.committed >= tenure.finishedStep) {
         this.stats.steps += 1
         tenure.finishedStep = null
@@ -192,16 +220,28 @@ export class StageExecutor {
       case 'send':
         return this.#send(tenure, action)
       case 'want':
-        return void this.#outbox.send(action.to, `want ${keyOf(action.address)}`, 'want', () =>
-          wantFrame(action.address),
+        return void this.#outbox.send(
+          action.to,
+          `want ${keyOf(action.address)}`,
+          'want',
+          () => wantFrame(action.address),
+          'boundary',
         )
       case 'save':
         return this.#save(tenure, action)
       case 'sign':
         return void this.#sign(tenure, action)
+      case 'exhibit':
+        return void this.#exhibit(tenure, action)
+      case 'tally':
+        return void tallyOf(tenure.assignment.generation, action)
+          .then((event) => this.#tenure === tenure && this.handle(event))
+          .catch((caught) => this.#fail(tenure, caught))
       default:
         return this.#enqueue(tenure, changesVectors(action), (_, generation) =>
-          performOnGpu(tenure, generation, action, { phase: this.#host.phase, stats: this.stats }),
+          this.#spans.during(action, () =>
+            performOnGpu(tenure, generation, action, { phase: this.#host.phase, stats: this.stats }),
+          ),
         )
     }
   }
@@ -213,7 +253,10 @@ export class StageExecutor {
       tenure.complete = true
       this.#host.phase('ready', null)
     }
-    this.#host.report(message)
+    const speedOf = this.#host.links.speedOf.bind(this.#host.links)
+    this.#host.report(
+      message.type === 'finished' ? { ...message, links: linkMeasures(this.#machine, speedOf) } : message,
+    )
   }
 
   #prepare(assignment: Assignment): void {
@@ -277,6 +320,7 @@ export class StageExecutor {
     this.#neighbours = new Neighbours()
     this.#host.links.setPartners([])
     this.#outbox.forget()
+    this.#spans.drop()
     if (!tenure) return
     tenure.abort.abort(new Error('the assignment was withdrawn'))
     this.#gpu = this.#gpu.then(() => tenure.model?.destroy())
@@ -309,7 +353,7 @@ export class StageExecutor {
     this.#enqueue(tenure, false, async (model, generation) => {
       this.#host.phase('checkpointing', null)
       const range = tenure.shape.shards[shard]!
-      const parts = await readShard(model, range, tenure.shape.config.sync)
+      const parts = await this.#spans.reading(() => readShard(model, range, tenure.shape.config.sync))
       const { apiUrl, chunks: cache } = this.#host
       const upload = () => saveShard(apiUrl, this.#host.token(), range, parts, tenure.abort.signal, cache)
       const goesOn = () => this.#tenure === tenure && tenure.assignment.generation === generation
@@ -333,19 +377,30 @@ export class StageExecutor {
   }
 
   /** A device that cannot sign goes on computing: its work counts, and earns nothing. */
-  async #sign(tenure: Tenure, { step, version, entries }: Extract<Action, { type: 'sign' }>): Promise<void> {
+  async #sign(tenure: Tenure, { step, version, entries, shares }: Extract<Action, { type: 'sign' }>): Promise<void> {
     const { runId: run, generation, stage } = tenure.assignment
     const about = { run, generation, step, leases: version, stage }
-    const receipts = await signReceipts(about, entries, this.#host.key).catch((caught: unknown) => {
+    const receipts = await signReceipts(about, entries, shares, this.#host.key).catch((caught: unknown) => {
       this.#host.failed(new SkeinError(toErrorBody(caught), { cause: caught }))
       return []
     })
     if (this.#tenure === tenure) this.handle({ type: 'signed', generation, step, version, receipts })
   }
 
+  async #exhibit(tenure: Tenure, { audit, step, kind, tensor }: Extract<Action, { type: 'exhibit' }>): Promise<void> {
+    const { generation } = tenure.assignment
+    try {
+      await this.#host.exhibit(audit, kind, tensor, tenure.abort.signal)
+    } catch (caught) {
+      if (this.#tenure !== tenure) return
+      const reason = toErrorBody(caught).message.slice(0, 200)
+      this.#host.report({ type: 'declined', generation, step, audit, reason })
+    }
+  }
+
   #send(tenure: Tenure, { to, address, tensor, again }: Extract<Action, { type: 'send' }>): void {
     const frame = () => tensorFrame(address, tensor, tenure.shape)
-    if (!this.#outbox.send(to, keyOf(address), again ? 'again' : 'first', frame)) return
+    if (!this.#outbox.send(to, keyOf(address), again ? 'again' : 'first', frame, priorityOf(address.kind))) return
     const rows = boundaryRows(address, tensor.byteLength, tenure.shape)
     if (rows === 0) return
     this.stats.boundaryBytes += tensor.byteLength

@@ -1,6 +1,7 @@
 /** Owns how a stage's tensors become frames and frames tensors: their shapes are checked before the machine hears of them. */
+import { boundaryRows as rowsOf, numbersPerToken } from '../codec/boundary.ts'
 import { groupedBytes } from '../codec/groups.ts'
-import { encodedRows } from '../codec/size.ts'
+import type { Priority } from '../net/link.ts'
 import { fail } from '../protocol/errors.ts'
 import { decodeFrame, encodeFrame, FRAME_KINDS, type Frame, type FrameKind } from '../protocol/frame.ts'
 import { laneCount } from '../protocol/lanes.ts'
@@ -23,11 +24,17 @@ const kindByNumber = new Map<number, FrameKind>(
   Object.entries(FRAME_KINDS).map(([kind, number]) => [number, kind as FrameKind]),
 )
 
+/** Whatever a step's pipeline waits for goes first, then what ends a step, then what only makes a copy. */
+export function priorityOf(kind: TensorKind): Priority {
+  if (kind === 'activation' || kind === 'gradient') return 'boundary'
+  return kind === 'momentShard' ? 'checkpoint' : 'merge'
+}
+
 /** Tokens of a boundary tensor; 0 for the other kinds and for a size that no whole sequences have. */
 export function boundaryRows({ kind }: TensorAddress, byteLength: number, { config }: FrameShape): number {
   if (kind !== 'activation' && kind !== 'gradient') return 0
-  const { blockSize, dModel } = config.model
-  const rows = encodedRows(config.codec, byteLength, dModel) ?? 0
+  const { blockSize } = config.model
+  const rows = rowsOf(config, byteLength) ?? 0
   return rows % blockSize === 0 && rows <= config.microbatch * blockSize ? rows : 0
 }
 
@@ -36,7 +43,7 @@ export function tensorFrame(address: TensorAddress, tensor: Uint8Array, shape: F
   const merged = lanesIn(address, tensor.byteLength, shape)
   if (merged) return encodeFrame({ ...address, ...merged }, tensor)
   const rows = boundary ? boundaryRows(address, tensor.byteLength, shape) : vectorsOf(address.kind, shape)
-  const columns = boundary ? shape.config.model.dModel : tensor.byteLength / 4 / rows
+  const columns = boundary ? numbersPerToken(shape.config) : tensor.byteLength / 4 / rows
   return encodeFrame({ ...address, codec: boundary ? shape.config.codec : 'f32', rows, columns }, tensor)
 }
 
@@ -84,7 +91,7 @@ function fits({ codec, rows, columns, payload }: Frame, address: TensorAddress, 
   const { config, shards } = shape
   if (address.kind === 'activation' || address.kind === 'gradient') {
     const due = boundaryRows(address, payload.byteLength, shape)
-    return codec === config.codec && columns === config.model.dModel && rows > 0 && rows === due
+    return codec === config.codec && columns === numbersPerToken(config) && rows > 0 && rows === due
   }
   const length = shards[address.index]?.length ?? -1
   const merged = lanesIn(address, payload.byteLength, shape)

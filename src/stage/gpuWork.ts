@@ -2,15 +2,16 @@
 import type { NodePhase, NodeStats } from '../protocol/control.ts'
 import type { StageAction, StageEvent } from './machineTypes.ts'
 import { computeMicrobatch } from './microbatchWork.ts'
-import { digestOf } from './receiptWork.ts'
+import { digestOf, sumDigestOf } from './receiptWork.ts'
 import type { Tenure } from './tenure.ts'
+import { testimonyOf } from './testimony.ts'
 
 type Bytes = Uint8Array<ArrayBufferLike>
 
 /** The actions that take their turn on the GPU and are done when it is over. */
 export type GpuAction = Exclude<
   StageAction<Bytes>,
-  { type: 'report' | 'prepare' | 'keep' | 'discard' | 'send' | 'want' | 'save' | 'sign' }
+  { type: 'report' | 'prepare' | 'keep' | 'discard' | 'send' | 'want' | 'save' | 'sign' | 'tally' | 'exhibit' }
 >
 
 export interface GpuWorkHost {
@@ -33,7 +34,7 @@ export async function performOnGpu(
   const [model, work] = [tenure.model!, tenure.shardWork!]
   switch (action.type) {
     case 'beginStep':
-      model.beginStep()
+      model.beginStep(action.step)
       return null
     case 'compute': {
       const { op, microbatch, step } = action
@@ -55,19 +56,38 @@ export async function performOnGpu(
       await tenure.laneWork!.innerUpdate(step, lane, inner)
       return { type: 'innerUpdated', generation, step, lane, inner }
     }
+    case 'recompute': {
+      const { audit, op, microbatch, step, input, digest, claimed } = action
+      phase('training', null)
+      const about = { generation, step, audit, op, microbatch }
+      // Whoever gives a juror other inputs than the claimant had would have it convicted.
+      const genuine = (await digest) === claimed
+      if (!genuine) return { type: 'recomputed', ...about, output: null, loss: null, genuine }
+      const goesOn = () => tenure.assignment.generation === generation
+      const { output, loss } = await computeMicrobatch(model, tenure.tokens, { op, microbatch, step, input }, goesOn)
+      return { type: 'recomputed', ...about, output, loss, genuine }
+    }
+    case 'testify': {
+      const { audit, step, shard } = action
+      const evidence = testimonyOf(tenure, action, await work.readGradient(shard))
+      return { type: 'testified', generation, message: { type: 'recomputed', generation, step, audit, evidence } }
+    }
     case 'readGradient': {
       phase('merging', null)
       const { step, version, shard } = action
-      return { type: 'gradientRead', generation, step, version, shard, tensor: await work.readGradient(shard) }
+      const tensor = await work.readGradient(shard)
+      return { type: 'gradientRead', generation, step, version, shard, tensor, digest: digestOf(tensor) }
     }
     case 'restoreGradient':
       work.restoreGradient(action.shard, action.tensor)
       return null
     case 'reduce': {
       phase('merging', null)
-      const { step, attempt, shard, contributions } = action
+      const { step, attempt, shard, contributions, digests } = action
       const squaredNorm = await work.reduce(shard, contributions)
-      return { type: 'reduced', generation, step, attempt, shard, squaredNorm }
+      // The shares were hashed as they came.
+      const digest = digests.length > 0 ? await sumDigestOf(digests) : null
+      return { type: 'reduced', generation, step, attempt, shard, squaredNorm, digest }
     }
     case 'update': {
       phase('merging', null)

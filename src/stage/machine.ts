@@ -6,9 +6,11 @@
  */
 import type { ServerMessage } from '../protocol/control.ts'
 import { announceKept, assign, clear, onPrepared } from './machine/assignment.ts'
+import { onShow } from './machine/exhibits.ts'
+import { dropCases, fileInput, onRecompute, onRecomputed, onTestified, proceedWithCases } from './machine/jury.ts'
 import { onInnerUpdated } from './machine/lanes.ts'
 import { fileBoundary, onComputed, proceedWithLeases, reportFinished, takeTable } from './machine/leases.ts'
-import { changeOwners, fileShare, onGradientRead, onReduce, onReduced } from './machine/merge.ts'
+import { changeOwners, fileShare, onGradientRead, onReduce, onReduced, onTally } from './machine/merge.ts'
 import { onSigned } from './machine/receipts.ts'
 import { fileRelay, onLost } from './machine/relays.ts'
 import { expectMeans, fileMoments, fileParameters, onMomentsWritten, onParametersWritten, onShardRead, save, seeWhole, settle, tellHeld } from './machine/standing.ts' // prettier-ignore
@@ -18,7 +20,7 @@ import { onLinkLost, onTick, onWant, wantShares, wantVectors } from './machine/w
 import type { StageAction, StageEvent } from './machineTypes.ts'
 
 export { holding } from './machine/holding.ts'
-export { initialStageState, type StageState } from './machine/state.ts'
+export { initialStageState, laneNeighbours, type StageState } from './machine/state.ts'
 
 type Message<K extends ServerMessage['type']> = Extract<ServerMessage, { type: K }>
 type OwnProgress<T> = Exclude<StageEvent<T>, { type: 'server' | 'frame' | 'want' | 'linkLost' | 'tick' }>
@@ -50,6 +52,7 @@ export function advance<T>(state: StageState<T>, event: StageEvent<T>): StageAct
   }
   if (!state.complete) seeWhole(state, actions)
   proceedWithLeases(state, actions)
+  proceedWithCases(state, actions)
   return actions
 }
 
@@ -93,6 +96,7 @@ function onServerMessage<T>(state: StageState<T>, message: ServerMessage, action
     case 'revoked':
       // Guard: revocation. Others compute this node's microbatches now: its own sum of the whole step must not count.
       current.revoked = true
+      dropCases(state, current, 'This node sits out.', actions)
       return
     case 'owners':
       changeOwners(state, message.owners, actions)
@@ -101,6 +105,15 @@ function onServerMessage<T>(state: StageState<T>, message: ServerMessage, action
     case 'reduce':
       onReduce(state, message, actions)
       wantShares(state, actions)
+      return
+    case 'show':
+      onShow(state, message, actions)
+      return
+    case 'recompute':
+      onRecompute(state, message, actions)
+      return
+    case 'tally':
+      onTally(state, message, actions)
       return
     case 'lost':
       onLost(state, message, actions)
@@ -111,16 +124,19 @@ function onServerMessage<T>(state: StageState<T>, message: ServerMessage, action
 }
 
 function onStep<T>(state: StageState<T>, message: Message<'step'>, actions: Actions<T>): void {
-  const { step, mode, committed, owners } = message
+  const { step, mode, committed, window, owners } = message
   if (state.current && step <= state.current.step) return
   // After a restart nobody remembers whose bytes were the stage's: they are those of who is first among the owners now.
   if (state.owners.length === 0) setOwners(state, owners)
+  if (state.current) dropCases(state, state.current, 'The step is over.', actions)
   settle(state, committed)
   if (owners.length > 0) setOwners(state, owners)
   state.current = {
     step,
     mode,
     committed,
+    shared: mode === 'train' && state.owners.some((places) => places.some((id) => id !== state.self)),
+    window,
     version: 0,
     reported: 0,
     signing: 0,
@@ -141,6 +157,7 @@ function onStep<T>(state: StageState<T>, message: Message<'step'>, actions: Acti
     reduce: null,
     lost: new Set(),
     apply: null,
+    cases: [],
   }
   state.progressed = true
   state.complete = false
@@ -175,8 +192,9 @@ function onFrame<T>(state: StageState<T>, frame: EarlyFrame<T>, actions: Actions
   }
   if (address.kind === 'momentShard') return fileMoments(state, from, address, tensor, actions)
   if (address.step !== current.step) return refuse(state)
-  if (address.kind === 'gradientShard') return fileShare(state, from, address, tensor, actions)
-  if (address.kind === 'relayedShard') return fileRelay(state, from, address, tensor, actions)
+  if (address.kind === 'gradientShard') return fileShare(state, from, frame, actions)
+  if (address.kind === 'relayedShard') return fileRelay(state, from, frame, actions)
+  if (fileInput(state, from, address, tensor, frame.digest)) return
   fileBoundary(state, from, address, tensor, frame.digest, actions)
 }
 
@@ -205,6 +223,7 @@ function onOwnProgress<T>(state: StageState<T>, event: OwnProgress<T>, actions: 
       onShardRead(state, event, actions)
       return
     case 'saved':
+    case 'tallied':
       report(actions, event.message)
       return
     case 'failed':
@@ -226,6 +245,13 @@ function onOwnProgress<T>(state: StageState<T>, event: OwnProgress<T>, actions: 
     case 'innerUpdated':
       state.progressed = true
       onInnerUpdated(state, event, actions)
+      return
+    case 'recomputed':
+      state.progressed = true
+      onRecomputed(state, event, actions)
+      return
+    case 'testified':
+      onTestified(state, event, actions)
       return
     case 'signed':
       state.progressed = true

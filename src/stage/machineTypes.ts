@@ -1,4 +1,5 @@
 /** Owns the words of the stage machine: what can happen to a stage and what it can ask to be done. */
+import type { ExhibitKind } from '../protocol/audit.ts'
 import type { Assignment, ClientMessage, ServerMessage } from '../protocol/control.ts'
 import type { FrameKind } from '../protocol/frame.ts'
 import type { Digest, ReceiptEntry, SignedReceipt } from '../protocol/receipt.ts'
@@ -37,7 +38,7 @@ export type StageEvent<T> =
    * `expectedMs`: what a microbatch, there and back, should take on this device; null when it cannot tell.
    */
   | { type: 'prepared'; generation: number; step: number | null; expectedMs: number | null }
-  /** `digest` goes with the boundary tensors of training steps. */
+  /** `digest` goes with the boundary tensors of training steps and with shares of the gradient sum. */
   | { type: 'frame'; from: string; address: TensorAddress; tensor: T; digest: TensorDigest | null }
   /** Another node asks for the tensor of this address. */
   | { type: 'want'; from: string; address: TensorAddress }
@@ -56,12 +57,29 @@ export type StageEvent<T> =
       loss: Loss | null
       busyMs: number
     }
+  /** As `computed`, of another node's claim; not `genuine`: the input was not what the claim took, and nothing was computed. */
+  | {
+      type: 'recomputed'
+      generation: number
+      step: number
+      audit: string
+      op: ComputeOp
+      microbatch: number
+      output: T | null
+      loss: Loss | null
+      genuine: boolean
+    }
+  /** The answer to `testify`. */
+  | { type: 'testified'; generation: number; message: Extract<ClientMessage, { type: 'recomputed' }> }
   /** The answer to `sign`; no receipts where this device cannot sign. */
   | { type: 'signed'; generation: number; step: number; version: number; receipts: readonly SignedReceipt[] }
   /** The update that ended this inner step of a lane is done; after the last, what the lane changed is part of the share. */
   | { type: 'innerUpdated'; generation: number; step: number; lane: number; inner: number }
-  | { type: 'gradientRead'; generation: number; step: number; version: number; shard: number; tensor: T }
-  | { type: 'reduced'; generation: number; step: number; attempt: number; shard: number; squaredNorm: number }
+  | { type: 'gradientRead'; generation: number; step: number; version: number; shard: number; tensor: T; digest: TensorDigest } // prettier-ignore
+  /** `digest` is of what was summed, as `sumText` says; null where the action named no contributions. */
+  | { type: 'reduced'; generation: number; step: number; attempt: number; shard: number; squaredNorm: number; digest: Digest | null } // prettier-ignore
+  /** The answer to `tally`. */
+  | { type: 'tallied'; generation: number; message: Extract<ClientMessage, { type: 'tallied' }> }
   /** The shard is updated in place, moments too; `tensor` is its new parameters, or with local steps the lanes' mean change. */
   | { type: 'updated'; generation: number; step: number; shard: number; tensor: T }
   /** `agrees` answers the action's `compare`. */
@@ -91,15 +109,51 @@ export type StageAction<T> =
   | { type: 'enterLane'; step: number; lane: number }
   /** Its gradient is whole: the answer is `innerUpdated`. `inner` counts from 0. */
   | { type: 'innerUpdate'; step: number; lane: number; inner: number }
-  /** Sign what this version of the leases took and made; the answer is `signed`. */
-  | { type: 'sign'; step: number; version: number; entries: readonly ReceiptEntry<TensorDigest>[] }
+  /** As `compute`, of another node's claim; only where `digest` turns out to be what was `claimed` of the input. */
+  | {
+      type: 'recompute'
+      audit: string
+      op: ComputeOp
+      microbatch: number
+      step: number
+      input: T | null
+      digest: TensorDigest | null
+      claimed: Digest | null
+    }
+  /**
+   * Sketch under `seed` what was recomputed: a shard of the gradient on the device, one microbatch's tensors, and the mean
+   * losses of all, which the last stage has; the answer is `testified`.
+   */
+  | {
+      type: 'testify'
+      audit: string
+      step: number
+      shard: number
+      seed: readonly [number, number]
+      input: T | null
+      activation: T | null
+      inputGradient: T | null
+      losses: readonly number[]
+    }
+  /** Give the server these bytes of this node's claim. */
+  | { type: 'exhibit'; audit: string; step: number; kind: ExhibitKind; tensor: T }
+  /** Sign what this version of the leases took and made, and its shares of the sum; the answer is `signed`. */
+  | {
+      type: 'sign'
+      step: number
+      version: number
+      entries: readonly ReceiptEntry<TensorDigest>[]
+      shares: readonly TensorDigest[]
+    }
   | { type: 'send'; to: string; address: TensorAddress; tensor: T; again: boolean }
   | { type: 'want'; to: string; address: TensorAddress }
   | { type: 'readGradient'; step: number; version: number; shard: number }
   /** Puts this node's own gradient sum back where a sum of all was: zeros when it has none. */
   | { type: 'restoreGradient'; shard: number; tensor: T | null }
-  /** Contributions in the server's order; none when this node's own sum is the sum. */
-  | { type: 'reduce'; step: number; attempt: number; shard: number; contributions: T[] }
+  /** Contributions in the server's order, and their digests; none when this node's own sum is the sum. */
+  | { type: 'reduce'; step: number; attempt: number; shard: number; contributions: T[]; digests: TensorDigest[] }
+  /** Name these digests to the server once they are known; the answer is `tallied`. */
+  | { type: 'tally'; step: number; attempt: number; shard: number; digests: readonly TensorDigest[] }
   | { type: 'update'; shard: number; step: number; lr: number; scale: number }
   /**
    * With `compare` the bytes are first held against this node's own. With `mean` they are what lanes changed in the mean, from

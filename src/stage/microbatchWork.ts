@@ -1,4 +1,5 @@
 /** Owns what a node's GPU does with one microbatch, fed with the tokens that the stage needs. One call at a time. */
+import { receivesCode } from '../model/layout.ts'
 import type { ComputeOp, Loss } from './machineTypes.ts'
 import type { StageModel } from './model.ts'
 import { patiently } from './patience.ts'
@@ -21,17 +22,18 @@ export interface ComputeResult {
 /** Waits for tokens, should the server be away, while `goesOn` holds. @throws whatever the model throws, `transfer.failed` */
 export async function computeMicrobatch(
   model: StageModel,
-  tokens: TokenSource,
+  source: TokenSource,
   { op, microbatch, step, input }: ComputeRequest,
   goesOn: () => boolean,
 ): Promise<ComputeResult> {
   if (op === 'backward') return timed(async () => ({ output: await model.backward(microbatch, input!), loss: null }))
   const { hasEmbedding, hasHead } = model.layout
   const training = op === 'forward' || op === 'forwardBackward'
-  const fetched = hasEmbedding || hasHead
-  const fetch = () => (training ? tokens.train(step, microbatch) : tokens.evaluation(microbatch))
+  const fetched = hasEmbedding || hasHead || receivesCode(model.layout)
+  const fetch = () => (training ? source.train(step, microbatch) : source.evaluation(microbatch))
   const windows = fetched ? await patiently(fetch, goesOn) : null
-  const stageInput = hasEmbedding ? { tokens: windows!.inputs } : { boundary: input! }
+  const ids = windows?.inputs
+  const stageInput = hasEmbedding ? { tokens: ids! } : { boundary: input!, ...(ids && { tokenIds: ids }) }
   switch (op) {
     case 'forward':
       return timed(async () => ({ output: await model.forward(microbatch, stageInput), loss: null }))

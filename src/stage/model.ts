@@ -8,8 +8,12 @@ import type { StageLayout } from '../model/layout.ts'
 
 export type VectorKind = Chunk['kind']
 
-/** What enters a stage: token ids at the first, an encoded boundary tensor (codec bytes of [tokens, d]) elsewhere. */
-export type StageInput = { readonly tokens: Uint32Array } | { readonly boundary: Uint8Array }
+/**
+ * What enters a stage: token ids at the first, an encoded boundary tensor (bytes as `boundaryBytes` has them) elsewhere.
+ * `tokenIds` are the ids that the tensor's rows stand for; a learned boundary needs them.
+ */
+export type StageInput =
+  { readonly tokens: Uint32Array } | { readonly boundary: Uint8Array; readonly tokenIds?: Uint32Array }
 
 export interface UpdateParameters {
   /** This step's learning rate. */
@@ -27,8 +31,8 @@ export interface UpdateParameters {
  */
 export interface StageModel {
   readonly layout: StageLayout
-  /** Sets the gradient sum to zero and forgets every stored activation. */
-  beginStep(): void
+  /** Sets the gradient sum to zero and forgets every stored activation. `step`, from 1, enters the rounding of gradients. */
+  beginStep(step: number): void
   /** Not the last stage: returns the encoded output boundary. Keeps what backward needs, or the input to recompute from. */
   forward(microbatch: number, input: StageInput): Promise<Uint8Array<ArrayBuffer>>
   /** Not the last stage: adds to the gradient sum; returns the encoded gradient of the input, null at the first stage. */

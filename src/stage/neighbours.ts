@@ -6,6 +6,8 @@ export class Neighbours {
   #lanes: readonly string[] = []
   /** Who sums, updates and keeps this stage's shards: parameters come from them, gradients go to them. */
   #owners: readonly string[] = []
+  /** Who keeps the inputs of claims that this node recomputes. */
+  #witnesses: readonly string[] = []
   /** Whose gradients this node sums, or who takes its parameters. */
   #merging: readonly string[] = []
 
@@ -16,9 +18,13 @@ export class Neighbours {
         this.#lanes = laneNeighbours(message)
         this.#owners = all(message.owners)
         this.#merging = []
+        this.#witnesses = []
         break
       case 'leases':
         this.#lanes = laneNeighbours(message)
+        break
+      case 'recompute':
+        this.#witnesses = [...this.#witnesses, ...message.peers]
         break
       case 'owners':
         this.#owners = all(message.owners)
@@ -31,7 +37,7 @@ export class Neighbours {
         this.#merging = message.receivers
         break
     }
-    return [...new Set([...this.#lanes, ...this.#owners, ...this.#merging])]
+    return [...new Set([...this.#lanes, ...this.#owners, ...this.#witnesses, ...this.#merging])]
   }
 }
 

@@ -1,4 +1,5 @@
 /** Owns which frames are not sent once more: those that a link is still carrying, or has delivered a moment ago. */
+import type { Priority } from '../net/link.ts'
 
 /**
  * How long after a tensor left it is not given again, at first; doubled with each time. A slow link would else carry the same
@@ -24,13 +25,13 @@ export type SendMode =
   | 'want'
 
 export class Outbox {
-  readonly #send: (nodeId: string, bytes: Uint8Array) => Promise<void>
+  readonly #send: (nodeId: string, bytes: Uint8Array, priority: Priority) => Promise<void>
   readonly #failed: (nodeId: string, caught: unknown) => void
   readonly #now: () => number
   readonly #sent = new Map<string, Map<string, Sent>>()
 
   constructor(
-    send: (nodeId: string, bytes: Uint8Array) => Promise<void>,
+    send: (nodeId: string, bytes: Uint8Array, priority: Priority) => Promise<void>,
     failed: (nodeId: string, caught: unknown) => void,
     now: () => number,
   ) {
@@ -40,7 +41,7 @@ export class Outbox {
   }
 
   /** Sends what `frame` makes, unless it is known to be on its way. Returns whether it does. */
-  send(to: string, key: string, mode: SendMode, frame: () => Uint8Array): boolean {
+  send(to: string, key: string, mode: SendMode, frame: () => Uint8Array, priority: Priority): boolean {
     const toNode = this.#sent.get(to) ?? new Map<string, Sent>()
     this.#sent.set(to, toNode)
     const entry = toNode.get(key) ?? { leaving: 0, againAt: -Infinity, pauseMs: AGAIN_FIRST_MS }
@@ -48,7 +49,7 @@ export class Outbox {
     if (mode === 'again' && this.#now() < entry.againAt) return false
     toNode.set(key, entry)
     entry.leaving += 1
-    const left = this.#send(to, frame())
+    const left = this.#send(to, frame(), priority)
     left.then(
       () => {
         entry.leaving -= 1

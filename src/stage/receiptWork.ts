@@ -1,13 +1,14 @@
-/** Owns the hashing of boundary tensors and the signing of receipts: both beside the work on the GPU, never in its way. */
+/** Owns the hashing of tensors and the signing of receipts: both beside the work on the GPU, never in its way. */
 import { bytesToHex } from '@noble/hashes/utils.js'
-import { receiptsOf, receiptText, type Digest, type Receipt, type ReceiptEntry, type SignedReceipt } from '../protocol/receipt.ts' // prettier-ignore
+import { receiptsOf, receiptText, sumText, type Digest, type Receipt, type ReceiptEntry, type SignedReceipt } from '../protocol/receipt.ts' // prettier-ignore
 import type { DeviceKey } from '../store/deviceKey.ts'
-import type { TensorAddress, TensorDigest } from './machineTypes.ts'
+import type { StageAction, StageEvent, TensorAddress, TensorDigest } from './machineTypes.ts'
 
 const DIGEST_BYTES = 16
 
-/** Whether a tensor is named in receipts: those that cross a boundary in training are. */
+/** Whether a tensor is named in receipts: those that cross a boundary in training are, and shares of the gradient sum. */
 export function isClaimed({ kind, step }: Pick<TensorAddress, 'kind' | 'step'>, steps: number): boolean {
+  if (kind === 'gradientShard' || kind === 'relayedShard') return true
   // Rounds of an evaluation count on from the last training step.
   return (kind === 'activation' || kind === 'gradient') && step <= steps
 }
@@ -22,10 +23,27 @@ export function digestOf(tensor: Uint8Array): Promise<Digest> {
   return digest
 }
 
+const known = (digests: readonly TensorDigest[]) => Promise.all(digests.map(async (digest) => digest))
+
+/** The answer to `tally`. @throws whatever hashing throws */
+export async function tallyOf(
+  generation: number,
+  { step, attempt, shard, digests }: Extract<StageAction<Uint8Array>, { type: 'tally' }>,
+): Promise<StageEvent<never>> {
+  const message = { type: 'tallied', generation, step, attempt, shard, digests: await known(digests) } as const
+  return { type: 'tallied', generation, message }
+}
+
+/** The digest of a sum of these shares. @throws whatever hashing throws */
+export async function sumDigestOf(shares: readonly TensorDigest[]): Promise<Digest> {
+  return digestOf(new TextEncoder().encode(sumText(await known(shares))))
+}
+
 /** @throws whatever hashing or signing throws */
 export async function signReceipts(
-  about: Omit<Receipt, 'version' | 'device' | 'peers' | 'microbatches'>,
+  about: Omit<Receipt, 'version' | 'device' | 'peers' | 'microbatches' | 'shares'>,
   entries: readonly ReceiptEntry<TensorDigest>[],
+  shares: readonly TensorDigest[],
   signer: DeviceKey,
 ): Promise<SignedReceipt[]> {
   const hashed = await Promise.all(
@@ -38,7 +56,7 @@ export async function signReceipts(
     })),
   )
   const signed: SignedReceipt[] = []
-  for (const receipt of receiptsOf({ ...about, device: signer.id }, hashed)) {
+  for (const receipt of receiptsOf({ ...about, device: signer.id, shares: await known(shares) }, hashed)) {
     const signature = await signer.sign(new TextEncoder().encode(receiptText(receipt)))
     signed.push({ receipt, signature: bytesToHex(signature) })
   }

@@ -8,18 +8,10 @@ export interface NextCompute<T> {
   input: T | null
 }
 
-/**
- * Microbatches a node may have forwarded and not yet taken backward: the depth of the pipeline behind its stage, and one
- * more so that a link's latency does not leave the node idle.
- */
-export function injectionWindow(stage: number, stages: number): number {
-  return stages - stage + 1
-}
-
-/** Whether as many microbatches are in flight as may be; the last stage and an evaluation have none in flight. */
+/** Whether as many microbatches are in flight as the server lets in; the last stage and an evaluation have none in flight. */
 export function windowFull<T>(current: StepState<T>, stage: number, stages: number): boolean {
   if (current.mode === 'evaluate' || stage === stages - 1) return false
-  return current.started - current.done >= injectionWindow(stage, stages)
+  return current.started - current.done >= current.window
 }
 
 /** Takes the input out of the step's state; null when nothing can be computed now. */

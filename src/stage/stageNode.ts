@@ -15,6 +15,7 @@ import { ControlSocket, type Hello } from './controlSocket.ts'
 import { proveDevice, type ProvenDevice, type ProvenMemory } from './deviceMemory.ts'
 import { StageExecutor } from './executor.ts'
 import { SignedReceipts } from './signedReceipts.ts'
+import { putBytes } from './transfer.ts'
 import type { StagePage, StageStart } from './workerContract.ts'
 
 const STATS_INTERVAL_MS = 1000
@@ -38,6 +39,7 @@ export interface NodeHost {
 /** Everything that lives from {@link startStageNode} to `stop`, in a browser's Worker and in the headless agent alike. */
 export class StageNode {
   readonly #page: StagePage
+  readonly #origin: string
   readonly #gpu: GpuContext
   readonly #links: PeerLinks
   readonly #executor: StageExecutor
@@ -64,6 +66,7 @@ export class StageNode {
   ) {
     const key = deviceKey(options.device)
     this.#page = page
+    this.#origin = new URL(options.apiUrl).origin
     this.#gpu = gpu
     this.#memory = memory
     this.#links = new PeerLinks(port)
@@ -84,13 +87,17 @@ export class StageNode {
         if (message.type === 'receipt') this.#signed.add(message)
         this.#control.send(message)
       },
+      exhibit: (audit, kind, bytes, signal) => {
+        const url = `${options.apiUrl}/audits/${audit}/exhibits/${kind}`
+        return putBytes(url, this.#peer?.token ?? '', bytes.slice(), signal)
+      },
       phase: (phase, progress) => this.#setPhase(phase, progress),
       assigned: ({ runId, runName, stage, config }) =>
         page.event({ type: 'assigned', run: { id: runId, name: runName }, stage, stages: config.stages }),
       failed: (error) => this.#onFailed(error),
     })
     this.#links.onFrame((from, bytes) => this.#executor.receive(from, bytes))
-    this.#links.onLost((nodeId) => this.#executor.linkLost(nodeId))
+    this.#links.onLost((nodeId, error) => this.#executor.linkLost(nodeId, error))
     this.#memoryBytes = memory.memoryBytes
     const hello = () => ({
       type: 'hello' as const,
@@ -139,7 +146,7 @@ export class StageNode {
       case 'welcome': {
         const { nodeId, token, iceServers, heartbeatMs, resumed } = message
         this.#executor.handle({ type: 'server', message })
-        this.#identify({ nodeId, token, iceServers })
+        this.#identify({ nodeId, token, iceServers, relay: this.#origin })
         clearInterval(this.#heartbeat)
         this.#heartbeat = setInterval(() => this.#beat(), heartbeatMs)
         this.#page.event({ type: 'control', connected: true })
@@ -149,7 +156,7 @@ export class StageNode {
         return
       }
       case 'token':
-        if (this.#peer) this.#identify({ ...this.#peer, token: message.token })
+        if (this.#peer) this.#identify({ ...this.#peer, token: message.token, iceServers: message.iceServers })
         return
       case 'standby':
         this.#executor.handle({ type: 'server', message })

@@ -1,5 +1,5 @@
 /** Owns what a node knows of its speed before its first step: one microbatch of nothing, there and back, timed. */
-import { encodedBytes } from '../codec/size.ts'
+import { boundaryBytes } from '../codec/boundary.ts'
 import type { RunConfig } from '../protocol/runConfig.ts'
 import type { StageModel } from './model.ts'
 
@@ -13,15 +13,17 @@ const LONG_MS = 1000
 export async function warmUp(model: StageModel, config: RunConfig): Promise<number> {
   const first = await timeMicrobatch(model, config)
   const ms = first < LONG_MS ? await timeMicrobatch(model, config) : first
-  model.beginStep()
+  model.beginStep(0)
   return ms
 }
 
-async function timeMicrobatch(model: StageModel, { codec, microbatch, model: { blockSize, dModel } }: RunConfig) {
+async function timeMicrobatch(model: StageModel, config: RunConfig) {
   const { hasEmbedding, hasHead } = model.layout
-  const rows = microbatch * blockSize
+  const rows = config.microbatch * config.model.blockSize
   const ids = new Uint32Array(rows)
-  const input = hasEmbedding ? { tokens: ids } : { boundary: new Uint8Array(encodedBytes(codec, rows, dModel)) }
+  const input = hasEmbedding
+    ? { tokens: ids }
+    : { boundary: new Uint8Array(boundaryBytes(config, rows)), tokenIds: ids }
   const from = performance.now()
   if (hasHead) await model.forwardBackward(0, input, ids)
   else await model.backward(0, await model.forward(0, input))

@@ -1,7 +1,7 @@
 /** Owns what a browser profile keeps of its own work: the receipts it signed, and what the server said they are worth. */
 import { openDB, type DBSchema, type IDBPDatabase } from 'idb'
 import type { ServerMessage } from '../protocol/control.ts'
-import type { SignedReceipt } from '../protocol/receipt.ts'
+import { workIn, type SignedReceipt } from '../protocol/receipt.ts'
 
 export type Credited = Extract<ServerMessage, { type: 'credited' }>
 
@@ -98,7 +98,7 @@ export function memoryReceipts(most = RECEIPTS_KEPT): ReceiptStore {
 /** What a step's answer is worth, and how many of its microbatches were refused. */
 export function worth({ work, refused }: Pick<Credited, 'work' | 'refused'>): Omit<DayCredit, 'day' | 'steps'> {
   return {
-    microbatches: work.reduce((sum, { microbatches }) => sum + microbatches, 0),
+    microbatches: workIn(work).reduce((sum, { microbatches }) => sum + microbatches, 0),
     refused: refused.reduce((sum, { microbatches }) => sum + microbatches, 0),
     credit: work.reduce((sum, { credit }) => sum + BigInt(credit), 0n),
   }

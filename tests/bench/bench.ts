@@ -128,7 +128,9 @@ async function benchTraining(options: BenchOptions, engines: readonly EngineSpec
 async function main(): Promise<number> {
   const [first, ...rest] = process.argv.slice(2)
   // These measure no engine: they have command lines of their own.
+  if (first === 'network') return (await import('./network/command.ts')).networkBench(rest, print, terminalTeller().say)
   if (first === 'audit') return (await import('./audit/command.ts')).auditBench(rest, print, terminalTeller().say)
+  if (first === 'codec') return (await import('./codec/command.ts')).codecBench(rest, print, terminalTeller())
   if (first === 'sync') return (await import('./sync/command.ts')).syncBench(rest, print, terminalTeller())
   const options = benchOptions(process.argv.slice(2))
   if (!options) {

@@ -4,9 +4,10 @@ import { fail } from '../../src/protocol/errors.ts'
 import type { Place } from './engines.ts'
 import { isWorkName, WORKS, type WorkName } from './works.ts'
 
-export const BENCH_USAGE = `npm run bench -- kernels|train|audit|sync [options]
+export const BENCH_USAGE = `npm run bench -- kernels|train|audit|codec|sync [options]
   kernels          f32 products and attention: GFLOP/s, and the share of the fastest
   audit            how far apart honest devices are, for the tolerances of audits: see \`npm run bench -- audit --help\`
+  codec            what each boundary codec costs in bytes and in loss: see \`npm run bench -- codec --help\`
   sync             bytes and losses of exact merges and of local steps: see \`npm run bench -- sync --help\`
   train            whole training steps: tokens/s, share of the measured peak, dispatches, memory, losses
   --where PLACE    chromium, dawn or both (chromium)

@@ -68,6 +68,19 @@ it('a run that pays waits for its deposit, starts when that is final, and rememb
   server = await start()
   await until(async () => (await detail()).payment!.deposit!.address === address)
   expect(await detail()).toMatchObject({ state: 'waiting', payment: { budget, deposit: { held: String(10n ** 12n) } } })
+
+  // Cancelled, it has earned nobody anything: all goes back, but for the fee.
+  const [before] = await chain.freeBalances([bob.wallet])
+  await send(`/runs/${run.id}/cancel`, 'text/plain', '')
+  const refunds = async () => (await detail()).payment!.deposit!.refunds
+  for (let n = 0; n < 40 && (await refunds())[0]?.state !== 'paid'; n++) {
+    await local.build(1)
+    await sleep(300)
+  }
+  expect(await refunds()).toMatchObject([{ state: 'paid', block: expect.any(Number) }])
+  const [after] = await chain.freeBalances([bob.wallet])
+  expect(10n ** 12n - (after! - before!)).toBeLessThan(10n ** 11n)
+  expect(await chain.freeBalances([wallet])).toEqual([0n])
   await server.close()
   await chain.close()
-})
+}, 240_000)

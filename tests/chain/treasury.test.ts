@@ -16,7 +16,7 @@ const log = {
   info: (...line: unknown[]) => void logged.push(line),
   error: (...line: unknown[]) => void logged.push(line),
 }
-const deposits = { open: async () => [], held: async () => {} }
+const none = { open: async () => [], ended: async () => [], held: async () => {} }
 let local: LocalChain
 
 beforeAll(async () => {
@@ -32,7 +32,13 @@ it('pays over the configured chain what the ledger owes, and says so', async () 
     sealed: () => Promise.resolve({ epoch: 1, root: 'cd'.repeat(32) }),
     owed: async () => ((await store.payouts.batches(1, null, null))[0]?.state === 'paid' ? [] : [{ wallet, planck }]),
   }
-  const treasury = new Treasury({ config, store: store.payouts, source, log, deposits })
+  const treasury = new Treasury({
+    config,
+    store: store.payouts,
+    source,
+    log,
+    deposits: { ...none, store: store.deposits },
+  })
   await treasury.open()
   const view = () => treasury.payoutsView({ ...everything, wallet })
   const deadline = performance.now() + 90_000
@@ -56,7 +62,13 @@ it('pays over the configured chain what the ledger owes, and says so', async () 
 it('keeps nobody waiting for a node that is not there', async () => {
   const store = await openSqliteStore(':memory:')
   const config = configFromEnvironment({ SKEIN_CHAIN_URL: 'ws://127.0.0.1:9', SKEIN_PAYOUT_SEED: '//Alice' })
-  const treasury = new Treasury({ config, store: store.payouts, source: null, log, deposits })
+  const treasury = new Treasury({
+    config,
+    store: store.payouts,
+    source: null,
+    log,
+    deposits: { ...none, store: store.deposits },
+  })
   await treasury.open()
   await expect(treasury.chainView()).rejects.toMatchObject({ code: 'chain.unreachable' })
   expect(await treasury.payoutsView(everything)).toEqual({ status: null, batches: [] })
@@ -75,6 +87,8 @@ it('tells what came to a run’s address once the block is final, and not before
     source: null,
     log,
     deposits: {
+      ...none,
+      store: store.deposits,
       open: async () => [{ runId: 'r1', wallet: address.wallet }],
       held: async (runId, planck) => void told.push([runId, planck]),
     },

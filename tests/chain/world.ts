@@ -112,6 +112,7 @@ export class World {
       chain: deadly(options.chain ?? this.#chain, kill, died),
       store: deadly<PayoutStore>(store, kill, died),
       source,
+      refunds: null,
       hot: this.#hot,
       limits: { ...limits, ...options.limits },
       now: () => 1_800_000_000_000,

@@ -11,6 +11,7 @@ const root = path.resolve(import.meta.dirname, '..', '..')
 export const agentCommand = [path.join(root, 'server', 'cli', 'agent.mjs')]
 export const npmRunAgent = [path.join(root, 'server', 'cli', 'bootstrap.mjs'), 'agent']
 export const losingAgent = [path.join(import.meta.dirname, 'agent', 'losing.mjs')]
+export const lyingAgent = [path.join(import.meta.dirname, 'agent', 'lying.mjs')]
 
 export interface AgentProcess {
   readonly child: ChildProcess

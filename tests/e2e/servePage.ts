@@ -15,7 +15,7 @@ export interface ServedPage {
 }
 
 /** @param root folder with an index.html */
-export async function servePage(root: string): Promise<ServedPage> {
+export async function servePage(root: string, host = '127.0.0.1'): Promise<ServedPage> {
   const folder = await mkdtemp(path.join(tmpdir(), 'skein-page-'))
   await build({
     configFile: false,
@@ -32,10 +32,10 @@ export async function servePage(root: string): Promise<ServedPage> {
       () => response.writeHead(404).end(),
     )
   })
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+  await new Promise<void>((resolve) => server.listen(0, host, resolve))
   return {
     server,
-    origin: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
+    origin: `http://${host}:${(server.address() as AddressInfo).port}`,
     async close() {
       server.closeAllConnections()
       server.close()

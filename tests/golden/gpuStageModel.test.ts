@@ -46,7 +46,7 @@ async function stagesOf(golden: Golden, count: number): Promise<StageModel[]> {
 /** Forward and backward of every microbatch through the chain of stages; returns the mean loss. */
 async function accumulate(stages: StageModel[], golden: Golden, { tokens, targets }: Golden['steps'][number]) {
   const length = MICROBATCH * golden.config.blockSize
-  for (const stage of stages) stage.beginStep()
+  for (const stage of stages) stage.beginStep(1)
   let lossSum = 0
   for (let microbatch = 0; microbatch * length < tokens.length; microbatch++) {
     const cut = (of: Uint32Array) => of.slice(microbatch * length, (microbatch + 1) * length)
@@ -78,14 +78,14 @@ describe.each(GOLDEN_NAMES)('the GPU model, %s', (name) => {
     const plans = new StagePlans(gpu, Infinity)
     const scoring = plans.get('logits', (recorder) => {
       const stage: StageContext = { gpu, config, layout, kernels, recorder, parameters, gradients: parameters }
-      const { stream, raw } = recordInput(stage, rows, keptInScratch(stage))
+      const { stream, inputs } = recordInput(stage, rows, keptInScratch(stage))
       const { output } = forwardLayers(stage, stream, rows, null)
       const [normed, inverse] = [recorder.scratch(rows * d * 4), recorder.scratch(rows * 4)]
       const weight = parameter(stage, HEAD_NORM)
       kernels.rmsNorm.forward(recorder, { x: output, weight, y: normed, inverse }, { rows, columns: d }, normEps)
       const c = recorder.scratch(rows * width * 4)
       multiply(stage, { form: 'nt', a: normed, b: headMatrix(stage, 'parameters'), c, m: rows, n: width, k: d })
-      return { inputs: raw, reads: [{ ...c, size: rows * width * 4 }] }
+      return { inputs: inputs.raw, reads: [{ ...c, size: rows * width * 4 }] }
     })
     gpu.pool.write(scoring.inputs, first.tokens)
     const padded = new Float32Array((await plans.run(scoring))[0]!)

@@ -45,7 +45,7 @@ describe.each(GOLDEN_NAMES)('Muon on the %s model', (name) => {
   it.each(golden.config.tieEmbeddings ? [1] : [1, 2])('takes %i stages on the GPU there too', async (count) => {
     const stages = await stagesOf(golden, count)
     for (const [index, { tokens, targets, rate, loss }] of golden.steps.entries()) {
-      for (const stage of stages) stage.beginStep()
+      for (const stage of stages) stage.beginStep(1)
       let input: StageInput = { tokens }
       for (const stage of stages.slice(0, -1)) input = { boundary: await stage.forward(0, input) }
       const { lossSum, inputGradient } = await stages.at(-1)!.forwardBackward(0, input, targets)

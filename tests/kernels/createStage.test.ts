@@ -55,7 +55,7 @@ afterEach(() => lift())
 
 async function trainStep(stage: Awaited<ReturnType<typeof createStage>>): Promise<void> {
   const tokens = new Uint32Array(config.microbatch * config.model.blockSize)
-  stage.beginStep()
+  stage.beginStep(1)
   const outputs: Uint8Array[] = []
   for (let m = 0; m < slots; m++) outputs.push(await stage.forward(m, { tokens }))
   for (let m = 0; m < slots; m++) await stage.backward(m, outputs[m]!)
@@ -107,6 +107,35 @@ describe('a stage on a device that runs out of memory', () => {
     expect(stage.work.recomputed).toBe(slots - 1)
     expect(gpu.pool.bytesHeld).toBeLessThanOrEqual(total + each)
     stage.destroy()
+  })
+})
+
+describe('a stage of which more microbatches are let in than 1F1B needs', () => {
+  const most = 8
+  const many = { ...config, batch: most * config.microbatch }
+  /** Microbatches whose forward was computed twice, with all of the step in flight. */
+  async function inFlight(memoryBytes: number): Promise<number> {
+    gpu.pool.trim()
+    const stage = await createStage(gpu, { config: many, stage: 0 }, memoryBytes)
+    const { bytesHeld } = gpu.pool
+    const tokens = new Uint32Array(config.microbatch * config.model.blockSize)
+    stage.beginStep(1)
+    const outputs: Uint8Array[] = []
+    for (let m = 0; m < most; m++) outputs.push(await stage.forward(m, { tokens }))
+    if (memoryBytes === plenty) expect(gpu.pool.bytesHeld).toBeGreaterThan(bytesHeld)
+    expect(gpu.pool.bytesHeld).toBeLessThanOrEqual(memoryBytes)
+    for (let m = 0; m < most; m++) await stage.backward(m, outputs[m]!)
+    const { recomputed } = stage.work
+    stage.destroy()
+    return recomputed
+  }
+
+  it('keeps the activations of all while memory has room, and lends it only then', async () => {
+    expect(await inFlight(plenty)).toBe(0)
+  })
+
+  it('computes the forward of those again for which memory has none', async () => {
+    expect(await inFlight(total + 5 * each)).toBe(most - 5)
   })
 })
 

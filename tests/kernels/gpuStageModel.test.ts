@@ -69,7 +69,7 @@ async function computeStep(config: RunConfig, models: readonly GpuStageModel[], 
   const count = config.batch / config.microbatch
   const inputs: Uint8Array<ArrayBuffer>[] = []
   let loss = 0
-  for (const model of models) model.beginStep()
+  for (const model of models) model.beginStep(1)
   for (let m = 0; m < count; m++) {
     const tokens = batch.tokens.slice(m * length, (m + 1) * length)
     let boundary: Uint8Array<ArrayBuffer> | undefined
@@ -238,7 +238,7 @@ describe('activations', () => {
     await first!.forward(0, { tokens: tokens.slice(0, length) })
     await first!.forward(1, { tokens: tokens.slice(length, 2 * length) })
     await first!.backward(1, boundary)
-    first!.beginStep()
+    first!.beginStep(1)
     expect(gpu.pool.bytesInUse).toBe(lent)
     const gradient = await first!.readGradient({ offset: 0, length: first!.layout.length })
     expect(gradient.every((x) => x === 0)).toBe(true)
@@ -303,7 +303,7 @@ describe('borders', () => {
       { offset: 704, length: model!.layout.length - 704 },
     ]
     const batch = batchOf(config, 11)
-    model!.beginStep()
+    model!.beginStep(1)
     await model!.forwardBackward(0, { tokens: batch.tokens.slice(0, 24) }, batch.targets.slice(0, 24))
     const own = await model!.readGradient(whole)
     const ofShard = own.slice(64, 704)
@@ -315,7 +315,7 @@ describe('borders', () => {
     // What is computed next adds to it, as if nothing had been summed.
     await model!.forwardBackward(1, { tokens: batch.tokens.slice(24, 48) }, batch.targets.slice(24, 48))
     const after = await model!.readGradient(whole)
-    model!.beginStep()
+    model!.beginStep(1)
     await model!.forwardBackward(0, { tokens: batch.tokens.slice(0, 24) }, batch.targets.slice(0, 24))
     await model!.forwardBackward(1, { tokens: batch.tokens.slice(24, 48) }, batch.targets.slice(24, 48))
     expect(await model!.readGradient(whole)).toEqual(after)

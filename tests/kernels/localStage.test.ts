@@ -77,7 +77,7 @@ describe('local steps on the device', () => {
     )
     const momentum = new Map([...shared].map(([name, values]) => [name, new Float64Array(values.length)]))
     for (let step = 1; step <= STEPS; step++) {
-      made.stage.beginStep()
+      made.stage.beginStep(step)
       for (let lane = 0; lane < LANES; lane++) await wholeLane(made, step, lane)
       await merge(made, step)
 
@@ -114,9 +114,9 @@ describe('local steps on the device', () => {
     async (kind) => {
       const of = configOf({ kind })
       const [one, other] = [await stageOf(of), await stageOf(of)]
-      one.stage.beginStep()
+      one.stage.beginStep(1)
       for (const lane of [0, 1]) await wholeLane(one, 1, lane)
-      other.stage.beginStep()
+      other.stage.beginStep(1)
       await other.work.enterLane(1)
       await innerStep(other, 1, 1, 0)
       await wholeLane(other, 1, 0)
@@ -132,12 +132,12 @@ describe('local steps on the device', () => {
     const made = await stageOf()
     const { tokens, targets } = batchOf(9, 9)
     const before = await made.stage.evaluate({ tokens }, targets)
-    made.stage.beginStep()
+    made.stage.beginStep(1)
     await wholeLane(made, 1, 0)
     await made.work.enterLane(1)
     await innerStep(made, 1, 1, 0)
     expect(await made.stage.evaluate({ tokens }, targets)).toBe(before)
-    made.stage.beginStep()
+    made.stage.beginStep(1)
     for (const lane of [0, 1]) await wholeLane(made, 1, lane)
     await merge(made, 1)
     expect(await made.stage.evaluate({ tokens }, targets)).not.toBe(before)

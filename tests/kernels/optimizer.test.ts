@@ -35,7 +35,7 @@ const ids = (config: RunConfig, seed: number) =>
 
 /** One step as the replicas of a stage do it: microbatches in turn, shards reduced and updated by one, then exchanged. */
 async function trainStep(config: RunConfig, models: readonly GpuStageModel[], step: number): Promise<void> {
-  for (const model of models) model.beginStep()
+  for (const model of models) model.beginStep(1)
   for (let m = 0; m < config.batch; m++) {
     const tokens = ids(config, 100 * step + m)
     await models[m % models.length]!.forwardBackward(m, { tokens }, ids(config, 100 * step + m + 50))

@@ -1,5 +1,6 @@
 /** Proves that the estimate of a stage's memory holds what the stage lends, and not much more. */
 import { describe, expect, it } from 'vitest'
+import { boundaryBytes } from '../../src/codec/boundary.ts'
 import { createGpuStageModel } from '../../src/model/gpuStageModel.ts'
 import type { GpuStageModel } from '../../src/model/gpuStageModel.ts'
 import { activationBytes, estimateStageMemory, microbatchesInFlight } from '../../src/model/memory.ts'
@@ -18,9 +19,9 @@ async function work(config: RunConfig, model: GpuStageModel): Promise<void> {
   const { blockSize, vocabSize } = config.model
   const rows = config.microbatch * blockSize
   const ids = Uint32Array.from({ length: rows }, (_, i) => (7 * i) % vocabSize)
-  const boundary = () => new Uint8Array(rows * config.model.dModel * 4)
-  const input = layout.hasEmbedding ? { tokens: ids } : { boundary: boundary() }
-  model.beginStep()
+  const boundary = () => new Uint8Array(boundaryBytes(config, rows))
+  const input = layout.hasEmbedding ? { tokens: ids } : { boundary: boundary(), tokenIds: ids }
+  model.beginStep(1)
   if (layout.hasHead) {
     await model.forwardBackward(0, input, ids)
     await model.evaluate(input, ids)
@@ -46,6 +47,7 @@ const cases: [string, RunConfigInput][] = [
   ['tied, with a vocabulary of 65', { model: { ...tiny.model, vocabSize: 65, tieEmbeddings: true }, stages: 1 }],
   ['a large vocabulary', { model: { ...tiny.model, vocabSize: 8192 }, stages: 2, microbatch: 6 }],
   ['Muon with bf16 moments', { ...tiny, stages: 2, optimizer: { kind: 'muon', moments: 'bf16' } }],
+  ['three stages with learned boundaries', { ...tiny, stages: 3, codec: 'bottleneck-f16' }],
   ['the default model with short sequences', { model: { blockSize: 16 }, stages: 2, replicas: 1 }],
 ]
 

@@ -21,7 +21,7 @@ async function trainStep(models: readonly GpuStageModel[], step: number): Promis
   const [first, last] = [models[0]!, models[1]!]
   const rows = config.microbatch * config.model.blockSize
   const ids = (seed: number) => Uint32Array.from(noise(rows, seed), (x) => Math.floor(((x + 1) / 2) * 32))
-  for (const model of models) model.beginStep()
+  for (const model of models) model.beginStep(1)
   const boundaries = [
     await first.forward(0, { tokens: ids(2 * step) }),
     await first.forward(1, { tokens: ids(3 * step) }),

@@ -58,7 +58,7 @@ async function losses(kernels: KernelChoice): Promise<number[]> {
   const found: number[] = []
   for (let step = 1; step <= STEPS; step++) {
     const { tokens, targets } = batchOf(step)
-    model.beginStep()
+    model.beginStep(step)
     const { lossSum } = await model.forwardBackward(0, { tokens }, targets)
     const norm = Math.sqrt(await model.reduceGradient(whole, []))
     const scale = clipScale(norm, config.optimizer.gradClip)

@@ -1,7 +1,7 @@
 /** Owns the bounds of what a node and the server may keep, and the shape of the server's books, whatever the others do. */
 import type { OrchestratorState } from '../../server/orchestrator/types.ts'
+import { inFlightRoom, microbatchesInFlight } from '../../src/model/memory.ts'
 import { stepMicrobatches } from '../../src/protocol/lanes.ts'
-import { injectionWindow } from '../../src/stage/schedule.ts'
 import { demand } from './invariants.ts'
 import type { SimNode } from './node.ts'
 
@@ -9,7 +9,7 @@ import type { SimNode } from './node.ts'
 const MOST_PENDING = 1000
 
 /** Nothing may pile up in a node, whatever the others do. */
-export function checkNode({ id, machine, pending }: SimNode): void {
+export function checkNode({ id, machine, memoryBytes, pending }: SimNode): void {
   const { assignment, current, early, writes, momentWrites, reads } = machine
   demand(pending <= MOST_PENDING, () => `node ${id} has ${pending} control messages under way`)
   if (!assignment) return demand(early.size === 0, () => `node ${id} keeps frames without an assignment`)
@@ -26,11 +26,13 @@ export function checkNode({ id, machine, pending }: SimNode): void {
   demand(forwards.length + backwards.length <= 2 * leases.size, () => `node ${id} queues more than its leases`)
   demand(strays.size <= 4096, () => `node ${id} remembers ${strays.size} strays`)
   const windowed = current.mode === 'train' && stage < config.stages - 1 && !current.revoked
-  for (const ahead of windowed ? (lanes ? [...lanes.values()] : [current]) : [])
-    demand(
-      ahead.started - ahead.done <= injectionWindow(stage, config.stages),
-      () => `node ${id} is ${ahead.started - ahead.done} ahead`,
-    )
+  if (windowed) {
+    for (const { started, done } of lanes ? lanes.values() : [current])
+      demand(started - done <= current.window, () => `node ${id} is ${started - done} ahead`)
+    const least = microbatchesInFlight(config, { stage, hasHead: false })
+    const most = current.window > least ? inFlightRoom(config, stage, memoryBytes, false).most : least
+    demand(current.window >= least && current.window <= most, () => `node ${id} may be ${current.window} ahead`)
+  }
   for (const { contributions } of shards)
     demand(contributions.size <= 1024, () => `node ${id} keeps ${contributions.size} shares`)
 }

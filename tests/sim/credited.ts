@@ -1,6 +1,8 @@
 /** Owns what must hold of credit in the simulation, at every commit. */
 import type { OrchestratorCommand, Round, Run } from '../../server/orchestrator/types.ts'
 import { microbatchCredit } from '../../src/model/credit.ts'
+import { STANDBY_PERCENT } from '../../src/protocol/payment.ts'
+import { workIn } from '../../src/protocol/receipt.ts'
 import { demand, type Watch } from './invariants.ts'
 
 /**
@@ -28,7 +30,7 @@ export function checkCredit(
     }
     const each = microbatchCredit(run.config, stage)
     const rows = new Set<string>()
-    for (const entry of work) {
+    for (const entry of workIn(work)) {
       if (entry.stage !== stage) continue
       demand(!rows.has(entry.device), () => `step ${step}, stage ${stage}: ${entry.device} is credited in two rows`)
       rows.add(entry.device)
@@ -45,6 +47,17 @@ export function checkCredit(
       owed.most -= entry.microbatches
       owed.least -= entry.microbatches
     }
+    const standing = work.filter((entry) => entry.kind === 'standby' && entry.stage === stage)
+    const shared = standing.reduce((sum, { credit }) => sum + BigInt(credit), 0n)
+    demand(
+      shared * 100n <= each * BigInt(owner.length) * STANDBY_PERCENT,
+      () => `step ${step}, stage ${stage}: ${shared} for standing by, out of ${owner.length} microbatches of ${each}`,
+    )
+    for (const { device } of standing)
+      demand(
+        !rows.has(device),
+        () => `step ${step}, stage ${stage}: ${device} is credited for standing by and for work`,
+      )
     for (const [device, { most, least }] of due) {
       watch.uncredited += most
       demand(most >= 0, () => `step ${step}, stage ${stage}: ${device} is credited ${-most} microbatches too many`)

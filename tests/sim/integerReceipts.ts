@@ -1,5 +1,6 @@
 /** Owns digests and signatures of the simulation: short sums in place of hashes and keys. */
-import type { Digest, Receipt } from '../../src/protocol/receipt.ts'
+import { createHash } from 'node:crypto'
+import { sumText, type Digest, type Receipt } from '../../src/protocol/receipt.ts'
 import { addressOf } from './integerModel.ts'
 
 const short = (digest: Digest | null) => (digest === null ? 0 : Number.parseInt(digest.slice(-8), 16))
@@ -14,6 +15,10 @@ export const deviceOf = (name: string) => addressOf(Array.from(name, (c) => c.ch
 export function digestOf(values: readonly number[], maker: number, from: readonly (Digest | null)[]): Digest {
   return addressOf([...values, maker, ...from.map(short)]).slice(-32)
 }
+
+/** The one digest that the server makes as well. */
+export const sumDigest = (shares: readonly Digest[]): Digest =>
+  createHash('sha256').update(sumText(shares)).digest('hex').slice(0, 32)
 
 /** Of what nobody computed, such as the tensors of a liar. */
 export const strangeDigest = (number: number): Digest => addressOf([number]).slice(-32)

@@ -22,6 +22,9 @@ export function demand(holds: boolean, sentence: () => string): asserts holds {
   if (!holds) throw new Violation(sentence())
 }
 
+/** Its last update was made of a share that was signed for otherwise: its owner was deceived, and gets the other one's bytes. */
+const isForged = ({ updates }: Tenure, shard: number) => updates[shard]?.shares.some(({ forged }) => forged) ?? false
+
 /** A run as its reference and its commits so far see it. */
 export interface Witness {
   readonly reference: Reference
@@ -55,6 +58,8 @@ export class Watch {
   readonly devices = new Map<string, string>()
   /** Nodes that sign what is not so. */
   readonly forgers = new Set<string>()
+  /** Devices of nodes that lie about their work, or about that of others. */
+  readonly liars = new Set<string>()
   /** Microbatches of committed steps, counted at each stage, for which nobody is credited. */
   uncredited = 0
   readonly #world: World
@@ -164,7 +169,7 @@ export class Watch {
       return
     }
     if (tenure.falsehood && (action.type === 'reduce' || action.type === 'update')) witness.liedIn = generation
-    if (generation <= witness.liedIn) return
+    if (generation <= witness.liedIn || (action.type === 'update' && isForged(tenure, action.shard))) return
     if (action.type === 'writeParameters') this.#same(node, tenure, ['parameters'], action.shard, action.step)
     else if (action.type === 'writeMoments')
       this.#same(node, tenure, ['firstMoment', 'secondMoment'], action.shard, action.step)
@@ -252,7 +257,8 @@ export class Watch {
       const { stage } = tenure.assignment
       const { owner } = round.stages[stage]!
       for (let shard = 0; shard < tenure.ranges.length; shard++) {
-        if (tenure.parameterSteps[shard] === step) this.#same(node, tenure, ['parameters'], shard, step)
+        if (tenure.parameterSteps[shard] === step && !isForged(tenure, shard))
+          this.#same(node, tenure, ['parameters'], shard, step)
         const last = tenure.updates[shard]
         if (last?.step !== step) continue
         const summedBy = new Array<string | null>(owner.length).fill(null)

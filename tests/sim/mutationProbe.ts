@@ -1,8 +1,12 @@
-/** Owns the worlds that a mutated copy of the protocol has to fail in: `node mutationProbe.ts troubled|untruthful SEEDS`. */
+/** Owns the worlds that a mutated copy of the protocol has to fail in: `node mutationProbe.ts troubled|untruthful|LIE SEEDS`. */
 import { troubled, untruthful } from './accidents.ts'
+import { audited } from './audited.ts'
+import type { Troubles } from './mutations.ts'
 
 const MINUTE = 60_000
-const make = process.argv[2] === 'untruthful' ? untruthful : troubled
+const troubles = process.argv[2] as Troubles
+const make = (seed: number) =>
+  troubles === 'troubled' ? troubled(seed) : troubles === 'untruthful' ? untruthful(seed) : audited(seed, troubles)
 const seeds = Number(process.argv[3])
 
 for (let seed = 1; seed <= seeds; seed++)

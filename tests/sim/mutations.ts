@@ -4,6 +4,7 @@ import { cpSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync }
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { fileURLToPath } from 'node:url'
+import type { Lie } from './tenure.ts'
 
 export interface Edit {
   /** Relative to the repository's root. */
@@ -13,10 +14,13 @@ export interface Edit {
   readonly without: string
 }
 
+/** Kinds of worlds: of all accidents, of owners that lie, of audited claims with one liar of a kind. */
+export type Troubles = 'troubled' | 'untruthful' | Lie
+
 export interface Mutation {
   readonly guard: string
   /** Where it is missed; those of all accidents where nothing is said. */
-  readonly worlds?: 'troubled' | 'untruthful'
+  readonly worlds?: Troubles
   readonly edits: readonly Edit[]
 }
 
@@ -57,6 +61,61 @@ export const MUTATIONS: readonly Mutation[] = [
         file: 'src/stage/machine/standing.ts',
         text: "type: 'compared', generation, step, shard, agrees })",
         without: "type: 'compared', generation, step, shard, agrees: agrees || true })",
+      },
+    ],
+  },
+  {
+    guard: 'hold: a merge waits for the audits of its claims',
+    worlds: 'share',
+    edits: [
+      {
+        file: 'server/orchestrator/merge.ts',
+        text: '  if (awaitsAudits(state, run, stage, now, commands)) return\n',
+        without: '',
+      },
+    ],
+  },
+  {
+    guard: 'begin again: what a liar sent is in the work of others',
+    worlds: 'boundary',
+    edits: [
+      {
+        file: 'server/orchestrator/orchestrator.ts',
+        text: '      voidSteps(state, event.device, now, commands)\n',
+        without: '',
+      },
+    ],
+  },
+  {
+    guard: 'digests of sums: what is summed is what was signed for',
+    worlds: 'equivocation',
+    edits: [
+      {
+        file: 'server/orchestrator/merge.ts',
+        text: '  if (!sumsWhatWasSigned(run, node, message, commands)) return\n',
+        without: '',
+      },
+    ],
+  },
+  {
+    guard: 'genuine inputs: a juror computes from what the claimant had',
+    worlds: 'inputs',
+    edits: [
+      {
+        file: 'src/stage/machine/jury.ts',
+        text: 'digest: taken?.digest ?? null, claimed }',
+        without: 'digest: claimed, claimed }',
+      },
+    ],
+  },
+  {
+    guard: 'restored gradient: a juror puts its own share back',
+    worlds: 'boundary',
+    edits: [
+      {
+        file: 'src/stage/machine/jury.ts',
+        text: '  for (const sum of current.shards) sum.spoiled = true\n',
+        without: '',
       },
     ],
   },

@@ -1,13 +1,14 @@
 /** Owns a simulated node: the stage machine, a GPU that takes its (virtual) time, and its end of the control session. */
-import type { Assignment, ClientMessage, NodePhase, ServerMessage } from '../../src/protocol/control.ts'
+import { MAX_LINK_MEASURES } from '../../src/protocol/control.ts'
+import type { Assignment, ClientMessage, LinkMeasure, NodePhase, ServerMessage } from '../../src/protocol/control.ts'
 import type { Envelope } from '../../src/protocol/mailbox.ts'
 import { receiptsOf, type Digest, type ReceiptEntry } from '../../src/protocol/receipt.ts'
-import { advance, holding, initialStageState } from '../../src/stage/machine.ts'
-import type { StageEvent } from '../../src/stage/machineTypes.ts'
-import { deviceOf, signatureOf } from './integerReceipts.ts'
+import type { StageEvent, TensorAddress } from '../../src/stage/machineTypes.ts'
+import { advance, holding, initialStageState, laneNeighbours } from '../../src/stage/machine.ts'
+import { deviceOf, digestOf, signatureOf } from './integerReceipts.ts'
 import { LineEnd } from './network.ts'
 import type { SimServer, Socket } from './server.ts'
-import { Tenure, type Action, type Tensor, type WorkAction } from './tenure.ts'
+import { falsified, Tenure, type Action, type Lie, type Tensor, type WorkAction } from './tenure.ts'
 import type { World } from './world.ts'
 
 const TICK_MS = 500
@@ -15,6 +16,8 @@ const TICKS_A_HEARTBEAT = 4
 const WELCOME_MS = 5000
 const DEAD_LINE_MS = 4000
 const SIGN_MS = 3
+/** An upload of a tensor. */
+const EXHIBIT_MS = 60
 
 export interface NodeOptions {
   id?: string
@@ -22,6 +25,8 @@ export interface NodeOptions {
   memoryBytes?: number
   /** How many times longer than others this node takes. */
   slowness?: number
+  /** Milliseconds, one way. */
+  wireMs?: number
   paused?: boolean
 }
 
@@ -47,6 +52,7 @@ export class SimNode {
   tenure: Tenure | null = null
   /** What it signs of what it took and made. */
   claims: (entries: readonly ReceiptEntry<Digest>[]) => readonly ReceiptEntry<Digest>[] = (entries) => entries
+  lie: Lie | null = null
   phase: NodePhase = 'standby'
   progress: number | null = null
   socket: Socket | null = null
@@ -63,7 +69,8 @@ export class SimNode {
     this.deviceId = deviceId
     this.memoryBytes = memoryBytes
     this.slowness = slowness
-    this.wireMs = world.random.between(10, 55)
+    const wireMs = world.random.between(10, 55)
+    this.wireMs = options.wireMs ?? wireMs
     world.clock.after(world.random.between(0, TICK_MS), this.#beat)
   }
 
@@ -109,7 +116,15 @@ export class SimNode {
 
   report(message: ClientMessage): void {
     this.#world.watch.report(this, message)
-    this.#line?.post(this.#world.checked('client', message))
+    this.#line?.post(this.#world.checked('client', message.type === 'finished' ? this.#measured(message) : message))
+  }
+
+  /** With what it knows of its lanes' links. */
+  #measured(message: Extract<ClientMessage, { type: 'finished' }>): ClientMessage {
+    const { nodes } = this.#world
+    const lanes = laneNeighbours(this.machine).flatMap((id) => nodes.get(id) ?? [])
+    const links = lanes.map(({ id, wireMs }): LinkMeasure => [id, 2 * (this.wireMs + wireMs), null])
+    return { ...message, links: links.slice(0, MAX_LINK_MEASURES) }
   }
 
   dial(): void {
@@ -198,16 +213,25 @@ export class SimNode {
         return
       case 'report':
         return this.report(action.message)
-      case 'send':
-        return this.#world.network.frame(this, action.to, {
-          type: 'frame',
-          from: this.id,
-          address: action.address,
-          tensor: action.tensor,
-          digest: action.tensor.digest ?? null,
+      case 'send': {
+        const { to, address } = action
+        const tensor = this.#tensorFor(to, address, action.tensor)
+        const digest = tensor.digest ?? null
+        return this.#world.network.frame(this, to, { type: 'frame', from: this.id, address, tensor, digest })
+      }
+      case 'exhibit':
+        return this.#world.clock.after(this.wireMs + EXHIBIT_MS, () => {
+          if (this.alive) this.server.desk?.exhibit(this, action.audit, action.kind, action.tensor)
         })
       case 'sign':
         return this.#sign(this.tenure!, action)
+      case 'tally': {
+        const { generation } = this.tenure!.assignment
+        const { step, attempt, shard } = action
+        const digests = action.digests as Digest[]
+        const message = { type: 'tallied', generation, step, attempt, shard, digests } as const
+        return this.handle({ type: 'tallied', generation, message })
+      }
       case 'want':
         return this.#world.network.frame(this, action.to, { type: 'want', from: this.id, address: action.address })
       default:
@@ -215,10 +239,21 @@ export class SimNode {
     }
   }
 
+  /** Another than was signed for, if this node lies about it to whoever takes it. */
+  #tensorFor(to: string, { kind, index }: TensorAddress, tensor: Tensor): Tensor {
+    const lease = this.machine.current?.leases.get(index)
+    const juror = (kind === 'activation' && to !== lease?.down) || (kind === 'gradient' && to !== lease?.up)
+    const lies = (this.lie === 'equivocation' && kind === 'gradientShard') || (this.lie === 'inputs' && juror)
+    if (!lies) return tensor
+    const values = falsified(tensor.values)
+    const shares = tensor.shares?.map((share) => ({ ...share, forged: true as const })) ?? null
+    return { values, shares, digest: digestOf(values, 0, []) }
+  }
+
   /** Beside the GPU. */
-  #sign(tenure: Tenure, { step, version, entries }: Extract<Action, { type: 'sign' }>): void {
+  #sign(tenure: Tenure, { step, version, entries, shares }: Extract<Action, { type: 'sign' }>): void {
     const { generation, runId: run, stage } = tenure.assignment
-    const about = { run, generation, step, leases: version, stage, device: this.deviceId }
+    const about = { run, generation, step, leases: version, stage, device: this.deviceId, shares: shares as Digest[] }
     const claimed = this.claims(entries as ReceiptEntry<Digest>[])
     const receipts = receiptsOf(about, claimed).map((receipt) => ({ receipt, signature: signatureOf(receipt) }))
     this.#world.clock.after(SIGN_MS, () => {
@@ -251,6 +286,7 @@ export class SimNode {
 
   #prepare(assignment: Assignment): void {
     const tenure = new Tenure(this.id, assignment, this.#world, this.#world.salt())
+    tenure.lie = this.lie
     this.tenure = tenure
     this.phase = 'loading'
     const { generation, source } = assignment

@@ -3,6 +3,7 @@ import { decide, initialState } from '../../server/orchestrator/orchestrator.ts'
 import type { OrchestratorCommand, OrchestratorEvent, RunSubmission } from '../../server/orchestrator/types.ts'
 import type { ClientMessage, Holding, NodePhase, ServerMessage, StageCheckpoint } from '../../src/protocol/control.ts'
 import type { Envelope } from '../../src/protocol/mailbox.ts'
+import { AuditDesk } from './auditDesk.ts'
 import { LineEnd } from './network.ts'
 import { hashOf, signatureOf } from './integerReceipts.ts'
 import type { SimNode } from './node.ts'
@@ -57,6 +58,8 @@ export class SimServer {
   readonly records = new Map<string, RunSubmission>()
   restarts = 0
   recovered = 0
+  /** Where claims are audited. */
+  readonly desk: AuditDesk | null
   readonly #world: World
   readonly #sessions = new Map<string, Session>()
   /** Writes under way: the process may die before they are durable. */
@@ -68,6 +71,7 @@ export class SimServer {
   constructor(world: World) {
     this.#world = world
     this.state = initialState(world.options.timing)
+    this.desk = world.options.audits && new AuditDesk(world, world.options.audits)
     const tick = () => {
       world.clock.after(TICK_MS, tick)
       if (this.up) this.#tick()
@@ -83,6 +87,7 @@ export class SimServer {
   onHello(socket: Socket, { session: known, holding }: Hello): void {
     const { node } = socket
     if (!this.up || !socket.nodeOpen) return this.#tellClosed(socket)
+    if (this.desk?.isShut(node.deviceId)) return this.#world.crash(node, true)
     let session = known ? this.#sessions.get(node.id) : undefined
     const resumed = session !== undefined
     socket.serverOpen = true
@@ -159,6 +164,18 @@ export class SimServer {
     if (left < Infinity) this.#die(this.#world.random.between(200, 4000))
   }
 
+  /** What another part of the process tells the orchestrator, on its next turn. */
+  soon(event: DistributedEvent): void {
+    const life = this.#life
+    this.#world.clock.after(0, () => {
+      if (life === this.#life) this.dispatch(event)
+    })
+  }
+
+  send(nodeId: string, message: ServerMessage): void {
+    this.#sessions.get(nodeId)?.line.post(this.#world.checked('server', message))
+  }
+
   /** What a node or the server could let pile up. */
   pending(): number {
     let most = 0
@@ -172,6 +189,7 @@ export class SimServer {
 
   #tick(): void {
     this.dispatch({ type: 'tick' })
+    this.desk?.tick()
     const { now } = this.#world.clock
     for (const [nodeId, { line, socket }] of this.#sessions)
       if (socket && line.mailbox.oldestUnacked(now) > UNACKED_MS) this.dispatch({ type: 'nodeUnresponsive', nodeId })
@@ -186,6 +204,7 @@ export class SimServer {
       return this.dispatch({ type: 'receiptHeard', nodeId: node.id, message, hash: hashOf(receipt), fault })
     }
     this.dispatch({ type: 'message', nodeId: node.id, message })
+    if (message.type === 'recomputed' || message.type === 'declined') this.desk?.heard(node, message)
   }
 
   #toNode(nodeId: string, envelope: Envelope<ServerMessage>): void {
@@ -214,17 +233,15 @@ export class SimServer {
 
   #carryOut(command: OrchestratorCommand): void {
     const world = this.#world
-    if (command.type === 'send') {
-      this.#sessions.get(command.nodeId)?.line.post(world.checked('server', command.message))
-      return
-    }
+    if (command.type === 'send') return this.send(command.nodeId, command.message)
     if (command.type === 'disconnect') {
       const socket = this.#sessions.get(command.nodeId)?.socket
       if (world.trace) world.note(`server cuts off ${command.nodeId}`, { type: command.error.code })
       this.#forget(command.nodeId)
       if (!socket) return
       // The same device elsewhere: this one is told to stay away.
-      if (command.error.code === 'control.replaced') world.crash(socket.node, true)
+      if (command.error.code === 'control.replaced' || command.error.code === 'audit.convicted')
+        world.crash(socket.node, true)
       else this.#tellClosed(socket)
       return
     }
@@ -263,6 +280,10 @@ export class SimServer {
         const error = { code: 'run.cut', message: 'One layer a stage cannot be cut anew.', remedy: 'None.' }
         return this.dispatch({ type: 'recutRefused', runId, error })
       }
+      case 'claimed':
+        return this.desk?.claimed(command.claim, command.replicas)
+      case 'disputed':
+        return this.desk?.watch(command.devices)
       case 'publishCheckpoint':
         return this.#publish(runId, command.step, command.stages)
     }
@@ -306,6 +327,7 @@ export class SimServer {
     const life = ++this.#life
     for (const write of this.#writing) if (random.chance(0.5)) write()
     this.#writing.clear()
+    this.desk?.forget()
     for (const { line, socket } of this.#sessions.values()) {
       line.close()
       if (!socket) continue

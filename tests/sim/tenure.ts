@@ -5,16 +5,19 @@ import { laneCount } from '../../src/protocol/lanes.ts'
 import { shardCount } from '../../src/protocol/routing.ts'
 import type { Loss, StageAction, StageEvent } from '../../src/stage/machineTypes.ts'
 import * as model from './integerModel.ts'
-import { digestOf } from './integerReceipts.ts'
+import { sketchRow, sketchShare, told } from './integerEvidence.ts'
+import { digestOf, sumDigest } from './integerReceipts.ts'
 import { SimLanes } from './simLanes.ts'
 
 /** What one node put into a sum. */
 export interface Share {
   readonly node: string
   readonly microbatches: readonly number[]
+  /** It is not what its node signed for. */
+  readonly forged?: true
 }
 
-/** `shares` goes with gradients of parameters alone, `digest` with boundary tensors. */
+/** `shares` goes with gradients of parameters alone, `digest` with them and with boundary tensors. */
 export interface Tensor {
   readonly values: readonly number[]
   readonly shares: readonly Share[] | null
@@ -22,7 +25,10 @@ export interface Tensor {
 }
 
 export type Action = StageAction<Tensor>
-export type WorkAction = Exclude<Action, { type: 'prepare' | 'keep' | 'discard' | 'report' | 'send' | 'want' | 'sign' }>
+export type WorkAction = Exclude<
+  Action,
+  { type: 'prepare' | 'keep' | 'discard' | 'report' | 'send' | 'want' | 'sign' | 'tally' | 'exhibit' }
+>
 
 /** What a gradient range holds: a sum that was put there, and the own microbatches from `from` on. */
 interface Holding {
@@ -32,6 +38,16 @@ interface Holding {
 
 /** A false owner adds one to what it sums, or to what it updates. */
 export type Falsehood = 'sum' | 'update'
+
+/**
+ * What a liar does in every step: it sends false boundary tensors, a false share that it signs for, or one that it does not;
+ * it says what is not so of another's claim, or of what it summed; it gives jurors other inputs than the claimant had.
+ */
+export const LIES = ['boundary', 'share', 'equivocation', 'testimony', 'tally', 'inputs'] as const
+export type Lie = (typeof LIES)[number]
+
+/** Far from what is true, as far as a tolerance can tell. */
+export const falsified = (values: readonly number[]): number[] => values.map((x) => (2 * x + 1000) % model.PRIME)
 
 export interface Blobs {
   put(values: readonly number[]): string
@@ -48,6 +64,7 @@ export class Tenure {
   /** By shard: what the last update was made of. */
   readonly updates: ({ step: number; shares: readonly Share[]; sent: readonly number[] } | null)[]
   falsehood: Falsehood | null = null
+  lie: Lie | null = null
   gpuFreeAt = 0
   readonly #node: string
   readonly #salt: number
@@ -113,12 +130,47 @@ export class Tenure {
         }
         return { type: 'innerUpdated', generation, step, lane, inner }
       }
-      case 'compute':
-        return this.#compute(action, generation, busyMs)
+      case 'compute': {
+        const { op, microbatch, step } = action
+        const { output, loss } = this.#compute(action)
+        return {
+          type: 'computed',
+          generation,
+          step,
+          op,
+          microbatch,
+          output,
+          digest: output?.digest ?? null,
+          loss,
+          busyMs,
+        }
+      }
+      case 'recompute': {
+        const { audit, op, microbatch, step, digest, claimed } = action
+        const genuine = digest === claimed
+        const { output, loss } = genuine ? this.#compute(action) : { output: null, loss: null }
+        return { type: 'recomputed', generation, step, audit, op, microbatch, output, loss, genuine }
+      }
+      case 'testify': {
+        const { audit, step, shard, seed } = action
+        const said = (values: readonly number[]) => (this.lie === 'testimony' ? falsified(values) : values)
+        const row = (tensor: Tensor | null) => told(tensor && sketchRow(said(tensor.values), seed))
+        const evidence = {
+          activation: row(action.activation),
+          input: action.activation ? row(action.input) : undefined,
+          inputGradient: row(action.inputGradient),
+          parameterGradient: told(sketchShare(said(this.#gradientOf(shard)), seed)),
+          loss: this.#isLast() ? told(Float32Array.from(action.losses)) : undefined,
+        }
+        const message = { type: 'recomputed', generation, step, audit, evidence } as const
+        return { type: 'testified', generation, message }
+      }
       case 'readGradient': {
         const { step, version, shard } = action
-        const tensor = { values: this.#gradientOf(shard), shares: this.#sharesOf(shard) }
-        return { type: 'gradientRead', generation, step, version, shard, tensor }
+        const values = this.lie === 'share' ? falsified(this.#gradientOf(shard)) : this.#gradientOf(shard)
+        const digest = digestOf(values, this.#salt, [])
+        const tensor = { values, shares: this.#sharesOf(shard), digest }
+        return { type: 'gradientRead', generation, step, version, shard, tensor, digest }
       }
       case 'restoreGradient': {
         const { shard, tensor } = action
@@ -126,7 +178,7 @@ export class Tenure {
         return null
       }
       case 'reduce': {
-        const { step, attempt, shard, contributions } = action
+        const { step, attempt, shard, contributions, digests } = action
         if (contributions.length > 0) {
           const sum = new Array<number>(ranges[shard]!.length).fill(0)
           for (const { values } of contributions) model.addInto(sum, values)
@@ -135,7 +187,9 @@ export class Tenure {
           this.#setGradient(shard, sum, shares)
         }
         const squaredNorm = model.squaredNorm(this.#gradient, ranges[shard]!)
-        return { type: 'reduced', generation, step, attempt, shard, squaredNorm }
+        const summed = (this.lie === 'tally' ? digests.toReversed() : digests) as Digest[]
+        const digest = digests.length > 0 ? sumDigest(summed) : null
+        return { type: 'reduced', generation, step, attempt, shard, squaredNorm, digest }
       }
       case 'update': {
         const { shard, step } = action
@@ -193,8 +247,19 @@ export class Tenure {
     return { type: 'shardSaved', generation, step, shard, chunks } satisfies ClientMessage
   }
 
-  #compute(action: Extract<Action, { type: 'compute' }>, generation: number, busyMs: number): StageEvent<Tensor> {
-    const { op, microbatch, step } = action
+  #isLast(): boolean {
+    return this.assignment.stage === this.assignment.config.stages - 1
+  }
+
+  #compute({
+    op,
+    microbatch,
+    step,
+    input: taken,
+  }: Pick<Extract<Action, { type: 'compute' }>, 'op' | 'microbatch' | 'step' | 'input'>): {
+    output: Tensor | null
+    loss: Loss | null
+  } {
     const { stage, config } = this.assignment
     const mode = op === 'evaluate' || op === 'forwardOnly' ? 'evaluate' : 'train'
     const lane = config.sync === 'local' && mode === 'train' ? this.#lanes.of(microbatch) : null
@@ -202,25 +267,24 @@ export class Tenure {
     const gradient = lane?.gradient ?? this.#gradient
     const count = () => (lane ? void lane.summed++ : void this.#summed.push(microbatch))
     const done = (
-      values: readonly number[] | null,
+      made: readonly number[] | null,
       from: readonly (Digest | null)[],
       loss: Loss | null = null,
-    ): StageEvent<Tensor> => {
-      const digest = values && digestOf(values, this.#salt, from)
-      const output = values && { values, shares: null, digest: digest! }
-      return { type: 'computed', generation, step, op, microbatch, output, digest, loss, busyMs }
+    ): { output: Tensor | null; loss: Loss | null } => {
+      const values = made && this.lie === 'boundary' ? falsified(made) : made
+      return { output: values && { values, shares: null, digest: digestOf(values, this.#salt, from) }, loss }
     }
     if (op === 'backward') {
       count()
       const input = this.#inputs.get(microbatch)
       if (!input) throw new Error(`microbatch ${microbatch} goes backward without having gone forward`)
       this.#inputs.delete(microbatch)
-      const back = model.backward(parameters, input.values, action.input!.values, gradient)
-      return done(stage > 0 ? back : null, [input.digest, action.input!.digest ?? null])
+      const back = model.backward(parameters, input.values, taken!.values, gradient)
+      return done(stage > 0 ? back : null, [input.digest, taken!.digest ?? null])
     }
-    const input = stage === 0 ? model.inputOf(config.seed, mode, step, microbatch) : action.input!.values
+    const input = stage === 0 ? model.inputOf(config.seed, mode, step, microbatch) : taken!.values
     const output = model.forward(parameters, input)
-    const digest = action.input?.digest ?? null
+    const digest = taken?.digest ?? null
     if (op === 'forward') this.#inputs.set(microbatch, { values: input, digest })
     if (op === 'forward' || op === 'forwardOnly') return done(output, [digest])
     const { sum, gradient: outputGradient } = model.lossOf(output, config.seed, mode, step, microbatch)

@@ -1,4 +1,5 @@
 /** Owns a simulated world: one server, its nodes, the wires between them, the store behind it, and what goes on. */
+import type { AuditPolicy } from '../../server/audits/policy.ts'
 import type { Timing } from '../../server/orchestrator/timing.ts'
 import type { RunSubmission } from '../../server/orchestrator/types.ts'
 import { clientMessageSchema, serverMessageSchema } from '../../src/protocol/control.ts'
@@ -37,6 +38,8 @@ export interface WorldOptions {
   timing: Partial<Timing>
   /** Longest time between two commits of a run that could go on. */
   progressMs: number
+  /** Claims are audited, by this policy; null: they are not. `timing.auditMs` is to go with it. */
+  audits: Partial<AuditPolicy> | null
 }
 
 export interface RunOptions {
@@ -65,6 +68,7 @@ const DEFAULTS: Omit<WorldOptions, 'seed'> = {
   unreachable: [],
   timing: {},
   progressMs: Infinity,
+  audits: null,
 }
 
 export class World implements Blobs {
@@ -278,6 +282,9 @@ function brief(what: { type: string }): string {
 }
 
 function shorten(value: unknown): string {
-  const text = typeof value === 'string' ? value : JSON.stringify(value)
+  const text =
+    typeof value === 'string'
+      ? value
+      : JSON.stringify(value, (_, of: unknown) => (typeof of === 'bigint' ? `${of}` : of))
   return text.length > 90 ? `${text.slice(0, 90)}…` : text
 }

@@ -4,6 +4,7 @@ import path from 'node:path'
 import { readSafetensors } from '../../../src/formats/safetensors.ts'
 import { tokenizerFor, type Tokenizer } from '../../../src/formats/tokenizer.ts'
 import { generate } from '../../../src/model/generate.ts'
+import { learnedBoundaries } from '../../../src/model/learnedBoundaries.ts'
 import type { DatasetView, RunDetail } from '../../../src/protocol/api.ts'
 import { fail } from '../../../src/protocol/errors.ts'
 import type { ApiClient } from '../apiClient.ts'
@@ -83,7 +84,9 @@ async function sampleText(
   const file = readSafetensors(await readFile(path.join(folder, 'model.safetensors')))
   const tensors = new Map([...file.tensors].map(([name, tensor]) => [name, tensor.data]))
   const options = { prompt, tokens: SAMPLE_TOKENS, temperature: 0.8, topK: 40, seed: detail.config.seed }
-  const tokens = [...generate({ config: detail.config.model, tensors }, options)]
+  const tokens = [
+    ...generate({ config: detail.config.model, tensors, boundaries: learnedBoundaries(detail.config) }, options),
+  ]
   // A young model says control characters too, which would steer the terminal.
   return tokenizer.decode([...prompt, ...tokens]).replace(/[^\P{Cc}\n]/gu, '\ufffd')
 }

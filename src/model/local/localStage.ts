@@ -56,8 +56,8 @@ export class LocalStage implements StageModel {
   }
 
   /** Forgets every lane. */
-  beginStep(): void {
-    this.#lanes.beginStep()
+  beginStep(step: number): void {
+    this.#lanes.beginStep(step)
     this.#parked.clear()
     this.#lane = null
   }

@@ -3,9 +3,11 @@
  * backward, against which every kernel and the whole GPU model are judged.
  */
 import type { ModelConfig, OptimizerConfig } from '../../protocol/runConfig.ts'
-import { stageLayouts } from '../layout.ts'
+import { boundaryTensor, stageLayouts } from '../layout.ts'
+import { boundariesByLayer, type LearnedBoundaries } from '../learnedBoundaries.ts'
 import { takesMuon } from '../optimizerShards.ts'
 import { adamw, clipScale, globalNorm } from './adamw.ts'
+import * as bottleneck from './bottleneck.ts'
 import { attention, attentionBackward, type AttentionShape } from './attention.ts'
 import { crossEntropy, crossEntropyBackward } from './crossEntropy.ts'
 import { embed, embedBackward } from './embedding.ts'
@@ -36,14 +38,22 @@ interface LayerTrace {
 export interface ReferenceModel {
   readonly config: ModelConfig
   readonly parameters: Tensors
+  readonly boundaries: ReferenceBoundaries | null
   /** `tokens` [batch·T], row-major by sequence → logits [batch·T, vocab]. */
   forward(tokens: Uint32Array, batch: number): Float64Array
   /** The mean loss over all tokens, in nats, and the gradient of every parameter. */
   lossAndGradients(tokens: Uint32Array, targets: Uint32Array, batch: number): { loss: number; gradients: Tensors }
 }
 
+/** Codes are not rounded here. The table of tokens follows from the seed. */
+export type ReferenceBoundaries = Pick<LearnedBoundaries, 'partition' | 'codeWidth'> & { readonly seed: number }
+
 /** Wraps `parameters`, which stay the caller's: an update in place is seen by the next call. */
-export function referenceModel(config: ModelConfig, parameters: Tensors): ReferenceModel {
+export function referenceModel(
+  config: ModelConfig,
+  parameters: Tensors,
+  boundaries: ReferenceBoundaries | null = null,
+): ReferenceModel {
   const { dModel: d, ffn, heads, kvHeads, vocabSize, normEps } = config
   const headDim = d / heads
   const kvDim = headDim * kvHeads
@@ -99,31 +109,67 @@ export function referenceModel(config: ModelConfig, parameters: Tensors): Refere
     return add(dMiddle, normBack('input_layernorm', trace.input, dNormed))
   }
 
+  const boundaryBehind = boundariesByLayer(boundaries ?? { partition: [] })
+  const sizes = { d, k: boundaries?.codeWidth ?? 0, eps: normEps, seed: boundaries?.seed ?? 0 }
+
+  function boundaryWeights(from: Tensors, boundary: number, end: 'send' | 'receive') {
+    const of = (matrix: 'in' | 'out') => from.get(boundaryTensor(boundary, `${end}_${matrix}`))!
+    return { first: of('in'), second: of('out') }
+  }
+
+  function cross(boundary: number, stream: Float64Array, tokens: Uint32Array) {
+    const weights = (end: 'send' | 'receive') => boundaryWeights(parameters, boundary, end)
+    const sent = bottleneck.send(stream, weights('send'), d, sizes.k, normEps)
+    const received = bottleneck.receive(sent.code, weights('receive'), tokens, sizes)
+    return { stream: received.stream, trace: { boundary, sent: sent.trace, received: received.trace } }
+  }
+
+  function crossBack(
+    { boundary, sent, received }: ReturnType<typeof cross>['trace'],
+    dStream: Float64Array,
+    g: Tensors,
+  ) {
+    const [own, gradients] = [parameters, g].map((from) => {
+      return { send: boundaryWeights(from, boundary, 'send'), receive: boundaryWeights(from, boundary, 'receive') }
+    }) as [Record<'send' | 'receive', bottleneck.NetworkWeights>, Record<'send' | 'receive', bottleneck.NetworkWeights>]
+    const dCode = bottleneck.receiveBackward(received, own.receive, dStream, gradients.receive, sizes)
+    return bottleneck.sendBackward(sent, own.send, dCode, gradients.send, sizes)
+  }
+
   function run(tokens: Uint32Array, batch: number) {
     const shape: AttentionShape = { batch, sequence: tokens.length / batch, heads, kvHeads, headDim }
     let stream = embed(tensor('model.embed_tokens.weight'), tokens, d)
     const traces: LayerTrace[] = []
+    const crossings = new Map<number, ReturnType<typeof cross>['trace']>()
     for (let layer = 0; layer < config.layers; layer++) {
       const { output, trace } = layerForward(layer, stream, shape)
       traces.push(trace)
       stream = output
+      const boundary = boundaryBehind.get(layer)
+      if (boundary === undefined) continue
+      const crossed = cross(boundary, stream, tokens)
+      crossings.set(layer, crossed.trace)
+      stream = crossed.stream
     }
     const normed = rmsNorm(stream, tensor('model.norm.weight'), normEps)
     const logits = linear(normed, tensor(headName), d, vocabSize)
-    return { shape, traces, stream, normed, logits }
+    return { shape, traces, crossings, stream, normed, logits }
   }
 
   return {
     config,
     parameters,
+    boundaries,
     forward: (tokens, batch) => run(tokens, batch).logits,
     lossAndGradients(tokens, targets, batch) {
-      const { shape, traces, stream, normed, logits } = run(tokens, batch)
+      const { shape, traces, crossings, stream, normed, logits } = run(tokens, batch)
       const g: Tensors = new Map([...parameters].map(([name, values]) => [name, new Float64Array(values.length)]))
       const dLogits = crossEntropyBackward(logits, targets, vocabSize, 1 / targets.length)
       const dNormed = linearBackward(normed, tensor(headName), dLogits, g.get(headName)!, d, vocabSize)
       let dStream = rmsNormBackward(stream, tensor('model.norm.weight'), dNormed, g.get('model.norm.weight')!, normEps)
       for (let layer = config.layers - 1; layer >= 0; layer--) {
+        const crossing = crossings.get(layer)
+        if (crossing) dStream = crossBack(crossing, dStream, g)
         dStream = layerBackward(layer, traces[layer]!, dStream, shape, g)
       }
       embedBackward(g.get('model.embed_tokens.weight')!, tokens, dStream, d)
@@ -157,10 +203,18 @@ export function trainStep(
   const gradNorm = globalNorm(gradients.values())
   const scale = clipScale(gradNorm, optimizer.gradClip)
   const step = ++state.step
-  for (const tensor of stageLayouts(model.config, 1)[0]!.tensors) {
+  const tensors = model.boundaries
+    ? stageLayouts(
+        model.config,
+        model.boundaries.partition.length,
+        model.boundaries.partition,
+        model.boundaries.codeWidth,
+      )
+    : stageLayouts(model.config, 1)
+  for (const tensor of tensors.flatMap((layout) => layout.tensors)) {
     const { name, init, shape } = tensor
     const { beta1, beta2, eps, momentum } = optimizer
-    const weightDecay = init === 'ones' ? 0 : optimizer.weightDecay
+    const weightDecay = init === 'ones' || name.startsWith('model.boundaries.') ? 0 : optimizer.weightDecay
     const parameter = model.parameters.get(name)!
     const gradient = gradients.get(name)!.map((g) => g * scale)
     const first = state.firstMoment.get(name)!

@@ -7,7 +7,7 @@
  */
 import { innerSteps, lanePlace, updateMicrobatches } from '../../protocol/lanes.ts'
 import type { StageEvent } from '../machineTypes.ts'
-import { injectionWindow, type NextCompute, takeBackward, takeForward } from '../schedule.ts'
+import { type NextCompute, takeBackward, takeForward } from '../schedule.ts'
 import { type Actions, report, type StageState, type StepState } from './state.ts'
 
 type Updated<T> = Extract<StageEvent<T>, { type: 'innerUpdated' }>
@@ -47,7 +47,7 @@ export function isAhead<T>(state: StageState<T>, current: StepState<T>, microbat
 /** Whether as many of the lane's microbatches are in flight as may be. */
 export function laneFull<T>(state: StageState<T>, { started, done }: LaneState): boolean {
   const { stage, config } = state.assignment!
-  return stage < config.stages - 1 && started - done >= injectionWindow(stage, config.stages)
+  return stage < config.stages - 1 && started - done >= state.current!.window
 }
 
 /** The lane on the device goes on; where it has ended, the first that can. */

@@ -2,6 +2,7 @@
 import type { LeaseTable } from '../../protocol/control.ts'
 import type { StageEvent, TensorAddress, TensorDigest } from '../machineTypes.ts'
 import { enqueue, nextCompute } from '../schedule.ts'
+import { dropCases } from './jury.ts'
 import { countDone, laneOf, openLane, proceedWithLanes } from './lanes.ts'
 import { restoreShares, shareOut } from './merge.ts'
 import { askSignature } from './receipts.ts'
@@ -18,7 +19,10 @@ export function takeTable<T>(state: StageState<T>, table: LeaseTable & { version
   // Guard: revocation. The gradient sum of a revoked step is void, and whatever is leased in it would be lost.
   if (current.revoked) return
   if (table.version < current.version) return
-  if (table.version > current.version) restoreShares(current, actions)
+  if (table.version > current.version) {
+    dropCases(state, current, 'This node has other work.', actions)
+    restoreShares(current, actions)
+  }
   current.version = table.version
   const neighbour = (place: number) => (place < 0 ? null : (table.peers[place] ?? null))
   for (const [microbatch, up, down] of table.leases) {

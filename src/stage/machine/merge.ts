@@ -1,16 +1,29 @@
 /** Owns the merge of a training step: each node's share of the gradient sum, and the sum of them at a shard's owners. */
 import type { ServerMessage, ShardOwners } from '../../protocol/control.ts'
 import type { StageEvent, TensorAddress } from '../machineTypes.ts'
+import { dropCases } from './jury.ts'
 import { tellHeld } from './standing.ts'
-import { type Actions, addressOf, NOWHERE, refuse, report, setOwners, type StageState, type StepState, sums, updatable } from './state.ts' // prettier-ignore
+import { type Actions, addressOf, computedOut, type EarlyFrame, NOWHERE, refuse, report, setOwners, type Share, type StageState, type StepState, sums, updatable } from './state.ts' // prettier-ignore
 
 type Message<K extends ServerMessage['type']> = Extract<ServerMessage, { type: K }>
 type Happened<T, K extends StageEvent<T>['type']> = Extract<StageEvent<T>, { type: K }>
 
 /** Nodes of one stage whose shares an owner keeps. */
 const MAX_CONTRIBUTORS = 1024
+const SUMMING = 'This node sums the step.'
 
-/** Reads this node's share of every shard that another node sums. */
+/** Reads this node's share of every shard, before it is signed for. @returns whether all are here */
+export function readShares<T>(current: StepState<T>, actions: Actions<T>): boolean {
+  let all = true
+  for (let shard = 0; shard < current.shards.length; shard++) {
+    if (current.shards[shard]!.share !== null) continue
+    askShare(current, shard, actions)
+    all = false
+  }
+  return all
+}
+
+/** Reads what another node sums and was not read yet, and sums what waits for this node's share alone. */
 export function shareOut<T>(state: StageState<T>, current: StepState<T>, actions: Actions<T>): void {
   for (let shard = 0; shard < current.shards.length; shard++) {
     const owners = state.owners[shard] ?? []
@@ -29,7 +42,7 @@ function askShare<T>(current: StepState<T>, shard: number, actions: Actions<T>):
 
 /** Whether this node's gradient sum is one that counts, with all its leases in it. */
 function hasShare<T>(current: StepState<T>): boolean {
-  return !current.revoked && current.version > 0 && current.reported === current.version
+  return !current.revoked && current.version > 0 && computedOut(current)
 }
 
 export function onGradientRead<T>(state: StageState<T>, event: Happened<T, 'gradientRead'>, actions: Actions<T>): void {
@@ -37,7 +50,8 @@ export function onGradientRead<T>(state: StageState<T>, event: Happened<T, 'grad
   if (!current || event.step !== current.step || event.version !== current.version || !hasShare(current)) return
   const sum = current.shards[event.shard]
   if (!sum || sum.share !== null) return
-  sum.share = event.tensor
+  const { version, tensor, digest } = event
+  sum.share = { version, tensor, digest }
   const owners = state.owners[event.shard] ?? []
   for (let place = 0; place < 2 && place < owners.length; place++)
     sendShare(state, current, event.shard, owners[place]!, false, actions)
@@ -52,10 +66,10 @@ export function sendShare<T>(
   again: boolean,
   actions: Actions<T>,
 ): void {
-  const tensor = current.shards[shard]?.share ?? null
-  if (tensor === null || to === state.self || !hasShare(current)) return
+  const share = current.shards[shard]?.share ?? null
+  if (share === null || to === state.self || !hasShare(current)) return
   const address = addressOf(state, 'gradientShard', current.step, shard, state.assignment!.stage, current.version)
-  actions.push({ type: 'send', to, address, tensor, again })
+  actions.push({ type: 'send', to, address, tensor: share.tensor, again })
 }
 
 /** Another node asks for a share that may not have been read yet. */
@@ -71,7 +85,7 @@ export function serveShare<T>(state: StageState<T>, from: string, address: Tenso
 export function restoreShares<T>(current: StepState<T>, actions: Actions<T>): void {
   current.reduce = null
   current.shards.forEach((sum, shard) => {
-    if (sum.spoiled) actions.push({ type: 'restoreGradient', shard, tensor: sum.share })
+    if (sum.spoiled) actions.push({ type: 'restoreGradient', shard, tensor: sum.share?.tensor ?? null })
     sum.spoiled = false
     sum.share = null
     sum.shareAsked = false
@@ -89,8 +103,7 @@ function forgetSum<T>(current: StepState<T>, shard: number): void {
 export function fileShare<T>(
   state: StageState<T>,
   from: string,
-  address: TensorAddress,
-  tensor: T,
+  { address, tensor, digest }: EarlyFrame<T>,
   actions: Actions<T>,
 ): void {
   const current = state.current!
@@ -100,8 +113,8 @@ export function fileShare<T>(
   const known = sum.contributions.get(from)
   const full = !known && sum.contributions.size >= MAX_CONTRIBUTORS
   // Guard: idempotence. A share that is repeated, or was superseded, does not take the newer one's place.
-  if (full || (known && known.version >= address.attempt)) return refuse(state)
-  sum.contributions.set(from, { version: address.attempt, tensor })
+  if (full || digest === null || (known && known.version >= address.attempt)) return refuse(state)
+  sum.contributions.set(from, { version: address.attempt, tensor, digest })
   reduceShard(state, current, address.index, actions)
 }
 
@@ -110,6 +123,7 @@ export function onReduce<T>(state: StageState<T>, message: Message<'reduce'>, ac
   if (current.reduce && message.attempt <= current.reduce.attempt) return
   const { attempt, contributors } = message
   current.reduce = { attempt, contributors }
+  if (current.shards.some((_, shard) => sums(state, shard))) dropCases(state, current, SUMMING, actions)
   for (let shard = 0; shard < current.shards.length; shard++) {
     forgetSum(current, shard)
     reduceShard(state, current, shard, actions)
@@ -129,22 +143,23 @@ export function reduceShard<T>(state: StageState<T>, current: StepState<T>, shar
   const { contributors } = reduce
   const alone = contributors.length === 1 && contributors[0]![0] === state.self && !sum.spoiled
   if (alone && !(hasShare(current) && contributors[0]![1] === current.version)) return
-  let contributions: T[] = []
+  const shares: Share<T>[] = []
   if (!alone) {
     while (sum.present < contributors.length) {
       if (shareOf(state, current, shard, contributors[sum.present]!, actions) === null) return
       sum.present++
     }
-    contributions = new Array<T>(contributors.length)
-    for (let i = 0; i < contributors.length; i++) {
-      const tensor = shareOf(state, current, shard, contributors[i]!, actions)
-      if (tensor === null) return
-      contributions[i] = tensor
+    for (const contributor of contributors) {
+      const share = shareOf(state, current, shard, contributor, actions)
+      if (share === null) return
+      shares.push(share)
     }
     sum.spoiled = true
   }
   sum.attempt = reduce.attempt
-  actions.push({ type: 'reduce', step, attempt: reduce.attempt, shard, contributions })
+  dropCases(state, current, SUMMING, actions)
+  const [contributions, digests] = [shares.map(({ tensor }) => tensor), shares.map(({ digest }) => digest)]
+  actions.push({ type: 'reduce', step, attempt: reduce.attempt, shard, contributions, digests })
 }
 
 /** A contributor's share in exactly the wanted version; an own one that was not read yet is. */
@@ -154,7 +169,7 @@ export function shareOf<T>(
   shard: number,
   [id, version]: readonly [string, number],
   actions: Actions<T>,
-): T | null {
+): Share<T> | null {
   const sum = current.shards[shard]!
   if (id === state.self) {
     if (version !== current.version || !hasShare(current)) return null
@@ -162,7 +177,7 @@ export function shareOf<T>(
     return sum.share
   }
   const share = sum.contributions.get(id)
-  return share?.version === version ? share.tensor : null
+  return share?.version === version ? share : null
 }
 
 /** Contributors whose share of a shard under way is not here. */
@@ -180,18 +195,33 @@ export function onReduced<T>(state: StageState<T>, event: Happened<T, 'reduced'>
   if (event.attempt !== sum.attempt || event.attempt !== current.reduce?.attempt) return
   sum.reduced = true
   sum.squaredNorm = event.squaredNorm
+  sum.digest = event.digest
 }
 
 /** Once an attempt, when nothing but `apply` is missing for the update. */
 export function reportReduced<T>(state: StageState<T>, shard: number, actions: Actions<T>): void {
   const current = state.current!
   const sum = current.shards[shard]!
-  const { attempt, squaredNorm } = sum
+  const { attempt, squaredNorm, digest } = sum
   if (!sum.reduced || sum.told === attempt || attempt !== current.reduce?.attempt) return
   if (sum.update === 'none' && !updatable(state, shard)) return
   sum.told = attempt
   const { generation } = state.assignment!
-  report(actions, { type: 'reduced', generation, step: current.step, attempt, shard, squaredNorm })
+  report(actions, { type: 'reduced', generation, step: current.step, attempt, shard, squaredNorm, digest })
+}
+
+/** The server holds what this owner summed against what was signed for, contributor by contributor. */
+export function onTally<T>(
+  state: StageState<T>,
+  { attempt, shard, step }: Message<'tally'>,
+  actions: Actions<T>,
+): void {
+  const { reduce, shards } = state.current!
+  const sum = shards[shard]
+  if (!sum?.reduced || sum.told !== attempt || reduce?.attempt !== attempt) return
+  const shares = reduce.contributors.map((contributor) => shareOf(state, state.current!, shard, contributor, actions))
+  if (shares.some((share) => share === null)) return
+  actions.push({ type: 'tally', step, attempt, shard, digests: shares.map((share) => share!.digest) })
 }
 
 /** Other nodes own the shards from now on: who is new among them gets this node's share. */

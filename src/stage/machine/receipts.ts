@@ -1,16 +1,19 @@
-/** Owns what a stage claims of a training step: the digests of what each lease took and made, signed before it is `finished`. */
+/** Owns what a stage claims of a training step: the digests of what each lease took and made and of its shares of the sum, signed before it is `finished`. */
 import type { ReceiptEntry } from '../../protocol/receipt.ts'
 import type { StageEvent, TensorDigest } from '../machineTypes.ts'
+import { readShares } from './merge.ts'
 import { type Actions, computedOut, type Lease, report, type StageState, type StepState } from './state.ts'
 
 type Signed<T> = Extract<StageEvent<T>, { type: 'signed' }>
 
-/** Asks once for the signature under all leases of the present version. */
+/** Asks once for the signature under all leases of the present version and the shares that came of them. */
 export function askSignature<T>(current: StepState<T>, actions: Actions<T>): void {
   if (current.signing === current.version) return
+  if (current.shared && !readShares(current, actions)) return
   current.signing = current.version
   const entries = [...current.leases.values()].sort((a, b) => a.microbatch - b.microbatch).map(entryOf)
-  actions.push({ type: 'sign', step: current.step, version: current.version, entries })
+  const shares = current.shared ? current.shards.map(({ share }) => share!.digest) : []
+  actions.push({ type: 'sign', step: current.step, version: current.version, entries, shares })
 }
 
 function entryOf<T>(lease: Lease<T>): ReceiptEntry<TensorDigest> {

@@ -2,7 +2,7 @@
 import type { ServerMessage } from '../../protocol/control.ts'
 import type { TensorAddress } from '../machineTypes.ts'
 import { lacksShare, reduceShard, shareOf } from './merge.ts'
-import { type Actions, addressOf, refuse, report, type StageState, sums } from './state.ts'
+import { type Actions, addressOf, type EarlyFrame, refuse, report, type StageState, sums } from './state.ts'
 
 type Lost = Extract<ServerMessage, { type: 'lost' }>
 
@@ -43,16 +43,16 @@ export function serveRelay<T>(state: StageState<T>, from: string, address: Tenso
   if (!current?.reduce || step !== current.step || attempt !== current.reduce.attempt) return
   const contributor = current.reduce.contributors[place]
   if (!contributor || !current.shards[shard] || !state.owners[shard]?.includes(from)) return
-  const tensor = shareOf(state, current, shard, contributor, actions)
-  if (tensor !== null)
-    actions.push({ type: 'send', to: from, address: relayAddress(state, shard, place), tensor, again: true })
+  const share = shareOf(state, current, shard, contributor, actions)
+  if (share === null) return
+  const { tensor } = share
+  actions.push({ type: 'send', to: from, address: relayAddress(state, shard, place), tensor, again: true })
 }
 
 export function fileRelay<T>(
   state: StageState<T>,
   from: string,
-  address: TensorAddress,
-  tensor: T,
+  { address, tensor, digest }: EarlyFrame<T>,
   actions: Actions<T>,
 ): void {
   const current = state.current!
@@ -62,7 +62,7 @@ export function fileRelay<T>(
   if (!sum || !contributor || attempt !== current.reduce?.attempt || !sums(state, shard)) return refuse(state)
   // Nobody speaks for a contributor that is still there.
   if (from !== otherOwner(state, shard) || !current.lost.has(contributor[0])) return refuse(state)
-  if (!lacksShare(state, shard, contributor)) return refuse(state)
-  sum.contributions.set(contributor[0], { version: contributor[1], tensor })
+  if (digest === null || !lacksShare(state, shard, contributor)) return refuse(state)
+  sum.contributions.set(contributor[0], { version: contributor[1], tensor, digest })
   reduceShard(state, current, shard, actions)
 }

@@ -1,5 +1,6 @@
 /** Owns after which step a node's parameters and moments stand, and how those of other nodes take their place. */
 import type { StageEvent, TensorAddress } from '../machineTypes.ts'
+import { dropCases } from './jury.ts'
 import { type Actions, addressOf, announce, computedOut, NOWHERE, refuse, report, type StageState, type StepState } from './state.ts' // prettier-ignore
 
 type Happened<T, K extends StageEvent<T>['type']> = Extract<StageEvent<T>, { type: K }>
@@ -134,6 +135,8 @@ export function writeParameters<T>(
   { shard, step, from, tensor, compare, mean }: Taken<T>,
   actions: Actions<T>,
 ): void {
+  const { current } = state
+  if (current?.step === step) dropCases(state, current, 'The step is being applied.', actions)
   state.writes.push({ shard, step, from, compare, void: false })
   actions.push({ type: 'writeParameters', shard, step, tensor, compare, mean })
 }

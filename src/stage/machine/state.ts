@@ -1,6 +1,8 @@
 /** Owns what a stage remembers: its vectors' steps, its owners, and the one step under way with its leases and sums. */
 import type { Assignment, ClientMessage, ShardOwners } from '../../protocol/control.ts'
+import type { Digest } from '../../protocol/receipt.ts'
 import type { StageAction, TensorAddress, TensorDigest, TensorKind } from '../machineTypes.ts'
+import type { Case } from './jury.ts'
 import type { LaneState } from './lanes.ts'
 
 /** The step of a shard that does not stand anywhere one could name. */
@@ -39,12 +41,13 @@ export interface Digests {
 export interface Share<T> {
   readonly version: number
   readonly tensor: T
+  readonly digest: TensorDigest
 }
 
 /** One shard on its way through a training step. */
 export interface ShardState<T> {
-  /** This node's own share in the reported version. */
-  share: T | null
+  /** This node's own share in the present version, all its leases computed. */
+  share: Share<T> | null
   shareAsked: boolean
   /** At an owner: the others' shares, kept until the step commits. */
   readonly contributions: Map<string, Share<T>>
@@ -56,6 +59,8 @@ export interface ShardState<T> {
   spoiled: boolean
   reduced: boolean
   squaredNorm: number
+  /** Of what was summed; null where it was this node's own share alone. */
+  digest: Digest | null
   /** The attempt whose sum the server was told of. */
   told: number
   update: 'none' | 'asked' | 'done'
@@ -74,6 +79,10 @@ export interface StepState<T> {
   readonly mode: 'train' | 'evaluate'
   /** After this training step the parameters have to stand. */
   readonly committed: number
+  /** The stage had others when the step began: this node's shares are read and signed for whoever takes them. */
+  readonly shared: boolean
+  /** Microbatches that may be between the start of their forward and the end of their backward. */
+  readonly window: number
   version: number
   /** The version of leases last reported `finished`; 0 before. */
   reported: number
@@ -100,6 +109,8 @@ export interface StepState<T> {
   /** Contributors that are gone: what they sent has to come from another owner. */
   readonly lost: Set<string>
   apply: { lr: number; scale: number; receivers: readonly string[] } | null
+  /** Claims of other replicas that this node was asked to recompute, in the order they came. */
+  readonly cases: Case<T>[]
 }
 
 interface SentMean<T> {
@@ -216,6 +227,7 @@ export function newShardState<T>(): ShardState<T> {
     spoiled: false,
     reduced: false,
     squaredNorm: 0,
+    digest: null,
     told: NOWHERE,
     update: 'none',
     bytes: null,
@@ -273,4 +285,14 @@ export function setOwners<T>(state: StageState<T>, owners: ShardOwners): void {
   state.owners = owners
   for (let shard = 0; shard < state.places.length; shard++)
     state.places[shard] = owners[shard]?.indexOf(state.self) ?? -1
+}
+
+/** Owners of the same microbatches at the stages before and after, in the step under way. */
+export function laneNeighbours<T>({ current }: StageState<T>): string[] {
+  const lanes = new Set<string>()
+  for (const { up, down } of current?.leases.values() ?? []) {
+    if (up !== null) lanes.add(up)
+    if (down !== null) lanes.add(down)
+  }
+  return [...lanes]
 }

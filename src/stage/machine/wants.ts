@@ -1,6 +1,7 @@
 /** Owns what a stage lacks and whom it asks for it, and what it gives to those who ask. */
 import type { StageEvent, TensorAddress, TensorKind } from '../machineTypes.ts'
 import { windowFull } from '../schedule.ts'
+import { wantInputsAgain } from './jury.ts'
 import { giveWay, isAhead, laneFull, laneOf } from './lanes.ts'
 import { lacksShare, serveShare } from './merge.ts'
 import { otherOwner, relayAddress, serveRelay } from './relays.ts'
@@ -71,6 +72,7 @@ export function onTick<T>(state: StageState<T>, now: number, actions: Actions<T>
   const wants: Want[] = []
   lackingVectors(state, current, wants)
   if (idle >= IDLE_MS && !current.revoked && state.complete) lackingTensors(state, current, wants)
+  wantInputsAgain(state, WANT_AGAIN_MS, actions)
   if (wants.length === 0) return
   if (now - state.wantedAt >= WANT_AGAIN_MS) {
     state.wantedAt = now

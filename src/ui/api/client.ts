@@ -16,6 +16,7 @@ import {
 } from '../../protocol/api.ts'
 import { quoteSchema, type Quote, type QuoteRequest } from '../../protocol/quote.ts'
 import { errorSchema, SkeinError, type ErrorBody } from '../../protocol/errors.ts'
+import { runTimelineSchema, type RunTimeline } from '../../protocol/timeline.ts'
 
 const DEADLINE_MS = 20_000
 /** An upload may take long; it is given up when this long passes without a byte of progress. */
@@ -99,6 +100,11 @@ export class ApiClient {
   /** Asks for a checkpoint right after the next step; the answer does not wait for it. */
   checkpoint(id: string): Promise<RunSummary> {
     return this.call(`/runs/${encodeURIComponent(id)}/checkpoint`, runSummarySchema, { method: 'POST', json: {} })
+  }
+
+  /** Where the time of the last traced steps went. */
+  timeline(id: string): Promise<RunTimeline> {
+    return this.call(`/runs/${encodeURIComponent(id)}/timeline`, runTimelineSchema)
   }
 
   exportFiles(id: string): Promise<ExportFile[]> {

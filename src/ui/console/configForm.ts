@@ -83,6 +83,7 @@ const blamed: Record<string, string> = {
   'run.head_dim': 'model.heads',
   'run.stages_exceed_layers': 'stages',
   'run.tied_stages': 'model.tieEmbeddings',
+  'run.code_width': 'codecWidth',
   'run.microbatch_does_not_divide': 'microbatch',
   'run.lanes_do_not_divide': 'batch',
   'run.inner_steps': 'local.innerSteps',

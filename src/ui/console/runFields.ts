@@ -23,15 +23,19 @@ export const mainFields: readonly RunField[] = [
   {
     path: 'codec',
     label: 'Boundary codec',
-    hint: 'Bytes a value on the wire',
+    hint: 'What crosses between stages',
     kind: 'choice',
     choices: [
-      ['f32', 'f32 · 4 bytes'],
-      ['f16', 'f16 · 2 bytes'],
-      ['int8', 'int8 · 1 byte'],
+      ['f32', 'f32 · 4 bytes a value'],
+      ['f16', 'f16 · 2 bytes a value'],
+      ['int8', 'int8 · 1 byte a value'],
+      ['int4', 'int4 · half a byte a value'],
+      ['bottleneck-f16', 'learned bottleneck, f16'],
+      ['bottleneck-f32', 'learned bottleneck, f32'],
     ],
     group: 'Work',
   },
+  { path: 'codecWidth', label: 'Code width', hint: 'Values a token; bottleneck only', kind: 'integer', group: 'Work' },
   { path: 'seed', label: 'Seed', hint: 'Weights, data order', kind: 'integer', group: 'Work' },
 ]
 

@@ -2,6 +2,7 @@
 import { openDevice } from '../../store/device.ts'
 import { openReceipts, type ReceiptStore } from '../../store/receipts.ts'
 import { identityApi } from '../../wallet/api.ts'
+import { AuditCalls } from '../api/auditCalls.ts'
 import { API_ROOT } from '../api/client.ts'
 import { LedgerCalls } from '../api/ledgerCalls.ts'
 import { PayoutCalls } from '../api/payoutCalls.ts'
@@ -20,6 +21,7 @@ export const earnings = new Earnings({
   ledger,
   identity,
   payouts: new PayoutCalls(api),
+  audits: new AuditCalls(api),
   receipts: () => (receipts ??= openReceipts()),
   deviceId: async () => (await openDevice()).identity.id,
 })

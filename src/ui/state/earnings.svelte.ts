@@ -1,11 +1,13 @@
 /** Owns what the earnings page shows: this device, whom it earns for, and that account as the ledger has it. */
 import type { AccountId } from '../../protocol/ledger.ts'
 import type { AccountView, LedgerView } from '../../protocol/ledgerApi.ts'
+import type { StandingView } from '../../protocol/auditApi.ts'
 import type { DeviceView, WalletDevices } from '../../protocol/wallet.ts'
 import type { ChainView, PayoutBatch } from '../../protocol/payouts.ts'
 import { toErrorBody, type ErrorBody } from '../../protocol/errors.ts'
 import type { KeptReceipt, ReceiptStore } from '../../store/receipts.ts'
 import type { IdentityApi } from '../../wallet/api.ts'
+import type { AuditCalls } from '../api/auditCalls.ts'
 import type { ApiClient } from '../api/client.ts'
 import type { LedgerCalls } from '../api/ledgerCalls.ts'
 import type { PayoutCalls } from '../api/payoutCalls.ts'
@@ -21,6 +23,7 @@ export interface EarningsSources {
   api: Pick<ApiClient, 'runs'>
   ledger: Pick<LedgerCalls, 'ledger' | 'account'>
   payouts: Pick<PayoutCalls, 'chain' | 'payouts'>
+  audits: Pick<AuditCalls, 'standing'>
   identity: Pick<IdentityApi, 'device' | 'devicesOf'>
   /** What this browser profile signed and was answered, kept here and nowhere else. */
   receipts: () => Promise<Pick<ReceiptStore, 'latest' | 'days'>>
@@ -35,6 +38,8 @@ export class Earnings {
   /** The devices of its wallet, when it has one. */
   wallet = $state.raw<WalletDevices | null>(null)
   account = $state.raw<AccountView | null>(null)
+  /** What audits found of this device. */
+  standing = $state.raw<StandingView | null>(null)
   ledger = $state.raw<LedgerView | null>(null)
   /** Null where the server has no chain; undefined while it has not said. */
   chain = $state.raw<ChainView | null | undefined>(undefined)
@@ -79,7 +84,7 @@ export class Earnings {
   }
 
   async refresh(): Promise<void> {
-    const { api, ledger, identity, payouts } = this.#sources
+    const { api, ledger, identity, payouts, audits } = this.#sources
     try {
       this.deviceId ??= await this.#sources.deviceId()
       const kept = await this.#sources.receipts()
@@ -88,15 +93,17 @@ export class Earnings {
       const device = await identity.device(this.deviceId)
       const bound = device.walletId !== null && device.revokedAt === null
       const id: AccountId = bound ? `wallet:${device.walletId!}` : `device:${this.deviceId}`
-      const [account, view, runs, wallet] = await Promise.all([
+      const [account, view, runs, standing, wallet] = await Promise.all([
         ledger.account(id),
         ledger.ledger(),
         // Without their names runs are shown by their ids.
         api.runs().catch(() => null),
+        audits.standing(this.deviceId),
         bound ? identity.devicesOf(device.wallet!) : null,
       ])
       this.device = device
       this.wallet = wallet
+      this.standing = standing
       this.account = account
       this.ledger = view
       if (runs) this.runNames = runNames(runs)

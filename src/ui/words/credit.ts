@@ -1,6 +1,7 @@
 /** Owns the words for credit: the states it goes through, what each means here and now, and how ids are shortened. */
-import type { LedgerView } from '../../protocol/ledgerApi.ts'
-import { exact, span } from './quantities.ts'
+import type { AccountView, LedgerView } from '../../protocol/ledgerApi.ts'
+import { STANDBY_PERCENT } from '../../protocol/payment.ts'
+import { exact, flops, span } from './quantities.ts'
 
 export type CreditState = 'pending' | 'verified' | 'paid' | 'voided'
 
@@ -43,6 +44,15 @@ export function creditSentence(state: CreditState, { bound, epochLength, pays }:
     case 'voided':
       return 'Taken back, for the reasons given below.'
   }
+}
+
+/** What of the credit is not for microbatches of a step; empty where all is. */
+export function extraWords({ standby, audit }: Pick<AccountView['credit'], 'standby' | 'audit'>): string {
+  const parts: string[] = []
+  if (standby !== '0')
+    parts.push(`${flops(BigInt(standby))} for standing by, at ${STANDBY_PERCENT} % of a member’s credit at most`)
+  if (audit !== '0') parts.push(`${flops(BigInt(audit))} for computing again what others had claimed`)
+  return parts.length === 0 ? '' : `Of it, ${parts.join(', and ')}.`
 }
 
 /** The beginning and the end of a key or a hash, enough to tell it from others: `5f0c19ab…71e2`. */

@@ -25,10 +25,11 @@ export function entryCredit(entry: LedgerEntry): bigint | null {
 export function entryWords(entry: LedgerEntry): string {
   switch (entry.kind) {
     case 'work':
-      return `${exact(entry.microbatches)} ${entry.microbatches === 1 ? 'microbatch' : 'microbatches'} ${placeOf(entry)}`
+      return `${exact(entry.microbatches)} ${entry.microbatches === 1 ? 'microbatch' : 'microbatches'} of ${placeOf(entry)}`
     case 'standby':
+      return `through ${placeOf(entry)}`
     case 'audit':
-      return placeOf(entry)
+      return `a recomputation for ${placeOf(entry)}`
     case 'bind':
       return `device ${short(entry.device)} earns for wallet ${short(entry.wallet)}`
     case 'revoke':
@@ -58,5 +59,5 @@ export function stepsWords({ fromStep, toStep }: Pick<EntryOf<'conviction'>, 'fr
 }
 
 function placeOf({ run, step, stage, device }: EntryOf<'work' | 'standby' | 'audit'>): string {
-  return `of step ${exact(step)}, stage ${stage + 1} of run ${run}, device ${short(device)}`
+  return `step ${exact(step)}, stage ${stage + 1} of run ${run}, device ${short(device)}`
 }

@@ -127,7 +127,11 @@ export const actionLabel: Record<PrimaryAction, string> = {
 
 export const linkWords: Record<LinkKind, { label: string; hint: string }> = {
   direct: { label: 'Direct', hint: 'Tensors go straight to the neighbouring devices.' },
-  relayed: { label: 'Relayed', hint: 'No direct path opened; tensors pass through a relay.' },
+  relayed: { label: 'Relayed (TURN)', hint: 'No direct path opened; tensors pass through a TURN relay.' },
+  server: {
+    label: 'Through the server',
+    hint: 'Neither a direct path nor a TURN relay opened; tensors pass through this server, slowly and within a cap.',
+  },
   unknown: { label: 'No peers yet', hint: 'Known once a neighbouring device is connected.' },
 }
 

@@ -100,7 +100,7 @@ async function answerStage(
   for (const [m, original] of recorded.questions.entries()) {
     const question = changed?.(original, config) ?? original
     const input = stageInput(question.input, question.tokens)
-    model.beginStep()
+    model.beginStep(recorded.step)
     let answer: Omit<Answer, 'gradient'>
     if (recorded.layout.hasHead) {
       const { lossSum, inputGradient } = await model.forwardBackward(m, input, question.targets)

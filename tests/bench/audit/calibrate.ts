@@ -9,7 +9,7 @@ import {
 } from '../../../src/audit/tolerances.ts'
 import { compareEvidence } from '../../../server/audits/evidence.ts'
 import type { Evidence } from '../../../server/audits/types.ts'
-import type { CodecName } from '../../../src/protocol/runConfig.ts'
+import type { NumberCodec } from '../../../src/codec/size.ts'
 import type { Answered, Archive } from './archive.ts'
 import { updateEvidence, workEvidence, type Storage } from './evidence.ts'
 
@@ -19,6 +19,8 @@ const STORAGES: readonly Storage[] = [
   { codec: 'f16', rounding: 'nearest' },
   { codec: 'f16', rounding: 'down' },
   { codec: 'int8', rounding: 'nearest' },
+  { codec: 'int4', rounding: 'nearest' },
+  { codec: 'int4', rounding: 'down' },
 ]
 
 const SEEDS = [
@@ -30,7 +32,7 @@ const SEEDS = [
 /** The distances of all honest pairs that share kind, codec, precision and whether the adapter is the same. */
 export interface PairClass {
   readonly kind: TensorKind
-  readonly codec: CodecName
+  readonly codec: NumberCodec
   readonly precision: Precision
   readonly adapters: 'one adapter' | 'two adapters'
   /** Two of these devices. */
@@ -43,7 +45,7 @@ const sameAdapter = (a: DeviceClass, b: DeviceClass) => a.vendor === b.vendor &&
 /** Every ordered pair of two different classes of the archive, at every stage, point and microbatch, under three seeds. */
 export function pairClasses({ recording, answered }: Archive): PairClass[] {
   const classes = new Map<string, PairClass>()
-  const note = (found: Partial<Record<TensorKind, Distances>>, a: Answered, b: Answered, codec: CodecName) => {
+  const note = (found: Partial<Record<TensorKind, Distances>>, a: Answered, b: Answered, codec: NumberCodec) => {
     const precision = precisionOf([a.device, b.device])
     const adapters = sameAdapter(a.device, b.device) ? 'one adapter' : 'two adapters'
     for (const [kind, distances] of Object.entries(found) as [TensorKind, Distances][]) {
@@ -106,7 +108,7 @@ const roundedUp = (x: number) =>
 
 /**
  * For each precision, and each kind and codec within it, {@link MARGIN} times the largest quantiles seen between any two
- * classes, whichever their adapters. What a codec does not touch has one tolerance for all codecs. Under int8 a row has a
+ * classes, whichever their adapters. What a codec does not touch has one tolerance for all codecs. Under int8 and int4 a row has a
  * value that fell to the other side of a step, or has none; how many rows have grows with the width, so its quantiles share
  * the largest.
  */
@@ -115,7 +117,7 @@ export function tolerancesFrom(classes: readonly PairClass[]): Tolerances {
   for (const precision of ['f32', 'f16'] as const) {
     for (const kind of TENSOR_KINDS) {
       const boundary = kind === 'activation' || kind === 'inputGradient'
-      for (const codec of boundary ? (['f32', 'f16', 'int8'] as const) : (['f32'] as const)) {
+      for (const codec of boundary ? (['f32', 'f16', 'int8', 'int4'] as const) : (['f32'] as const)) {
         const seen = classes.filter((one) => one.precision === precision && one.kind === kind && one.codec === codec)
         if (seen.length === 0) continue
         const most = largestOf(seen.flatMap(({ distances }) => distances))
@@ -123,7 +125,7 @@ export function tolerancesFrom(classes: readonly PairClass[]): Tolerances {
         const largest = tolerance(most.largest)
         found[precision] ??= {}
         found[precision][boundary ? `${kind} ${codec}` : kind] =
-          codec === 'int8'
+          codec === 'int8' || codec === 'int4'
             ? { median: largest, upper: largest, largest }
             : { median: tolerance(most.median), upper: tolerance(most.upper), largest }
       }

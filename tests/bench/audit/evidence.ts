@@ -1,6 +1,9 @@
 /** Owns what parties to an audit would say of recorded answers: tensors as a codec leaves them, and their sketches. */
+import { roundingNoise } from '../../../src/codec/roundingCounter.ts'
+import { INT4_GROUP, type NumberCodec } from '../../../src/codec/size.ts'
 import { sketchGradient, sketchRows, type SketchSeed } from '../../../src/audit/sketch.ts'
-import type { CodecName, RunConfig } from '../../../src/protocol/runConfig.ts'
+import { gradientLift } from '../../../src/codec/lift.ts'
+import type { RunConfig } from '../../../src/protocol/runConfig.ts'
 import type { Evidence } from '../../../server/audits/types.ts'
 import type { Answer, StageAnswers } from './answers.ts'
 import type { Floats, Question, RecordedStage } from './questions.ts'
@@ -22,25 +25,41 @@ function half(x: number, rounding: Rounding): number {
   return (rest > 0.5 || (rest === 0.5 && low % 2 !== 0) ? low + 1 : low) * unit
 }
 
-/** A boundary tensor after encoding and decoding, as the codec's kernels do it. */
-export function throughCodec(values: Floats, columns: number, codec: CodecName, rounding: Rounding, lift = 1): Floats {
+/** Any counter: both parties to an audit have the same. */
+const COUNTER = 0x9e3779b9
+
+/** A boundary tensor after encoding and decoding, as the codec's kernels do it; with a lift it is a gradient. */
+export function throughCodec(
+  values: Floats,
+  columns: number,
+  codec: NumberCodec,
+  rounding: Rounding,
+  lift: number | null = null,
+): Floats {
+  const by = lift ?? 1
   if (codec === 'f32') return values
-  if (codec === 'f16') return values.map((x) => half(x * lift, rounding) / lift)
+  if (codec === 'f16') return values.map((x) => half(x * by, rounding) / by)
+  const rounded = (x: number, i: number) => (lift === null ? Math.round(x) : Math.floor(x + roundingNoise(i, COUNTER)))
+  const [most, width] = codec === 'int8' ? [127, columns] : [7, INT4_GROUP]
   const out = new Float32Array(values.length)
   for (let row = 0; row < values.length; row += columns) {
-    const largest = values.subarray(row, row + columns).reduce((most, x) => Math.max(most, Math.abs(x)), 0)
-    if (largest < 1e-34) continue
-    const [unit, perUnit] = [Math.fround(largest / 127), Math.fround(127 / largest)]
-    for (let i = row; i < row + columns; i++) out[i] = Math.round(Math.fround(values[i]! * perUnit)) * unit
+    for (let first = row; first < row + columns; first += width) {
+      const end = Math.min(first + width, row + columns)
+      const largest = values.subarray(first, end).reduce((found, x) => Math.max(found, Math.abs(x)), 0)
+      const unit = codec === 'int8' ? Math.fround(largest / 127) : half((largest * by) / 7, rounding) / by
+      if (largest < 1e-34 || unit === 0) continue
+      const perUnit = Math.fround(1 / unit)
+      for (let i = first; i < end; i++) {
+        const q = rounded(Math.fround(values[i]! * perUnit), i)
+        out[i] = Math.max(-most, Math.min(most, q)) * unit
+      }
+    }
   }
   return out
 }
 
-/** The power of two that gradients are lifted by before they become halves. */
-export const liftOf = ({ batch, model }: RunConfig) => 2 ** Math.round(Math.log2(batch * model.blockSize))
-
 export interface Storage {
-  readonly codec: CodecName
+  readonly codec: NumberCodec
   readonly rounding: Rounding
 }
 
@@ -54,10 +73,10 @@ export function workEvidence(
   seed: SketchSeed,
 ): Evidence {
   const d = config.model.dModel
-  const rows = (values: Floats | null, lift = 1) =>
+  const rows = (values: Floats | null, lift: number | null = null) =>
     values && sketchRows(throughCodec(values, d, codec, rounding, lift), d, seed)
   const [activation, input] = [rows(answer.output), rows(answer.output && question.input)]
-  const inputGradient = rows(answer.inputGradient, liftOf(config))
+  const inputGradient = rows(answer.inputGradient, gradientLift(config))
   return {
     ...(activation && { activation }),
     ...(input && { input }),

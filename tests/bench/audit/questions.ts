@@ -137,7 +137,7 @@ async function computeStep(
       Uint32Array.from(starts.flatMap((start) => [...text.subarray(start + shift, start + shift + blockSize)]))
     const [tokens, targets] = [windows(0), windows(1)]
     const inputs: (Floats | null)[] = [null]
-    if (apart || microbatch === 0) for (const model of models) model.beginStep()
+    if (apart || microbatch === 0) for (const model of models) model.beginStep(step)
     for (const model of models.slice(0, -1)) {
       inputs.push(floats(await model.forward(microbatch, stageInput(inputs.at(-1)!, tokens))))
     }

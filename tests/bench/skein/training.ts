@@ -15,7 +15,7 @@ export async function skeinTraining(
   const whole = { offset: 0, length: model.layout.length }
   return {
     async step({ step, lr, tokens, targets }) {
-      model.beginStep()
+      model.beginStep(step)
       const { lossSum } = await model.forwardBackward(0, { tokens }, targets)
       const squaredNorm = await model.reduceGradient(whole, [])
       const scale = clipScale(Math.sqrt(squaredNorm), config.optimizer.gradClip)

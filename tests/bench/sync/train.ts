@@ -74,7 +74,7 @@ export async function trainExact(gpu: GpuContext, config: RunConfig, text: Text,
     model.write('parameters', 0, initialParameters(model.layout, config.seed))
     const whole = { offset: 0, length: model.layout.length }
     for (let step = 1; step <= config.steps; step++) {
-      model.beginStep()
+      model.beginStep(step)
       let loss = 0
       for (let m = 0; m < config.batch / config.microbatch; m++) loss += await train(model, config, text, step, m)
       const scale = clipScale(Math.sqrt(await model.reduceGradient(whole, [])), config.optimizer.gradClip)
@@ -104,7 +104,7 @@ export async function trainLocal(gpu: GpuContext, config: RunConfig, text: Text,
     const [lanes, inners, each] = [laneCount(config), innerSteps(config), updateMicrobatches(config)]
     let tensors: { share: number; result: number; state: number }[] = []
     for (let step = 1; step <= config.steps; step++) {
-      stage.beginStep()
+      stage.beginStep(step)
       let [loss, microbatch] = [0, 0]
       for (let lane = 0; lane < lanes; lane++) {
         await work.enterLane(lane)

@@ -1,6 +1,7 @@
 /** Owns what everybody in the liars' world says under oath: sketches of recorded tensors, made once for each seed of a pool. */
 import type { SketchSeed } from '../../../src/audit/sketch.ts'
 import type { DeviceClass } from '../../../src/audit/tolerances.ts'
+import { carrierOf } from '../../../src/codec/boundary.ts'
 import type { CodecName } from '../../../src/protocol/runConfig.ts'
 import type { Evidence } from '../../../server/audits/types.ts'
 import type { Archive } from '../../bench/audit/archive.ts'
@@ -58,7 +59,7 @@ export function witnessesFrom({ recording, answered, lies = {} }: Archive): Witn
           ? lieAbout(lie, recorded, microbatch, honest, lies[lie]?.stages[place])
           : honest.microbatches[microbatch]!
         const question = recorded.questions[microbatch]!
-        return workEvidence(answer, question, recorded, config, { codec, rounding }, seed)
+        return workEvidence(answer, question, recorded, config, { codec: carrierOf(codec), rounding }, seed)
       })
     },
     update({ kernels, lie }, stage, point, seed) {

@@ -281,3 +281,57 @@ it('closes an audit whose claim nobody can show, and watches the claimant', () =
   expect(court.tell({ type: 'tick' })).toMatchObject([{ type: 'closed', outcome: { verdict: 'open' } }])
   expect(standingOf(court.state, device(1)).watched).toBe(DEFAULT_POLICY.watch)
 })
+
+describe('a claimant that does not show what it signed for', () => {
+  const fails = (court: Court) => {
+    const one = claim()
+    court.claimed(one)
+    court.now += DEFAULT_POLICY.answerMs + 1
+    return court.tell({ type: 'tick' })
+  }
+
+  it('is watched, and convicted when that happens again and again', () => {
+    const court = new Court()
+    for (let i = 0; i < DEFAULT_POLICY.mostUnshown; i++)
+      expect(fails(court)).toMatchObject([{ type: 'closed', outcome: { verdict: 'open' } }])
+    expect(standingOf(court.state, device(1)).watched).toBe(DEFAULT_POLICY.watch)
+    expect(fails(court).map(({ type }) => type)).toEqual(['convict', 'redo', 'closed'])
+    expect(standingOf(court.state, device(1))).toMatchObject({ convictions: 1, unshown: 0 })
+  })
+
+  it('is not for failing now and then among many that it showed', () => {
+    const court = new Court()
+    for (let i = 0; i < 6; i++) {
+      expect(court.of('convict', fails(court))).toEqual([])
+      for (let n = 0; n < DEFAULT_POLICY.passedPerUnshown; n++) {
+        const one = claim()
+        court.claimed(one)
+        court.hear(one.receipt, truth, () => truth)
+      }
+    }
+  })
+
+  it('is convicted though it shows what is honest in between, where it fails whenever it is not', () => {
+    const court = new Court()
+    let convicted = 0
+    for (let i = 0; i < 4; i++) {
+      convicted += court.of('convict', fails(court)).length
+      for (let n = 0; n < DEFAULT_POLICY.watch; n++) {
+        const one = claim()
+        court.claimed(one)
+        court.hear(one.receipt, truth, () => truth)
+      }
+    }
+    expect(convicted).toBe(1)
+  })
+
+  it('is nobody whose claim was withdrawn', () => {
+    const court = new Court()
+    for (let i = 0; i < 5; i++) {
+      const one = claim()
+      court.claimed(one)
+      expect(court.tell({ type: 'withdrawn', audit: one.receipt })).toMatchObject([{ outcome: { verdict: 'open' } }])
+    }
+    expect(standingOf(court.state, device(1))).toMatchObject({ watched: 0, unshown: 0 })
+  })
+})

@@ -109,6 +109,7 @@ function page(stage: number) {
         ...table(...microbatches),
         owners: [],
         committed: step - 1,
+        window: 2,
       },
       at,
     )
@@ -172,7 +173,17 @@ describe('Presence', () => {
     hear({ ...welcome, heartbeatMs: 1000, iceServers: [] }, 1400)
     const step = (step: number, ...owners: string[][]) =>
       hear(
-        { type: 'step', generation: 1, step, mode: 'train', version: 1, ...table(), owners, committed: step - 1 },
+        {
+          type: 'step',
+          generation: 1,
+          step,
+          mode: 'train',
+          version: 1,
+          ...table(),
+          owners,
+          committed: step - 1,
+          window: 2,
+        },
         2000,
       )
     step(5, ['n7', 'n8'], ['n8'])

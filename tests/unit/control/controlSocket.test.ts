@@ -1,4 +1,5 @@
 /** Owns the proof that a node's session outlives its sockets, a dead line and the server, and that nothing in it is lost. */
+import { iceSource } from '../../../server/signalling/iceServers.ts'
 import { createServer, type Server } from 'node:http'
 import { connect, createServer as createProxy, type AddressInfo, type Server as Proxy, type Socket } from 'node:net'
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
@@ -58,7 +59,7 @@ describe('against a server', () => {
     gateway = attachControl(server, {
       tokens,
       heartbeatMs: 2000,
-      iceServers: [],
+      ice: iceSource([], null),
       ...(renewMs && { renewMs }),
       audience: { hosts: [], trustProxy: false },
       joined: (_, hello) => events.push(`joined ${hello.holding?.step ?? 'empty'}`),
@@ -115,7 +116,9 @@ describe('against a server', () => {
     await expect.poll(() => welcomes).toHaveLength(1)
     now += 0.8 * TOKEN_LIFETIME_MS
     const before = messages.length
-    await expect.poll(() => messages.slice(before + 1)).toContainEqual({ type: 'token', token: expect.any(String) })
+    await expect
+      .poll(() => messages.slice(before + 1))
+      .toContainEqual({ type: 'token', token: expect.any(String), iceServers: [] })
     now += 0.8 * TOKEN_LIFETIME_MS
     expect(tokens.nodeOf(welcomes[0]!.token)).toBeNull()
     cut()

@@ -1,4 +1,5 @@
 /** Owns the proof that sessions survive their sockets, and that only those are admitted who speak the socket's language. */
+import { iceSource } from '../../../server/signalling/iceServers.ts'
 import { createServer, type Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { afterEach, beforeEach, expect, test } from 'vitest'
@@ -45,7 +46,7 @@ async function open(names: string[] = []) {
   gateway = attachControl(server, {
     tokens,
     heartbeatMs: 2000,
-    iceServers: [],
+    ice: iceSource([], null),
     audience: { hosts, trustProxy: false },
     barred: (id) => Promise.resolve(id === BARRED.id ? REVOKED : null),
     joined: (id, { deviceId }) => told.push(`joined ${id} ${deviceId}`),

@@ -68,8 +68,8 @@ describe('credit', () => {
 
   it('of audits and of standing by counts like work', () => {
     const { generation: _, microbatches: __, receipt: ___, ...share } = work({ credit: '5' })
-    add({ ...share, kind: 'audit' }, { ...share, kind: 'standby' })
-    expect(view(`device:${device}`).credit.earned).toBe('10')
+    add({ ...share, kind: 'audit' }, { ...share, kind: 'standby', credit: '6' })
+    expect(view(`device:${device}`).credit).toMatchObject({ earned: '11', audit: '5', standby: '6' })
   })
 
   it('is listed by UTC day and by run', () => {

@@ -113,10 +113,11 @@ describe('estimateStageMemory', () => {
     const run = config({ stages: 4, batch: 12, microbatch: 1 })
     const { total, activationsPerMicrobatch: each } = estimateStageMemory(run, 0)
     const slots = [-each, 0, each - 1, each, 3 * each, 3.99 * each, 4 * each, 40 * each].map((more) =>
-      activationSlots(run, 0, total + more),
+      activationSlots(run, 0, total + more, false),
     )
-    expect(slots).toEqual([0, 0, 0, 1, 3, 3, 4, 5])
-    expect(activationSlots(run, 3, 2 ** 40)).toBe(1)
+    expect(slots).toEqual([0, 0, 0, 1, 3, 3, 4, 12])
+    expect(activationSlots(run, 3, 2 ** 40, false)).toBe(1)
+    expect(activationSlots({ ...run, batch: 4096 }, 0, 2 ** 40, true)).toBe(Math.floor(2 ** 29 / each))
   })
 
   it('makes logits for a few rows at a time when the vocabulary is large', () => {

@@ -1,9 +1,13 @@
 /** Owns the page's end of the links' port, played by a test. */
 import type { LinksMessage, SessionMessage } from '../../../src/net/linkMessages.ts'
-import { SLICE_HEADER_BYTES, sliceFrame } from '../../../src/net/slicing.ts'
+import { cutFrame, SLICE_HEADER_BYTES } from '../../../src/net/slicing.ts'
 import { PROTOCOL_VERSION } from '../../../src/protocol/version.ts'
 
-export const LISTENING = `skein-listening ${PROTOCOL_VERSION}`
+/** `link`: what the end that says it calls the link. */
+export const listening = (link = '0123abcd') => `skein-listening ${PROTOCOL_VERSION} ${link}`
+
+const ACKNOWLEDGEMENT_BYTES = 4
+const isSlice = (data: string | ArrayBuffer) => typeof data !== 'string' && data.byteLength > ACKNOWLEDGEMENT_BYTES
 
 /** Channels are forwarded ones, so everything passes here. */
 export class Page {
@@ -18,38 +22,35 @@ export class Page {
   of<T extends LinksMessage['type']>(type: T) {
     return this.said.filter((m): m is Extract<LinksMessage, { type: T }> => m.type === type)
   }
-  /** The partner's link comes up and both ends say that they listen. */
-  connect(linkId: string, partner: string, dialled = true) {
-    this.tell({ type: 'link', linkId, partner, dialled, channel: null })
-    this.tell({ type: 'forwardOpen', linkId })
-    this.tell({ type: 'forwarded', linkId, data: LISTENING })
+  /** A connection comes up and both ends say that they listen. */
+  connect(strandId: string, partner: string, dialled = true, link?: string) {
+    this.tell({ type: 'strand', strandId, partner, dialled, channel: null })
+    this.tell({ type: 'forwardOpen', strandId })
+    this.tell({ type: 'forwarded', strandId, data: listening(link) })
   }
-  /** The channel has taken all it was given. */
-  drain(linkId: string) {
-    this.tell({
-      type: 'forwardTaken',
-      linkId,
-      taken: this.sentBytes(linkId) - (this.#taken.get(linkId) ?? 0),
-      buffered: 0,
-    })
-    this.#taken.set(linkId, this.sentBytes(linkId))
+  /** The other end has received all it was sent. */
+  drain(strandId: string) {
+    const slices = this.of('forward').filter((m) => m.strandId === strandId && isSlice(m.data)).length
+    if (slices === (this.#acknowledged.get(strandId) ?? 0)) return
+    this.#acknowledged.set(strandId, slices)
+    this.tell({ type: 'forwarded', strandId, data: new Uint32Array([slices]).buffer })
   }
-  sentBytes(linkId: string) {
-    const sent = this.of('forward').filter((m) => m.linkId === linkId)
-    return sent.reduce((sum, { data }) => sum + (typeof data === 'string' ? data.length : data.byteLength), 0)
+  sentBytes(strandId: string) {
+    const sent = this.of('forward').filter((m) => m.strandId === strandId && isSlice(m.data))
+    return sent.reduce((sum, { data }) => sum + (data as ArrayBuffer).byteLength, 0)
   }
   /** Payload bytes of the frames that were put into this link, each of which fits one slice. */
-  frames(linkId: string) {
-    const slices = this.of('forward').flatMap((m) =>
-      m.linkId === linkId && typeof m.data !== 'string' ? [m.data] : [],
-    )
-    return slices.map((slice) => slice.byteLength - SLICE_HEADER_BYTES)
+  frames(strandId: string) {
+    const slices = this.of('forward').filter((m) => m.strandId === strandId && isSlice(m.data))
+    return slices.map(({ data }) => (data as ArrayBuffer).byteLength - SLICE_HEADER_BYTES)
   }
-  readonly #taken = new Map<string, number>()
+  readonly #acknowledged = new Map<string, number>()
   #messageId = 0
   /** What the other end sent. */
-  frame(linkId: string, frame: Uint8Array) {
+  frame(strandId: string, frame: Uint8Array) {
     this.#messageId += 1
-    for (const slice of sliceFrame(this.#messageId, frame)) this.tell({ type: 'forwarded', linkId, data: slice.buffer })
+    for (const parcel of cutFrame(this.#messageId, frame, 1)) {
+      this.tell({ type: 'forwarded', strandId, data: parcel.encode().buffer })
+    }
   }
 }

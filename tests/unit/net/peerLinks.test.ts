@@ -3,19 +3,22 @@ import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
 import { SkeinError } from '../../../src/protocol/errors.ts'
 import {
   DIAL_DEADLINE_MS,
-  HIGH_WATER_BYTES,
+  FIRST_WINDOW_BYTES,
   IDLE_MS,
-  LOW_WATER_BYTES,
-  MAX_LINKS,
-  MAX_LINKS_WITH_NODE,
+  MAX_STRANDS,
+  MAX_STRANDS_WITH_NODE,
   MAX_WAITING_BYTES,
   QUIET_MS,
   ROUTE_DEADLINE_MS,
   SPARE_IDLE_MS,
+  STALL_MS,
+  STALLED_MS,
+  STRANDS,
+  STRIPING_RTT_MS,
   YIELD_MS,
 } from '../../../src/net/limits.ts'
 import { PeerLinks } from '../../../src/net/peerLinks.ts'
-import { LISTENING, Page } from './page.ts'
+import { listening, Page } from './page.ts'
 
 let page: Page
 let links: PeerLinks
@@ -45,7 +48,7 @@ const codeOf = (promise: Promise<unknown>) =>
   )
 
 /** A channel that stays with the page is dropped twice: by its link, and by the links. */
-const dropped = () => [...new Set(page.of('drop').map((m) => m.linkId))]
+const dropped = () => [...new Set(page.of('drop').map((m) => m.strandId))]
 const dials = () => page.of('dial').map((m) => m.partner)
 
 describe('peer links on hints', () => {
@@ -56,23 +59,24 @@ describe('peer links on hints', () => {
     vi.advanceTimersByTime(YIELD_MS + 200)
     expect(dials()).toEqual(['z', 'y', 'b'])
     expect(links.isOpen('a')).toBe(true)
-    expect(page.of('established').map((m) => m.linkId)).toEqual(['1'])
+    expect(page.of('established').map((m) => m.strandId)).toEqual(['1'])
   })
 
   it('says that it listens first when it was dialled, and only in answer when it dialled; once', () => {
     links.setPartners(['a', 'z'])
-    page.tell({ type: 'link', linkId: '1', partner: 'z', dialled: true, channel: null })
-    page.tell({ type: 'link', linkId: '2', partner: 'a', dialled: false, channel: null })
-    for (const linkId of ['1', '2', '2']) page.tell({ type: 'forwardOpen', linkId })
-    expect(page.of('forward')).toEqual([{ type: 'forward', linkId: '2', data: LISTENING }])
-    page.tell({ type: 'forwarded', linkId: '1', data: LISTENING })
-    expect(page.of('forward').at(-1)).toEqual({ type: 'forward', linkId: '1', data: LISTENING })
+    page.tell({ type: 'strand', strandId: '1', partner: 'z', dialled: true, channel: null })
+    page.tell({ type: 'strand', strandId: '2', partner: 'a', dialled: false, channel: null })
+    for (const strandId of ['1', '2', '2']) page.tell({ type: 'forwardOpen', strandId })
+    const said = expect.stringMatching(/^skein-listening \d+ [0-9a-f]{16}$/) as string
+    expect(page.of('forward')).toEqual([{ type: 'forward', strandId: '2', data: said }])
+    page.tell({ type: 'forwarded', strandId: '1', data: listening() })
+    expect(page.of('forward').at(-1)).toEqual({ type: 'forward', strandId: '1', data: said })
   })
 
   it('refuses a partner of another protocol version', () => {
     links.setPartners(['z'])
-    page.tell({ type: 'link', linkId: '1', partner: 'z', dialled: true, channel: null })
-    page.tell({ type: 'forwarded', linkId: '1', data: 'skein-listening 999' })
+    page.tell({ type: 'strand', strandId: '1', partner: 'z', dialled: true, channel: null })
+    page.tell({ type: 'forwarded', strandId: '1', data: 'skein-listening 999 0123abcd' })
     expect(dropped()).toContain('1')
     expect(links.isOpen('z')).toBe(false)
   })
@@ -82,11 +86,11 @@ describe('peer links on hints', () => {
     const times: number[] = []
     const start = performance.now()
     for (let i = 0; i < 6; i++) {
-      const linkId = `try-${i}`
+      const strandId = `try-${i}`
       while (page.of('dial').length <= i) vi.advanceTimersByTime(50)
       times.push(performance.now() - start)
-      page.tell({ type: 'link', linkId, partner: 'z', dialled: true, channel: null })
-      page.tell({ type: 'gone', linkId })
+      page.tell({ type: 'strand', strandId, partner: 'z', dialled: true, channel: null })
+      page.tell({ type: 'gone', strandId })
     }
     const pauses = times.slice(1).map((t, i) => t - times[i]!)
     pauses.forEach((pause, i) => expect(pause).toBeGreaterThanOrEqual(250 * 2 ** i))
@@ -99,7 +103,7 @@ describe('peer links on hints', () => {
 
   it('gives a dial that leads nowhere up after its deadline and tries again', () => {
     links.setPartners(['z'])
-    page.tell({ type: 'link', linkId: '1', partner: 'z', dialled: true, channel: null })
+    page.tell({ type: 'strand', strandId: '1', partner: 'z', dialled: true, channel: null })
     vi.advanceTimersByTime(DIAL_DEADLINE_MS - 100)
     expect(page.of('dial')).toHaveLength(1)
     vi.advanceTimersByTime(1_000)
@@ -209,30 +213,29 @@ describe('peer links on demand', () => {
     vi.advanceTimersByTime(QUIET_MS - 5_000)
     page.frame('2', new Uint8Array(5))
     vi.advanceTimersByTime(6_000)
-    page.tell({ type: 'gone', linkId: '1' })
-    page.tell({ type: 'gone', linkId: '2' })
+    page.tell({ type: 'gone', strandId: '1' })
+    page.tell({ type: 'gone', strandId: '2' })
     expect(lost).toEqual(['y'])
   })
 
   it('holds so many links, and lets the one that was idle for longest go for a new one', () => {
-    for (let i = 0; i < MAX_LINKS; i++) page.connect(`l${i}`, `z${i}`, false)
-    for (let i = 0; i < MAX_LINKS; i++) page.drain(`l${i}`)
+    for (let i = 0; i < MAX_STRANDS; i++) page.connect(`l${i}`, `z${i}`, false)
     page.connect('early', 'early', false)
     expect(links.isOpen('early')).toBe(false)
     expect(dropped()).toEqual(['early'])
     links.setPartners(['z0'])
     vi.advanceTimersByTime(SPARE_IDLE_MS + 100)
-    for (let i = 2; i < MAX_LINKS; i++) page.frame(`l${i}`, new Uint8Array(1))
+    for (let i = 2; i < MAX_STRANDS; i++) page.frame(`l${i}`, new Uint8Array(1))
     vi.advanceTimersByTime(SPARE_IDLE_MS + 100)
     page.connect('late', 'late', false)
     expect(['z0', 'z1', 'z2', 'late'].map((id) => links.isOpen(id))).toEqual([true, false, true, true])
   })
 
   it('holds only so many links with one node', () => {
-    for (let i = 0; i <= MAX_LINKS_WITH_NODE; i++) {
-      page.tell({ type: 'link', linkId: `l${i}`, partner: 'a', dialled: false, channel: null })
+    for (let i = 0; i <= MAX_STRANDS_WITH_NODE; i++) {
+      page.tell({ type: 'strand', strandId: `l${i}`, partner: 'a', dialled: false, channel: null })
     }
-    expect(dropped()).toEqual([`l${MAX_LINKS_WITH_NODE}`])
+    expect(dropped()).toEqual([`l${MAX_STRANDS_WITH_NODE}`])
   })
 })
 
@@ -241,46 +244,83 @@ describe('an open link', () => {
     links.setPartners(['z'])
     page.connect('1', 'z')
     const sending = codeOf(links.send('z', new Uint8Array(20_000_000)))
-    page.tell({ type: 'gone', linkId: '1' })
+    page.tell({ type: 'gone', strandId: '1' })
     expect(await sending).toBe('net.link_lost')
     expect(lost).toEqual(['z'])
     vi.advanceTimersByTime(500)
     expect(page.of('dial')).toHaveLength(2)
   })
 
-  it('is replaced when the partner that dialled it dials anew', () => {
+  it('is replaced when the partner names another one: it has lost this one', () => {
     links.setPartners(['a'])
     page.connect('1', 'a', false)
-    page.connect('2', 'a', false)
+    page.connect('2', 'a', false, '4567cdef')
     expect(lost).toEqual(['a'])
+    expect(dropped()).toEqual(['1'])
     expect(links.isOpen('a')).toBe(true)
     page.frame('1', new Uint8Array(100))
     page.frame('2', new Uint8Array(200))
     expect(frames).toEqual([['a', 200]])
   })
 
-  it('holds at most the high-water mark and one slice in its channel, and goes on when it drains', async () => {
+  it('puts only so much under way before it is acknowledged, and goes on when it is', async () => {
     links.setPartners(['z'])
     page.connect('1', 'z')
-    page.tell({ type: 'forwardTaken', linkId: '1', taken: LISTENING.length, buffered: 0 })
     const sending = links.send('z', new Uint8Array(10_000_000))
-    const sent = () =>
-      page.of('forward').reduce((sum, m) => sum + (typeof m.data === 'string' ? 0 : m.data.byteLength), 0)
-    expect(sent()).toBeGreaterThanOrEqual(HIGH_WATER_BYTES)
-    expect(sent()).toBeLessThan(HIGH_WATER_BYTES + 256 * 1024)
-    const before = sent()
-    page.tell({ type: 'forwardTaken', linkId: '1', taken: before, buffered: LOW_WATER_BYTES + 1 })
-    expect(sent()).toBe(before)
-    page.tell({ type: 'forwardTaken', linkId: '1', taken: 0, buffered: LOW_WATER_BYTES })
-    expect(sent()).toBeGreaterThan(before)
-    let taken = before
-    while (taken < sent()) {
-      const more = sent() - taken
-      taken = sent()
-      page.tell({ type: 'forwardTaken', linkId: '1', taken: more, buffered: 0 })
+    const sent = () => page.sentBytes('1')
+    expect(sent()).toBeGreaterThanOrEqual(FIRST_WINDOW_BYTES)
+    expect(sent()).toBeLessThan(FIRST_WINDOW_BYTES + 64 * 1024)
+    for (let before = 0; before < sent();) {
+      before = sent()
+      vi.advanceTimersByTime(10)
+      page.drain('1')
     }
     await sending
+    expect(sent()).toBeGreaterThan(10_000_000)
     expect(links.totals().upBytes).toBe(sent())
+  })
+
+  it('seeks another connection when one stalls, and gives that what the stalled one held up', async () => {
+    page.connect('1', 'z')
+    await links.send('z', new Uint8Array(10))
+    vi.advanceTimersByTime(STALL_MS - 500)
+    expect(dials()).toEqual([])
+    vi.advanceTimersByTime(1_000)
+    expect(dials()).toEqual(['z'])
+    page.connect('2', 'z')
+    expect(page.frames('2')).toEqual([10])
+    expect(dropped()).toEqual(['1'])
+    expect(lost).toEqual([])
+    // Nor is it waited for for ever where no other opens.
+    vi.advanceTimersByTime(STALLED_MS + 500)
+    expect(lost).toEqual(['z'])
+  })
+
+  it('is closed when the partner acknowledges what was not sent', async () => {
+    page.connect('1', 'z')
+    await links.send('z', new Uint8Array(10))
+    page.tell({ type: 'forwarded', strandId: '1', data: new Uint32Array([2]).buffer })
+    expect(lost).toEqual(['z'])
+  })
+
+  it('sends what is urgent before what waits already, and each priority in its order', async () => {
+    page.connect('1', 'z')
+    const fill = links.send('z', new Uint8Array(2 * FIRST_WINDOW_BYTES), 'checkpoint')
+    const sent = [
+      links.send('z', new Uint8Array(3), 'checkpoint'),
+      links.send('z', new Uint8Array(2), 'merge'),
+      links.send('z', new Uint8Array(1)),
+      links.send('z', new Uint8Array(11)),
+    ]
+    const before = page.frames('1').length
+    for (let i = 0; i < 20; i++) {
+      vi.advanceTimersByTime(10)
+      page.drain('1')
+    }
+    await Promise.all([fill, ...sent])
+    const after = page.frames('1').slice(before)
+    expect(after.slice(0, 3)).toEqual([1, 11, 2])
+    expect(after.at(-1)).toBe(3)
   })
 
   it('outlives a change of hints, so that a new generation need not dial', () => {
@@ -297,7 +337,7 @@ describe('an open link', () => {
   it('is closed when the partner sends nonsense', () => {
     links.setPartners(['z'])
     page.connect('1', 'z')
-    page.tell({ type: 'forwarded', linkId: '1', data: new ArrayBuffer(40) })
+    page.tell({ type: 'forwarded', strandId: '1', data: new ArrayBuffer(40) })
     expect(lost).toEqual(['z'])
     expect(dropped()).toContain('1')
   })
@@ -307,10 +347,34 @@ describe('an open link', () => {
     page.connect('1', 'y')
     page.connect('2', 'z')
     expect(links.totals().link).toBe('unknown')
-    page.tell({ type: 'kind', linkId: '1', kind: 'direct' })
+    page.tell({ type: 'kind', strandId: '1', kind: 'direct' })
     expect(links.totals().link).toBe('direct')
-    page.tell({ type: 'kind', linkId: '2', kind: 'relayed' })
+    page.tell({ type: 'kind', strandId: '2', kind: 'relayed' })
     expect(links.totals().link).toBe('relayed')
+  })
+
+  it('gets more connections over a long line, opened by the smaller id alone', async () => {
+    const over = async (partner: string, rttMs: number) => {
+      page.connect(`${partner} 0`, partner, false)
+      await links.send(partner, new Uint8Array(10))
+      vi.advanceTimersByTime(rttMs)
+      page.drain(`${partner} 0`)
+      vi.advanceTimersByTime(200)
+    }
+    await over('a', 2 * STRIPING_RTT_MS)
+    await over('y', STRIPING_RTT_MS - 1)
+    expect(dials()).toEqual([])
+    await over('z', 2 * STRIPING_RTT_MS)
+    for (let i = 1; i < STRANDS; i++) {
+      expect(dials()).toEqual(Array(i).fill('z'))
+      page.connect(`z ${i}`, 'z')
+      vi.advanceTimersByTime(200)
+    }
+    vi.advanceTimersByTime(20_000)
+    expect(dials()).toHaveLength(STRANDS - 1)
+    // A small frame is cut for all of them.
+    await links.send('z', new Uint8Array(60_000))
+    for (let i = 0; i < STRANDS; i++) expect(page.sentBytes(`z ${i}`)).toBeGreaterThan(60_000 / (STRANDS + 1))
   })
 
   it('goes with all others when this node becomes another one', () => {

@@ -1,19 +1,9 @@
 /** Proves that slices become the frame again in any order, and that no slice can make the reassembler misbehave. */
 import { describe, expect, it } from 'vitest'
 import { SkeinError } from '../../../src/protocol/errors.ts'
-import { MAX_FRAME_BYTES, MAX_SLICE_BYTES } from '../../../src/net/limits.ts'
-import { Reassembler, SLICE_HEADER_BYTES, sliceBytesFor, sliceFrame } from '../../../src/net/slicing.ts'
-
-/** mulberry32: a small seeded generator, so that a failing case can be replayed. */
-function generator(seed: number) {
-  let a = seed
-  return () => {
-    a = (a + 0x6d2b79f5) | 0
-    let t = Math.imul(a ^ (a >>> 15), 1 | a)
-    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t
-    return ((t ^ (t >>> 14)) >>> 0) / 4294967296
-  }
-}
+import { LEAST_SLICE_BYTES, MAX_FRAME_BYTES, MAX_SLICE_BYTES, SLICE_BYTES } from '../../../src/net/limits.ts'
+import { cutFrame, Reassembler, SLICE_HEADER_BYTES, sliceCount } from '../../../src/net/slicing.ts'
+import { generator } from './random.ts'
 
 const randomBytes = (random: () => number, length: number) =>
   Uint8Array.from({ length }, () => Math.floor(random() * 256))
@@ -35,6 +25,10 @@ const code = (run: () => unknown) => {
   return null
 }
 
+/** Of at most `bytes` each. */
+const slicesOf = (id: number, frame: Uint8Array, bytes: number) =>
+  cutFrame(id, frame, 1, Math.ceil(frame.byteLength / bytes)).map((parcel) => parcel.encode())
+
 /** A header with a payload of `payload` zero bytes. */
 function slice(id: number, index: number, count: number, total: number, payload: number) {
   const bytes = new Uint8Array(SLICE_HEADER_BYTES + payload)
@@ -44,29 +38,32 @@ function slice(id: number, index: number, count: number, total: number, payload:
 }
 
 describe('slicing', () => {
-  it('keeps every slice within what a channel takes and cuts small frames small', () => {
-    for (const bytes of [1, 100, 65_536, 1024 * 1024, 5_000_000]) {
-      const sizes = [...sliceFrame(1, new Uint8Array(bytes))].map((s) => s.byteLength)
-      expect(Math.max(...sizes)).toBeLessThanOrEqual(bytes <= 1024 * 1024 ? 64 * 1024 : MAX_SLICE_BYTES)
-      expect(sizes.reduce((sum, n) => sum + n - SLICE_HEADER_BYTES, 0)).toBe(bytes)
+  it('cuts a small frame for all connections, but not into crumbs, and a large one into slices of one size', () => {
+    for (const connections of [1, 2, 4]) {
+      for (const bytes of [1, 100, 12_289, 65_536, 1024 * 1024, 5_000_001]) {
+        const sizes = cutFrame(1, new Uint8Array(bytes), connections).map((s) => s.bytes - SLICE_HEADER_BYTES)
+        expect(Math.max(...sizes)).toBeLessThanOrEqual(SLICE_BYTES)
+        if (sizes.length > 1) expect(sizes[0]).toBeGreaterThanOrEqual(LEAST_SLICE_BYTES / 2)
+        expect(sizes.reduce((sum, n) => sum + n, 0)).toBe(bytes)
+      }
     }
-    expect(sliceBytesFor(10)).toBeLessThan(sliceBytesFor(10_000_000))
+    expect([1, 4].map((connections) => sliceCount(64 * 1024, connections))).toEqual([2, 4])
   })
 
   it('refuses a frame that is empty or too large', () => {
-    expect(code(() => [...sliceFrame(1, new Uint8Array(0))])).toBe('net.frame_size')
+    expect(code(() => [...cutFrame(1, new Uint8Array(0), 1)])).toBe('net.frame_size')
     const huge = { byteLength: MAX_FRAME_BYTES + 1 } as Uint8Array
-    expect(code(() => [...sliceFrame(1, huge)])).toBe('net.frame_size')
+    expect(code(() => [...cutFrame(1, huge, 1)])).toBe('net.frame_size')
   })
 
   it('puts interleaved, shuffled and doubled slices of several frames together (fuzz, seeded)', () => {
     for (let seed = 1; seed <= 60; seed++) {
       const random = generator(seed)
-      const reassembler = new Reassembler()
+      const reassembler = new Reassembler({ leastSliceBytes: 1 })
       const frames = Array.from({ length: 1 + Math.floor(random() * 6) }, () =>
         randomBytes(random, 1 + Math.floor(random() * 3000)),
       )
-      const slices = frames.flatMap((frame, id) => [...sliceFrame(id, frame, 1 + Math.floor(random() * 200))])
+      const slices = frames.flatMap((frame, id) => slicesOf(id, frame, 1 + Math.floor(random() * 200)))
       const sent = shuffle(random, [...slices, ...slices.filter(() => random() < 0.3)])
       const whole = new Map<number, Uint8Array>()
       for (const bytes of sent) {
@@ -82,12 +79,12 @@ describe('slicing', () => {
   })
 
   it('answers noise and bent headers with its own error or nothing, within its caps (fuzz, seeded)', () => {
-    const caps = { frameBytes: 100_000, partialFrames: 4, partialBytes: 150_000, staleMs: 1000 }
+    const caps = { frameBytes: 100_000, partialFrames: 4, partialBytes: 150_000, leastSliceBytes: 1, staleMs: 1000 }
     let refused = 0
     for (let seed = 1; seed <= 300; seed++) {
       const random = generator(seed)
       const reassembler = new Reassembler(caps)
-      const honest = [...sliceFrame(seed, randomBytes(random, 5000), 700)]
+      const honest = slicesOf(seed, randomBytes(random, 5000), 700)
       for (let round = 0; round < 40; round++) {
         const bytes =
           random() < 0.5 ? randomBytes(random, Math.floor(random() * 64)) : honest[round % honest.length]!.slice()
@@ -116,20 +113,24 @@ describe('slicing', () => {
       slice(1, 0, 1, MAX_SLICE_BYTES, MAX_SLICE_BYTES),
     ]
     for (const bytes of bad) expect(code(() => new Reassembler().accept(bytes, 0))).toBe('net.slice')
-    const reassembler = new Reassembler()
+    expect(code(() => new Reassembler().accept(slice(1, 0, 1000, 1000, 1), 0))).toBe('net.slice')
+    const reassembler = new Reassembler({ leastSliceBytes: 1 })
     expect(reassembler.accept(slice(1, 0, 2, 10, 5), 0)).toBeNull()
     expect(code(() => reassembler.accept(slice(1, 1, 2, 9, 4), 0))).toBe('net.slice')
   })
 
-  it('caps what is half received and gives up what is stale', () => {
-    const reassembler = new Reassembler({ partialFrames: 2, partialBytes: 25, staleMs: 100 })
-    reassembler.accept(slice(1, 0, 2, 10, 5), 0)
-    reassembler.accept(slice(2, 0, 2, 10, 5), 50)
+  it('holds no more than has come, caps that, and gives up what is stale', () => {
+    const reassembler = new Reassembler({ partialFrames: 2, partialBytes: 2_450, leastSliceBytes: 1, staleMs: 100 })
+    reassembler.accept(slice(1, 0, 2, 2_000, 1_000), 0)
+    reassembler.accept(slice(2, 0, 2, 2_000, 1_000), 50)
+    // What they cost beside their bytes counts too.
+    expect(reassembler.heldBytes).toBeGreaterThan(2_000)
+    expect(reassembler.heldBytes).toBeLessThan(2_450)
     expect(code(() => reassembler.accept(slice(3, 0, 2, 2, 1), 60))).toBe('net.partials')
     expect(reassembler.evict(100)).toBe(1)
-    expect(code(() => reassembler.accept(slice(4, 0, 2, 20, 10), 110))).toBe('net.partials')
-    expect(reassembler.accept(slice(1, 1, 2, 10, 5), 110)).toBeNull()
-    expect(reassembler.heldBytes).toBe(12)
-    expect(reassembler.accept(slice(2, 1, 2, 10, 5), 110)?.byteLength).toBe(10)
+    expect(code(() => reassembler.accept(slice(4, 0, 2, 4_000, 2_000), 110))).toBe('net.partials')
+    expect(reassembler.accept(slice(1, 1, 2, 2_000, 1_000), 110)).toBeNull()
+    expect(reassembler.accept(slice(2, 1, 2, 2_000, 1_000), 110)?.byteLength).toBe(2_000)
+    expect(reassembler.heldBytes).toBe(0)
   })
 })

@@ -1,19 +1,21 @@
 /** Proves what a step's work earns: all of it, once, the device whose work is in the sum; and what a false claim costs. */
 import { describe, expect, it } from 'vitest'
 import { microbatchCredit } from '../../../src/model/credit.ts'
-import type { ReceiptEntry } from '../../../src/protocol/receipt.ts'
+import { workIn, type ReceiptEntry } from '../../../src/protocol/receipt.ts'
 import { training, type Fleet } from './fleet.ts'
 
 /** `device stage microbatches`, in order. */
 function credited(fleet: Fleet): string[] {
   const [commit] = fleet.of('commitStep').slice(-1)
-  return commit!.work.map(({ device, stage, microbatches }) => `${device} ${stage} ${microbatches}`).sort()
+  return workIn(commit!.work)
+    .map(({ device, stage, microbatches }) => `${device} ${stage} ${microbatches}`)
+    .sort()
 }
 
 /** What each node was told, such as `4 accepted` or `2 receipt.missing`. */
 function told(fleet: Fleet, nodeId: string): string[] {
   return fleet.sent('credited', nodeId).flatMap(({ work, refused }) => [
-    ...work.map(({ microbatches }) => `${microbatches} accepted`),
+    ...workIn(work).map(({ microbatches }) => `${microbatches} accepted`),
     ...refused.map(({ microbatches, error }) => `${microbatches} ${error.code}`), // prettier-ignore
   ])
 }
@@ -99,7 +101,7 @@ describe('work that moved', () => {
     expect(fleet.view('c').version).toBe(2)
     complete(fleet)
     expect(credited(fleet)).toContain(`${C} 0 4`)
-    expect(fleet.of('commitStep')[0]!.work.find(({ device }) => device === C)!.receipt).toBe(`${C} 1 2 0`)
+    expect(workIn(fleet.of('commitStep')[0]!.work).find(({ device }) => device === C)!.receipt).toBe(`${C} 1 2 0`)
   })
 
   it('counts though a receipt for the leases before came late', () => {
@@ -141,6 +143,8 @@ describe('a claim that is not so', () => {
     expect(credited(fleet)).toEqual([`${A} 0 1`, `${B} 1 1`, `${C} 0 2`, `${D} 1 2`])
     for (const id of ['a', 'b']) expect(told(fleet, id)).toEqual(['1 accepted', '1 receipt.mismatch'])
     expect(fleet.of('commitStep')[0]!.claims).toEqual({ attested: 7, unattested: 0, disputed: 1 })
+    const [disputed] = fleet.of('disputed')
+    expect([...disputed!.devices].sort()).toEqual(['device-a', 'device-b'])
     expect(fleet.told().filter((text) => text.includes('different bytes'))).toEqual([
       expect.stringMatching(/device-a.*device-b|device-b.*device-a/),
     ])

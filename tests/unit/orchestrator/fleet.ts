@@ -1,15 +1,23 @@
 /** Owns a small fleet for tests of the orchestrator: nodes join and do what they are told, and whatever is sent can be asked for. */
+import { createHash } from 'node:crypto'
 import { decide, initialState } from '../../../server/orchestrator/orchestrator.ts'
 import type { Timing } from '../../../server/orchestrator/timing.ts'
 import type { OrchestratorCommand, OrchestratorEvent, Run, RunSubmission } from '../../../server/orchestrator/types.ts'
 import type { ClientMessage, Holding, ServerMessage, ShardOwners } from '../../../src/protocol/control.ts'
 import type { ErrorBody } from '../../../src/protocol/errors.ts'
-import { receiptsOf, type Receipt, type ReceiptEntry } from '../../../src/protocol/receipt.ts'
+import { receiptsOf, sumText, type Receipt, type ReceiptEntry } from '../../../src/protocol/receipt.ts'
 import { runConfigSchema, type RunConfigInput } from '../../../src/protocol/runConfig.ts'
 
 type Without<T, K extends PropertyKey> = T extends unknown ? Omit<T, K> : never
 type Sent<K extends ServerMessage['type']> = Extract<ServerMessage, { type: K }>
 type Report = Without<Extract<ClientMessage, { generation: number }>, 'generation'>
+
+const digestOf = (text: string) => createHash('sha256').update(text).digest('hex').slice(0, 32)
+
+/** A node's share of a shard's gradient sum with all leases of a version, and the sum of some, as they are signed for and named. */
+export const shareOf = (shard: number, nodeId: string, leases: number) =>
+  digestOf(`share ${shard} of ${nodeId} with ${leases}`)
+export const digestOfSum = (shares: readonly string[]) => digestOf(sumText(shares))
 
 export const hash = (digit: string) => digit.repeat(64)
 
@@ -217,7 +225,16 @@ export class Fleet {
   ): void {
     const { generation, step, version: leases, stage } = this.#told.get(nodeId)!
     const device = this.state.nodes.get(nodeId)!.deviceId
-    const about = { run: this.run().id, generation, step, leases, stage, device, ...change }
+    const about = {
+      run: this.run().id,
+      generation,
+      step,
+      leases,
+      stage,
+      device,
+      shares: this.#told.get(nodeId)!.owners.map((_, shard) => shareOf(shard, nodeId, leases)),
+      ...change,
+    }
     for (const [i, receipt] of receiptsOf(about, entries).entries()) {
       const message = { type: 'receipt', generation, receipt, signature: '' } as const
       this.do({ type: 'receiptHeard', nodeId, message, hash: `${device} ${step} ${leases} ${i}`, fault })
@@ -262,7 +279,9 @@ export class Fleet {
       owners.forEach((places, shard) => {
         if (!places.slice(0, 2).includes(id)) return
         const norm = typeof squaredNorm === 'number' ? squaredNorm : squaredNorm(id, shard)
-        this.report(id, { type: 'reduced', step, attempt: reduce.attempt, shard, squaredNorm: norm })
+        const { attempt } = reduce
+        const digest = digestOfSum(reduce.contributors.map(([of, leases]) => shareOf(shard, of, leases)))
+        this.report(id, { type: 'reduced', step, attempt, shard, squaredNorm: norm, digest })
       })
     }
   }
@@ -338,8 +357,9 @@ export function training(
   input: RunConfigInput = {},
   nodes: readonly string[] = ['a', 'b', 'c', 'd'],
   options: LaunchOptions = {},
+  timing: Partial<Timing> = {},
 ): Fleet {
-  const fleet = new Fleet().launch({ stages: 2, replicas: 2, steps: 4, checkpointEvery: 100, ...input }, options)
+  const fleet = new Fleet(timing).launch({ stages: 2, replicas: 2, steps: 4, checkpointEvery: 100, ...input }, options)
   for (const id of nodes) fleet.join(id)
   if (fleet.run().members.length === 0) fleet.pass(5000)
   fleet.ready()

@@ -151,7 +151,7 @@ describe('an owner that is lost', () => {
     expect(fleet.of('recovered')).toMatchObject([{ leases: 2, cause: 'silent' }])
     expect([...fleet.leasesOf('b'), ...fleet.leasesOf('d')].sort()).toEqual([0, 1, 2, 3, 4, 5])
     // Sums without the new versions are void.
-    fleet.report('b', { type: 'reduced', step: 1, attempt: 1, shard: 0, squaredNorm: 1 })
+    fleet.report('b', { type: 'reduced', step: 1, attempt: 1, shard: 0, squaredNorm: 1, digest: null })
     missing('b', 'f', [0, 1, 2])
     expect(fleet.of('recovered')).toHaveLength(1)
     expect(fleet.run().round!.stages[1]!.contributors).toBeNull()

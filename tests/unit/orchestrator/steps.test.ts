@@ -31,6 +31,7 @@ describe('a step', () => {
       leases,
       owners: [['a']],
       committed: 0,
+      window: 3,
     })
     expect(fleet.sent('step', 'c')[0]).toMatchObject({ peers: ['a'], leases: leases.map(([m]) => [m, 0, -1]) })
   })
@@ -99,14 +100,14 @@ describe('a step', () => {
   it('does not believe what nobody asked for, nor losses that are not those of the leases', () => {
     const fleet = training()
     fleet.report('a', { type: 'updated', step: 1, shard: 0 })
-    fleet.report('a', { type: 'reduced', step: 1, attempt: 0, shard: 0, squaredNorm: 1 })
+    fleet.report('a', { type: 'reduced', step: 1, attempt: 0, shard: 0, squaredNorm: 1, digest: null })
     fleet.report('a', { type: 'finished', step: 1, version: 2, losses: [], busyMs: 1 })
     fleet.report('a', { type: 'finished', step: 2, version: 1, losses: [], busyMs: 1 })
     expect(fleet.run().round!.stages[0]).toMatchObject({ contributors: null, pending: new Set(['a', 'c']) })
     fleet.finishAll()
     // Neither of the wrong attempt, nor for a shard of another owner, nor beyond the shards.
-    fleet.report('a', { type: 'reduced', step: 1, attempt: 2, shard: 0, squaredNorm: 1 })
-    fleet.report('a', { type: 'reduced', step: 1, attempt: 1, shard: 9, squaredNorm: 1 })
+    fleet.report('a', { type: 'reduced', step: 1, attempt: 2, shard: 0, squaredNorm: 1, digest: null })
+    fleet.report('a', { type: 'reduced', step: 1, attempt: 1, shard: 9, squaredNorm: 1, digest: null })
     expect(fleet.run().round!.stages[0]!.norms).toEqual([new Map(), new Map()])
     fleet.report('a', { type: 'updated', step: 1, shard: 0 })
     expect(fleet.run().round!.stages[0]!.updated).toEqual([false, false])
@@ -172,7 +173,7 @@ describe('a step', () => {
     const over = (value: object) => clientMessageSchema.parse(JSON.parse(JSON.stringify(value)))
     const finished = { type: 'finished', generation: 1, step: 1, version: 1, losses: [[0, NaN, 5]], busyMs: null }
     expect(over(finished)).toEqual(finished)
-    const norm = { type: 'reduced', generation: 1, step: 1, attempt: 1, shard: 0, squaredNorm: Infinity }
+    const norm = { type: 'reduced', generation: 1, step: 1, attempt: 1, shard: 0, squaredNorm: Infinity, digest: null }
     expect(over(norm)).toEqual({ ...norm, squaredNorm: NaN })
   })
 })

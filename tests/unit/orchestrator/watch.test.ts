@@ -94,6 +94,39 @@ describe('two nodes that wait for each other', () => {
   })
 })
 
+describe('a node whose bytes nobody can believe', () => {
+  const error = { code: 'frame.checksum', message: 'The payload does not match its checksum.', remedy: 'Reload.' }
+
+  it('is named in the run’s story, with who says so, and its microbatches are computed by another', () => {
+    const fleet = six()
+    // Both neighbours get nothing from it that they could use.
+    for (let passed = 0; passed < 30_000 && fleet.sent('revoked', 'a').length === 0; passed += 1000) {
+      for (const id of ['b', 'd']) {
+        fleet.report(id, { type: 'distrusted', node: 'a', error })
+        fleet.report(id, { type: 'linkLost', node: 'a' })
+        fleet.report(id, { type: 'waiting', step: 1, on: ['a'] })
+      }
+      fleet.pass(1000)
+    }
+    expect(fleet.sent('revoked')).toHaveLength(1)
+    expect(fleet.sent('revoked', 'a')).toHaveLength(1)
+    const device = (id: string) => fleet.state.nodes.get(id)!.deviceId.slice(0, 12)
+    expect(fleet.told()).toContain(
+      `Device ${device('b')} could not believe what device ${device('a')} sent it (frame.checksum): ${error.message}`,
+    )
+    fleet.step()
+    expect(fleet.of('commitStep')).toHaveLength(1)
+  })
+
+  it('fills no story with it, however often it is said, and of strangers nothing is said', () => {
+    const fleet = six()
+    const before = fleet.told().length
+    for (let i = 0; i < 1000; i++) fleet.report('b', { type: 'distrusted', node: 'a', error })
+    fleet.report('d', { type: 'distrusted', node: 'nobody', error })
+    expect(fleet.told().length - before).toBe(16)
+  })
+})
+
 describe('a second owner that does not follow', () => {
   it('in summing is not waited for', () => {
     const fleet = training({ stages: 1 }, ['a', 'b'])
@@ -104,6 +137,19 @@ describe('a second owner that does not follow', () => {
     fleet.pass(1000)
     expect(fleet.of('prepareStep')).toHaveLength(1)
     expect(fleet.told().join(' ')).toContain('did not follow')
+  })
+
+  it('in summing takes the first one’s place all the same, should that be lost and its own sum be there by then', () => {
+    const fleet = training({ stages: 1 }, ['a', 'b'])
+    fleet.finishAll()
+    fleet.sums(1, ['a'])
+    fleet.pass(5500)
+    expect(fleet.of('prepareStep')).toHaveLength(1)
+    fleet.sums(1, ['b'])
+    fleet.leave('a')
+    expect(fleet.view('b').owners).toEqual([['b'], ['b']])
+    fleet.updates(['b'])
+    expect(fleet.of('commitStep')).toHaveLength(1)
   })
 
   it('is not one that has summed and waits for another stage', () => {
@@ -117,6 +163,12 @@ describe('a second owner that does not follow', () => {
     expect(fleet.of('prepareStep')).toHaveLength(1)
     // The second owners' comparisons are waited for as ever.
     expect(fleet.run().round!.stages[0]!.waived).toEqual([false, false])
+    fleet.pass(4000)
+    for (const id of fleet.state.nodes.keys())
+      for (const [shard, [first]] of fleet.view(id).owners.entries())
+        if (first === id) fleet.report(id, { type: 'updated', step: 1, shard })
+    expect(fleet.of('commitStep')).toEqual([])
+    expect(fleet.told().join(' ')).not.toContain('did not follow')
   })
 
   it('in comparing is not waited for, and is no copy of the moments', () => {

@@ -17,6 +17,7 @@ function stage() {
   ]
   const deps = {
     chain: {
+      transfersTo: async () => [],
       onFinalized: async (listener: (number: number) => void) => {
         finalize = listener
         return () => (finalize = () => {})
@@ -24,6 +25,8 @@ function stage() {
       freeBalances: (wallets: readonly string[]) =>
         new Promise<bigint[]>((answer, fail) => asked.push({ wallets, answer, fail })),
     },
+    store: { scanned: async () => null, record: async () => {}, senders: async () => [] },
+    ended: async () => [],
     open: async () => open,
     held: async (runId: string, planck: bigint) => void told.push([runId, planck]),
     log: { error: (_: object, text: string) => void errors.push(text) },

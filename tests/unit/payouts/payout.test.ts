@@ -17,6 +17,7 @@ const batch = (change: Partial<Batch> = {}): Batch => ({
   genesis: GENESIS,
   hot: HOT,
   transfers,
+  refund: null,
   attempts: 0,
   attempt: null,
   ...change,

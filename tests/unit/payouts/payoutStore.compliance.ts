@@ -22,6 +22,7 @@ const HUGE = 2n ** 100n + 1n
 const draft = (epoch = 3) => ({
   epoch,
   root: 'dd'.repeat(32),
+  refund: null,
   transfers: Array.from({ length: 501 }, (_, n) => ({ wallet: hash(n).slice(2), planck: HUGE + BigInt(n) })),
 })
 const total = draft().transfers.reduce((sum, { planck }) => sum + planck, 0n)
@@ -111,6 +112,7 @@ export function describePayoutStore(name: string, open: () => Promise<OpenPayout
           id,
           epoch: 3,
           root: draft().root,
+          run: null,
           state: 'paid',
           detail: '',
           total,
@@ -123,6 +125,21 @@ export function describePayoutStore(name: string, open: () => Promise<OpenPayout
           changedAt: 7,
         },
       ])
+    })
+
+    it('keeps refunds apart from payouts, and by their runs', async () => {
+      const refund = { run: 'r1', from: 'ab'.repeat(32), rest: 'ac'.repeat(32) }
+      const transfers = [{ wallet: hash(1).slice(2), planck: HUGE }]
+      const of = { epoch: 0, root: draft().root, transfers, refund }
+      const { id } = await store.freeze(of, { ...payer, hot: refund.from }, 5)
+      store = await opened.reopen()
+      expect(await store.open()).toMatchObject({ id, hot: refund.from, refund, transfers })
+      expect(await store.frozen()).toEqual(new Map())
+      expect(await store.frozenInEpoch(0)).toBe(0n)
+      expect(await store.refundsOf('r1')).toMatchObject([{ id, run: 'r1', state: 'frozen' }])
+      await store.release(id, 'refused', null, 6)
+      expect(await store.refundsOf('r1')).toEqual([])
+      expect(await store.refundsOf('r2')).toEqual([])
     })
 
     it('settles nothing when the ledger refuses', async () => {

@@ -24,6 +24,7 @@ it('lists batches with planck in decimal, and a wallet’s own amount', async ()
     {
       epoch: 2,
       root: 'dd'.repeat(32),
+      refund: null,
       transfers: wallets.map((wallet, n) => ({ wallet, planck: 10n ** 20n + BigInt(n) })),
     },
     { genesis: `0x${'01'.repeat(32)}`, hot: 'aa'.repeat(32) },

@@ -9,6 +9,8 @@ import { migrations } from '../../../server/db/migrations.ts'
 import type { PayoutTables } from '../../../server/db/payoutMigration.ts'
 import { SqlitePayouts } from '../../../server/db/sqlitePayouts.ts'
 import type { PaidEntry } from '../../../server/payouts/types.ts'
+import { openSqliteStore } from '../../../server/db/sqlite.ts'
+import { describeDepositStore } from './deposits.compliance.ts'
 import { describePayoutStore } from './payoutStore.compliance.ts'
 
 describePayoutStore('the SQLite store of payouts', async () => {
@@ -44,3 +46,5 @@ describePayoutStore('the SQLite store of payouts', async () => {
     },
   }
 })
+
+describeDepositStore('the SQLite store of deposits', async () => (await openSqliteStore(':memory:')).deposits)

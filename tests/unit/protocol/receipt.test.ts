@@ -10,7 +10,7 @@ import {
 } from '../../../src/protocol/receipt.ts'
 
 const digest = (n: number) => n.toString(16).padStart(32, '0')
-const about = { run: 'run', generation: 2, step: 7, leases: 1, stage: 1, device: 'a'.repeat(64) }
+const about = { run: 'run', generation: 2, step: 7, leases: 1, stage: 1, device: 'a'.repeat(64), shares: [] }
 const entry = (microbatch: number): ReceiptEntry<string> => ({
   microbatch,
   up: `up${microbatch % 3}`,
@@ -51,7 +51,7 @@ describe('receipts', () => {
   it('are signed as texts of which each tells of every field', () => {
     const [receipt] = receiptsOf(about, [entry(0), entry(1)])
     const text = receiptText(receipt!)
-    expect(text.startsWith('skein-receipt-v1\n[1,"run",2,7,1,1,"aaaa')).toBe(true)
+    expect(text.startsWith('skein-receipt-v2\n[2,"run",2,7,1,1,"aaaa')).toBe(true)
     const other = (change: object) => receiptText({ ...receipt!, ...change })
     const texts = [
       text,
@@ -63,6 +63,7 @@ describe('receipts', () => {
       other({ device: 'b'.repeat(64) }),
       other({ peers: ['up1', 'up0'] }),
       other({ microbatches: receipt!.microbatches.slice(1) }),
+      other({ shares: ['c'.repeat(32)] }),
     ]
     expect(new Set(texts).size).toBe(texts.length)
   })

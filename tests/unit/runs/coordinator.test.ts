@@ -82,7 +82,7 @@ async function start(): Promise<void> {
   const log = { info: () => {}, error: () => {} }
   const options = { blobs, metrics: createMetrics({ process: false }), log, version: 'test', timing }
   const ledger = new Ledger({ store: store.ledger, clock: serverClock(), epochLength: 3_600_000, log })
-  const deposits = { walletFor: async () => null, addressOf: () => null }
+  const deposits = { walletFor: async () => null, addressOf: () => null, refundsOf: async () => [] }
   const creditOf = (runId: string) => ledger.creditOf(runId)
   coordinator = new Coordinator({ ...options, store: slow(store), creditOf, deposits })
   await coordinator.resume(gateway)
@@ -125,7 +125,7 @@ async function playToApply(loss: number): Promise<Extract<ServerMessage, { type:
   const { generation, step, version } = await next('step')
   say({ type: 'finished', generation, step, version, losses: [[0, loss * 16, 16]], busyMs: 5 })
   const { attempt } = await next('reduce')
-  say({ type: 'reduced', generation, step, attempt, shard: 0, squaredNorm: 4 })
+  say({ type: 'reduced', generation, step, attempt, shard: 0, squaredNorm: 4, digest: null })
   const apply = await next('apply')
   expect(apply.scale).toBeCloseTo(0.5, 5)
   return apply
@@ -205,11 +205,11 @@ test('a step whose receipt its device signed is in the ledger with the commit, a
     const none = { activationTaken: null, activationMade: null, gradientTaken: null, gradientMade: null }
     const entries = leases.map(([microbatch]) => ({ microbatch, up: null, down: null, ...none }))
     const about = { run: id, generation, step, leases: version, stage: 0 }
-    const [signed] = await signReceipts(about, entries, { id: device.id, sign: signs.sign })
+    const [signed] = await signReceipts(about, entries, [], { id: device.id, sign: signs.sign })
     say({ type: 'receipt', generation, ...signed! })
     say({ type: 'finished', generation, step, version, losses: [[0, 40, 16]], busyMs: 5 })
     const { attempt } = await next('reduce')
-    say({ type: 'reduced', generation, step, attempt, shard: 0, squaredNorm: 4 })
+    say({ type: 'reduced', generation, step, attempt, shard: 0, squaredNorm: 4, digest: null })
     await next('apply')
     order.length = 0
     say({ type: 'updated', generation, step, shard: 0 })

@@ -55,6 +55,7 @@ async function start(): Promise<void> {
       return wallets?.get(runId) ?? null
     },
     addressOf: (wallet: string) => `SS58 ${wallet}`,
+    refundsOf: async () => [],
   }
   const metrics = createMetrics({ process: false })
   coordinator = new Coordinator({
@@ -148,7 +149,7 @@ test('where there is a chain a run spends what came to its address, within its b
   enter()
   const { id, payment } = await launch({ planckPerPflop: ONE, budget: String(2n * STEP) })
   const wallet = wallets.get(id)!
-  expect(payment!.deposit).toEqual({ wallet, address: `SS58 ${wallet}`, held: '0' })
+  expect(payment!.deposit).toEqual({ wallet, address: `SS58 ${wallet}`, held: '0', refunds: [] })
   const now = () => coordinator.detail(id)
   expect(await now()).toMatchObject({ state: 'paused', detail: expect.stringContaining('deposit address') })
   expect(await coordinator.depositors()).toEqual([{ runId: id, wallet }])

@@ -6,7 +6,7 @@ import { signReceipts } from '../../../src/stage/receiptWork.ts'
 import { testDevice } from '../deviceKeys.ts'
 
 const [device, other] = [testDevice(1), testDevice(2)]
-const about = { run: 'r1', generation: 2, step: 3, leases: 1, stage: 1 }
+const about = { run: 'r1', generation: 2, step: 3, leases: 1, stage: 1, shares: [] }
 const entry = {
   microbatch: 4,
   up: 'n1',
@@ -22,7 +22,12 @@ const code = (of: Receipt, signature: string, id = device.id) =>
 const signed = (of: Receipt, by = device) => by.signHex(new TextEncoder().encode(receiptText(of)))
 
 it('a receipt that its device signed is genuine, and named by the hash of text and signature', async () => {
-  const [made] = await signReceipts(about, [{ ...entry, gradientMade: Promise.resolve(entry.gradientMade) }], device)
+  const [made] = await signReceipts(
+    about,
+    [{ ...entry, gradientMade: Promise.resolve(entry.gradientMade) }],
+    [],
+    device,
+  )
   expect(made!.receipt).toEqual(receipt)
   const { hash, fault } = checkReceipt(made!, device.id)
   expect(fault).toBeNull()
@@ -66,6 +71,6 @@ it('another device’s genuine one is refused for what it is', () => {
 })
 
 it('a signature of the same bytes without their domain is none', () => {
-  const bare = receiptText(receipt).replace('skein-receipt-v1\n', '')
+  const bare = receiptText(receipt).replace('skein-receipt-v2\n', '')
   expect(code(receipt, device.signHex(new TextEncoder().encode(bare)))).toBe('receipt.signature')
 })

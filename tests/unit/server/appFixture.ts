@@ -2,6 +2,8 @@
 import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { AuditDesk } from '../../../server/audits/desk/desk.ts'
+import type { AuditedRuns } from '../../../server/audits/desk/port.ts'
 import { buildApp } from '../../../server/app.ts'
 import type { ApiApp } from '../../../server/appDeps.ts'
 import { openFolderBlobs } from '../../../server/checkpoints/folderBlobs.ts'
@@ -12,18 +14,33 @@ import type { BlobStore, Store } from '../../../server/db/store.ts'
 import { Registry, type RegistryOptions } from '../../../server/identity/registry.ts'
 import { Ledger } from '../../../server/ledger/ledger.ts'
 import { serverClock } from '../../../server/ledger/sealing.ts'
+import type { AuditStore } from '../../../server/db/auditStore.ts'
+import type { DepositStore } from '../../../server/db/depositStore.ts'
 import type { PayoutStore } from '../../../server/db/payoutStore.ts'
 import { createMetrics } from '../../../server/metrics.ts'
 import { Treasury } from '../../../server/payouts/treasury.ts'
+import { Timelines } from '../../../server/runs/timelines.ts'
 import { FakeRuns } from './fakeRuns.ts'
 
 export interface Fixture {
   app: ApiApp
-  store: Store & { readonly payouts: PayoutStore }
+  store: Store & { readonly payouts: PayoutStore; readonly audits: AuditStore; readonly deposits: DepositStore }
+  audits: AuditDesk
   blobs: BlobStore
   runs: FakeRuns
   ledger: Ledger
   close(): Promise<void>
+}
+
+const noAuditedRuns: AuditedRuns = {
+  configOf: () => null,
+  isCurrent: () => false,
+  classOf: () => null,
+  send: () => {},
+  creditAudit: () => false,
+  claimSettled: () => {},
+  convicted: () => {},
+  redo: () => {},
 }
 
 export async function openFixture(
@@ -54,16 +71,40 @@ export async function openFixture(
   })
   const log = { info: () => {}, error: () => {} }
   const ledger = new Ledger({ store: store.ledger, clock: serverClock(now), epochLength: config.epochMs, log, now })
-  const deposits = { open: async () => [], held: async () => {} }
+  const deposits = { store: store.deposits, open: async () => [], ended: async () => [], held: async () => {} }
   const treasury = new Treasury({ config, store: store.payouts, source: null, log, deposits })
   const metrics = createMetrics({ process: false })
-  const app = await buildApp({ config, store, blobs, runs, ledger, tokens, registry, metrics, treasury })
+  const timelines = new Timelines(now)
+  const audits = new AuditDesk({
+    store: store.audits,
+    ledger,
+    runs: noAuditedRuns,
+    walletOf: async () => null,
+    expel: () => {},
+    metrics,
+    log,
+    now,
+  })
+  const app = await buildApp({
+    config,
+    store,
+    blobs,
+    runs,
+    timelines,
+    ledger,
+    tokens,
+    registry,
+    metrics,
+    treasury,
+    audits,
+  })
   return {
     app,
     store,
     blobs,
     runs,
     ledger,
+    audits,
     async close() {
       await app.close()
       await store.close()

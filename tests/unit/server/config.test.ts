@@ -37,6 +37,32 @@ it('reads every variable', () => {
   ])
 })
 
+it('makes no credential of its own of a TURN server that it shares a secret with', () => {
+  const given = {
+    SKEIN_TURN_URLS: 'turn:c.example',
+    SKEIN_TURN_SECRET: 'sixteen characters',
+    SKEIN_TURN_LIFETIME: '600',
+  }
+  expect(configFromEnvironment(given)).toMatchObject({
+    iceServers: [],
+    turn: { urls: ['turn:c.example'], secret: 'sixteen characters', lifetimeMs: 600_000 },
+  })
+})
+
+it('passes on nothing between nodes where it is told so, and else within caps', () => {
+  expect(configFromEnvironment({ SKEIN_RELAY_MBIT: '0' }).relay).toBeNull()
+  const given = {
+    SKEIN_RELAY_MBIT: '8',
+    SKEIN_RELAY_PAIR_MBIT: '0.8',
+    SKEIN_RELAY_MIB: '10',
+    SKEIN_RELAY_PAIR_MIB: '1',
+  }
+  expect(configFromEnvironment(given).relay).toEqual({
+    all: { bytesPerSecond: 1_000_000, bytesPerDay: 10_485_760 },
+    pair: { bytesPerSecond: 100_000, bytesPerDay: 1_048_576 },
+  })
+})
+
 it('names every variable that is wrong', () => {
   const wrong = {
     SKEIN_PORT: '70000',

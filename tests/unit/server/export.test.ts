@@ -3,9 +3,12 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { writeInitialCheckpoint } from '../../../server/checkpoints/initial.ts'
 import { CHUNK_ELEMENTS } from '../../../src/protocol/control.ts'
 import { readBack } from '../../../server/checkpoints/readBack.ts'
+import { RECEIVED_SCALE } from '../../../src/codec/boundary.ts'
+import { tokenTableRow } from '../../../src/codec/tokenTable.ts'
 import { floatBytes, readSafetensors } from '../../../src/formats/safetensors.ts'
 import { initialParameters } from '../../../src/model/init.ts'
 import { runLayouts, stageLayouts } from '../../../src/model/layout.ts'
+import { TOKEN_TABLE } from '../../../src/model/learnedBoundaries.ts'
 import type { Chunk, StageCheckpoint } from '../../../src/protocol/control.ts'
 import { runConfigSchema } from '../../../src/protocol/runConfig.ts'
 import { openFixture } from './appFixture.ts'
@@ -217,6 +220,48 @@ describe('the export', () => {
     const { tensors } = await fetchModel()
     expect(tensors.has('lm_head.weight')).toBe(false)
     expect(tensors.has('model.embed_tokens.weight')).toBe(true)
+  })
+
+  it('brings the code of an architecture of its own along where boundaries are learned', async () => {
+    const learned = { ...config, codec: 'bottleneck-f16', codecWidth: 4 } as const
+    await launch(learned)
+    const names = (await fixture.app.inject('/api/v1/runs/r1/export')).json().map(({ name }: { name: string }) => name)
+    expect(names).toEqual(expect.arrayContaining(['configuration_skein.py', 'modeling_skein.py']))
+    const described = (await fixture.app.inject('/api/v1/runs/r1/export/config.json')).json()
+    expect(described).toMatchObject({
+      architectures: ['SkeinForCausalLM'],
+      model_type: 'skein',
+      auto_map: {
+        AutoConfig: 'configuration_skein.SkeinConfig',
+        AutoModelForCausalLM: 'modeling_skein.SkeinForCausalLM',
+      },
+      hidden_size: 24,
+      boundary_after_layers: [1],
+      code_width: 4,
+      code_hidden: 6,
+      code_dtype: 'float16',
+      received_scale: RECEIVED_SCALE,
+    })
+    const code = await fixture.app.inject('/api/v1/runs/r1/export/modeling_skein.py')
+    expect(code.payload).toContain('class SkeinForCausalLM')
+    expect(Number(code.headers['content-length'])).toBe(code.rawPayload.length)
+    const { tensors } = await fetchModel()
+    const table = tensors.get(TOKEN_TABLE)!
+    expect(table.shape).toEqual([300, 24])
+    expect(table.data.subarray(7 * 24, 8 * 24)).toEqual(tokenTableRow(11, 7, 24))
+    for (const layout of runLayouts(learned)) {
+      const flat = initialParameters(layout, 11)
+      for (const { name, shape, offset, length } of layout.tensors)
+        expect(tensors.get(name)).toEqual({ name, shape, data: flat.slice(offset, offset + length) })
+    }
+  })
+
+  it('is a plain Llama under the codecs without weights', async () => {
+    await launch({ codec: 'int4' })
+    const names = (await fixture.app.inject('/api/v1/runs/r1/export')).json().map(({ name }: { name: string }) => name)
+    expect(names).not.toContain('modeling_skein.py')
+    const described = (await fixture.app.inject('/api/v1/runs/r1/export/config.json')).json()
+    expect(described).toMatchObject({ architectures: ['LlamaForCausalLM'] })
   })
 
   it('says what is unknown', async () => {

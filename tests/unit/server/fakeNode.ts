@@ -161,7 +161,7 @@ export class FakeNode {
         this.#owners.forEach((places, shard) => {
           if (!places.slice(0, 2).includes(this.#id)) return
           this.#reduced.add(shard)
-          say({ type: 'reduced', generation, step, attempt, shard, squaredNorm: 1 })
+          say({ type: 'reduced', generation, step, attempt, shard, squaredNorm: 1, digest: null })
         })
         return
       }

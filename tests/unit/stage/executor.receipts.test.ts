@@ -69,9 +69,10 @@ it('a device whose key is gone computes on, and says why it will not be credited
   expect(worker.failures).toMatchObject([{ message: 'the key is gone' }])
 })
 
-it('tensors of an evaluation, and shards, are not hashed', () => {
+it('tensors of an evaluation, and weights, are not hashed', () => {
   expect(isClaimed({ kind: 'activation', step: 150 }, 150)).toBe(true)
   expect(isClaimed({ kind: 'gradient', step: 150 }, 150)).toBe(true)
   expect(isClaimed({ kind: 'activation', step: 151 }, 150)).toBe(false)
-  expect(isClaimed({ kind: 'gradientShard', step: 1 }, 150)).toBe(false)
+  expect(isClaimed({ kind: 'gradientShard', step: 1 }, 150)).toBe(true)
+  expect(isClaimed({ kind: 'parameterShard', step: 1 }, 150)).toBe(false)
 })

@@ -46,6 +46,14 @@ async function compute() {
   await settled()
 }
 
+describe('a step that is computed', () => {
+  it('is told of with what the links of its lanes were found to do', async () => {
+    await atWork()
+    await compute()
+    expect(worker.of('finished')[0]!.links).toEqual([['up', 80, 1e6]])
+  })
+})
+
 describe('an assignment', () => {
   it('is ready once its parameters have come from the owners, without any link being waited for', async () => {
     worker.hear({ type: 'assign', assignment })

@@ -1,7 +1,7 @@
 /** Proves the merge of a step: shares in the server's order and versions, one update a shard, two owners that agree. */
 import { describe, expect, it } from 'vitest'
 import { holding } from '../../../src/stage/machine.ts'
-import { Stage } from './stage.ts'
+import { digestOf, Stage } from './stage.ts'
 
 const OWNERS = [['me', 'you'], ['you', 'me']] // prettier-ignore
 const BOTH: [string, number][] = [['me', 1], ['you', 1]] // prettier-ignore
@@ -44,8 +44,9 @@ describe('shares of the gradient sum', () => {
     expect(stage.of('reduce')).toEqual([])
     const actions = stage.settle(stage.frame('third', 'gradientShard', 0))
     const contributions = ['gradientShard 0 of third', 'own 0 v1', 'gradientShard 0 of you']
-    expect(stage.of('reduce')).toEqual([{ type: 'reduce', step: 1, attempt: 1, shard: 0, contributions }])
-    expect(stage.last('reduced')).toEqual({ type: 'reduced', generation: 1, step: 1, attempt: 1, shard: 0, squaredNorm: 9 }) // prettier-ignore
+    const digests = contributions.map(digestOf)
+    expect(stage.of('reduce')).toEqual([{ type: 'reduce', step: 1, attempt: 1, shard: 0, contributions, digests }])
+    expect(stage.last('reduced')).toEqual({ type: 'reduced', generation: 1, step: 1, attempt: 1, shard: 0, squaredNorm: 9, digest: digestOf(digests.join()) }) // prettier-ignore
     expect(stage.reports(actions)).toEqual(['reduced'])
   })
 
@@ -172,11 +173,12 @@ describe('attempts', () => {
     expect(late.of('reduce', late.computed('forwardBackward', 0))).toHaveLength(1)
   })
 
-  it('read this node’s own share where nobody else needs it', () => {
+  it('have this node’s own share, which was read before it was signed for, where nobody else needs it', () => {
     const stage = finished([['me'], ['you', 'me']]) // prettier-ignore
+    expect(stage.of('readGradient').map(({ shard }) => shard)).toEqual([0, 1])
     stage.frame('you', 'gradientShard', 0)
     const actions = stage.settle(stage.reduce(1, BOTH))
-    expect(stage.of('readGradient', actions).map(({ shard }) => shard)).toEqual([0])
+    expect(stage.of('readGradient', actions)).toEqual([])
     expect(stage.of('reduce', actions)[0]!.contributions).toEqual(['own 0 v1', 'gradientShard 0 of you'])
   })
 

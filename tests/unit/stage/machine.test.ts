@@ -52,7 +52,9 @@ describe('a training step', () => {
     stage.settle(stage.step(1, { leases: [[0, null, null]] }))
     expect(stage.of('readGradient')).toEqual([])
     stage.settle(stage.reduce(1, [['me', 1]]))
-    expect(stage.of('reduce')).toEqual([{ type: 'reduce', step: 1, attempt: 1, shard: 0, contributions: [] }])
+    expect(stage.of('reduce')).toEqual([
+      { type: 'reduce', step: 1, attempt: 1, shard: 0, contributions: [], digests: [] },
+    ])
     stage.settle(stage.apply([['me']], { receivers: ['me'] }))
     expect(stage.sends()).toEqual([])
     stage.settle(stage.step(2, { leases: [[0, null, null]] }))

@@ -17,6 +17,7 @@ const step = {
   ],
   owners: [['o1', 'o2', 'k'], ['o2']],
   committed: 6,
+  window: 2,
 } as const
 
 /** What the server's schema gives is mutable. */

@@ -32,11 +32,11 @@ beforeEach(() => {
 })
 
 const bytes = () => new Uint8Array(1)
-const again = (to = 'a', key = 'k') => outbox.send(to, key, 'again', bytes)
+const again = (to = 'a', key = 'k') => outbox.send(to, key, 'again', bytes, 'boundary')
 
 describe('a tensor that is asked for again', () => {
   it('is not sent while it is on its way, and not for a while after', async () => {
-    expect(outbox.send('a', 'k', 'first', bytes)).toBe(true)
+    expect(outbox.send('a', 'k', 'first', bytes, 'boundary')).toBe(true)
     now = 60_000
     expect(again()).toBe(false)
     await given[0]!.left()
@@ -48,7 +48,7 @@ describe('a tensor that is asked for again', () => {
   })
 
   it('is sent after ever longer pauses, but sent: its receiver may have refused it', async () => {
-    outbox.send('a', 'k', 'first', bytes)
+    outbox.send('a', 'k', 'first', bytes, 'boundary')
     const sentAt: number[] = []
     for (let i = 0; i < 7; i++) {
       await given.at(-1)!.left()
@@ -60,7 +60,7 @@ describe('a tensor that is asked for again', () => {
   })
 
   it('is sent at once to another node, at another address, and after its link was lost', async () => {
-    outbox.send('a', 'k', 'first', bytes)
+    outbox.send('a', 'k', 'first', bytes, 'boundary')
     expect(again('b')).toBe(true)
     expect(again('a', 'other')).toBe(true)
     await given[0]!.left()
@@ -72,7 +72,7 @@ describe('a tensor that is asked for again', () => {
   })
 
   it('is sent at once when it failed to leave, and the failure is told', async () => {
-    outbox.send('a', 'k', 'first', bytes)
+    outbox.send('a', 'k', 'first', bytes, 'boundary')
     const why = new Error('gone')
     await given[0]!.failed(why)
     expect(failures).toEqual([['a', why]])
@@ -80,7 +80,7 @@ describe('a tensor that is asked for again', () => {
   })
 
   it('is forgotten with its step, unless it is still on its way', async () => {
-    for (const key of ['left', 'leaving']) outbox.send('a', key, 'first', bytes)
+    for (const key of ['left', 'leaving']) outbox.send('a', key, 'first', bytes, 'boundary')
     await given[0]!.left()
     now = 2_000
     again('a', 'left')
@@ -99,16 +99,16 @@ describe('a tensor that is asked for again', () => {
 })
 
 it('puts a question again as soon as it has left, not while it waits', async () => {
-  expect(outbox.send('a', 'k', 'want', bytes)).toBe(true)
-  expect(outbox.send('a', 'k', 'want', bytes)).toBe(false)
+  expect(outbox.send('a', 'k', 'want', bytes, 'boundary')).toBe(true)
+  expect(outbox.send('a', 'k', 'want', bytes, 'boundary')).toBe(false)
   await given[0]!.left()
-  expect(outbox.send('a', 'k', 'want', bytes)).toBe(true)
+  expect(outbox.send('a', 'k', 'want', bytes, 'boundary')).toBe(true)
 })
 
 it('makes no frame of what it does not send', () => {
   let made = 0
   const frame = () => ((made += 1), new Uint8Array(1))
-  outbox.send('a', 'k', 'first', frame)
-  outbox.send('a', 'k', 'again', frame)
+  outbox.send('a', 'k', 'first', frame, 'boundary')
+  outbox.send('a', 'k', 'again', frame, 'boundary')
   expect(made).toBe(1)
 })

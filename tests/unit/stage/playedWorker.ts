@@ -1,4 +1,5 @@
 /** Owns the worker around an executor as a test plays it: a model of arithmetic, links that keep what they are given, a server. */
+import type { ExhibitKind } from '../../../src/protocol/audit.ts'
 import type { Assignment, ClientMessage, NodePhase, ServerMessage } from '../../../src/protocol/control.ts'
 import type { SkeinError } from '../../../src/protocol/errors.ts'
 import { decodeFrame, type Frame } from '../../../src/protocol/frame.ts'
@@ -29,8 +30,11 @@ export class PlayedWorker {
   readonly said: ClientMessage[] = []
   readonly sent: { to: string; frame: Frame }[] = []
   readonly phases: NodePhase[] = []
+  readonly exhibits: { audit: string; kind: ExhibitKind; bytes: Uint8Array }[] = []
   readonly failures: SkeinError[] = []
   partners: readonly string[] = []
+  /** What `send` answers with, unless it rejects. */
+  sending: Promise<void> = Promise.resolve()
   /** What `send` rejects with. */
   broken: SkeinError | null = null
   sign = async (bytes: Uint8Array<ArrayBuffer>) =>
@@ -49,10 +53,15 @@ export class PlayedWorker {
       send: (to, bytes) => {
         if (this.broken) return Promise.reject(this.broken)
         this.sent.push({ to, frame: decodeFrame(bytes) })
-        return Promise.resolve()
+        return this.sending
       },
+      speedOf: (nodeId) => (nodeId === 'up' ? { rttMs: 80, bytesPerSecond: 1e6 } : null),
     },
     report: (message) => this.said.push(message),
+    exhibit: (audit, kind, bytes) => {
+      this.exhibits.push({ audit, kind, bytes })
+      return Promise.resolve()
+    },
     phase: (phase) => void (this.phases.at(-1) !== phase && this.phases.push(phase)),
     assigned: () => {},
     failed: (error) => this.failures.push(error),
@@ -114,6 +123,7 @@ export const stepMessage = (change: Partial<Extract<ServerMessage, { type: 'step
     leases: [[0, 0, 1]],
     owners: OWNERS,
     committed: 4,
+    window: 2,
     ...change,
   }) satisfies ServerMessage
 /** What is hashed and signed on other threads, and has not come back. */

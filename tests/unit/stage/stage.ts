@@ -25,6 +25,7 @@ interface StepOptions {
   mode?: 'train' | 'evaluate'
   committed?: number
   generation?: number
+  window?: number
 }
 
 export class Stage {
@@ -68,9 +69,17 @@ export class Stage {
     return actions
   }
 
-  signed({ step, version, entries }: Extract<Action, { type: 'sign' }>): Action[] {
+  signed({ step, version, entries, shares }: Extract<Action, { type: 'sign' }>): Action[] {
     const { generation, stage } = this
-    const about = { run: 'run', generation, step, leases: version, stage, device: 'd'.repeat(64) }
+    const about = {
+      run: 'run',
+      generation,
+      step,
+      leases: version,
+      stage,
+      device: 'd'.repeat(64),
+      shares: shares as string[],
+    }
     const receipts = receiptsOf(about, entries as ReceiptEntry<string>[])
     const signed = receipts.map((receipt) => ({ receipt, signature: '5'.repeat(128) }))
     return this.do({ type: 'signed', generation, step, version, receipts: signed })
@@ -110,10 +119,11 @@ export class Stage {
   /** Begins a step; without `owners` this node is the only one of each shard. */
   step(step: number, options: StepOptions = {}): Action[] {
     const { leases = [], mode = 'train', committed = step - 1, generation = this.generation } = options
+    const { window = this.stages - this.stage + 1 } = options
     const { version = leases.length > 0 ? 1 : 0, owners = Array.from({ length: this.replicas }, () => ['me']) } =
       options
     this.now = step
-    const base = { generation, step, mode, version, owners, committed }
+    const base = { generation, step, mode, version, owners, committed, window }
     return this.server({ type: 'step', ...base, ...table(leases) })
   }
 
@@ -179,13 +189,26 @@ export class Stage {
         const outward = op === 'forward' || op === 'forwardOnly' ? this.stage < this.stages - 1 : this.stage > 0
         return this.computed(op, microbatch, outward && op !== 'evaluate' ? `${op} ${microbatch}` : null)
       }
+      case 'recompute': {
+        const { audit, op, microbatch, step, digest, claimed } = action
+        const genuine = digest === claimed
+        const output = genuine && (op !== 'forwardBackward' || this.stage > 0) ? `${op} ${microbatch} again` : null
+        const loss = op === 'forwardBackward' ? { sum: 6, tokens: 4 } : null
+        return this.do({ type: 'recomputed', generation, step, audit, op, microbatch, output, loss, genuine })
+      }
+      case 'testify': {
+        const { audit, step } = action
+        return this.do({ type: 'testified', generation, message: { type: 'recomputed', generation, step, audit, evidence: {} } }) // prettier-ignore
+      }
       case 'readGradient': {
         const { step, version, shard } = action
-        return this.do({ type: 'gradientRead', generation, step, version, shard, tensor: `own ${shard} v${version}` })
+        const tensor = `own ${shard} v${version}`
+        return this.do({ type: 'gradientRead', generation, step, version, shard, tensor, digest: digestOf(tensor) })
       }
       case 'reduce': {
-        const { step, attempt, shard } = action
-        return this.do({ type: 'reduced', generation, step, attempt, shard, squaredNorm: 9 })
+        const { step, attempt, shard, digests } = action
+        const digest = digests.length > 0 ? digestOf(digests.join()) : null
+        return this.do({ type: 'reduced', generation, step, attempt, shard, squaredNorm: 9, digest })
       }
       case 'update':
         return this.do({

@@ -18,7 +18,7 @@ const entry = (microbatch: number) => ({
 })
 
 function signed(step: number, microbatches: number, about: { generation?: number; leases?: number } = {}) {
-  const whole = { run: 'r1', generation: 1, step, leases: 1, stage: 0, device: 'd'.repeat(64), ...about }
+  const whole = { run: 'r1', generation: 1, step, leases: 1, stage: 0, device: 'd'.repeat(64), shares: [], ...about }
   const entries = Array.from({ length: microbatches }, (_, m) => entry(m))
   return receiptsOf(whole, entries).map((receipt) => ({ receipt, signature: 'a'.repeat(128) }))
 }

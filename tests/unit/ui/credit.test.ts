@@ -2,7 +2,7 @@
 import { describe, expect, test } from 'vitest'
 import type { LedgerEntry } from '../../../src/protocol/ledger.ts'
 import { dayBars } from '../../../src/ui/earnings/dayBars.ts'
-import { creditSentence, epochWords, short } from '../../../src/ui/words/credit.ts'
+import { creditSentence, epochWords, short, extraWords } from '../../../src/ui/words/credit.ts'
 import { entryCredit, entryLabels, entryWords } from '../../../src/ui/words/ledgerRow.ts'
 
 const plain = (text: string) => text.replaceAll('\u00a0', ' ')
@@ -50,6 +50,10 @@ describe('a row of the ledger', () => {
       },
       '1 microbatch of step 1,200, stage 1 of run r1, device abababab…abab',
     ],
+    [
+      { kind: 'standby', run: 'r1', step: 7, stage: 1, device: hash, credit: '2' },
+      'through step 7, stage 2 of run r1, device abababab…abab',
+    ],
     [{ kind: 'bind', device: hash, wallet: hash, proof: hash }, 'device abababab…abab earns for wallet abababab…abab'],
     [
       { kind: 'waiver', device: null, reason: 'a bad build' },
@@ -71,7 +75,7 @@ describe('a row of the ledger', () => {
   })
 
   test('has its credit in a column of its own, where it has any', () => {
-    expect(rows.map(([entry]) => entryCredit(entry))).toEqual([5n, null, null, null, null])
+    expect(rows.map(([entry]) => entryCredit(entry))).toEqual([5n, 2n, null, null, null, null])
   })
 })
 
@@ -96,4 +100,12 @@ describe('credit by day', () => {
     expect([all.length, all.at(-1)]).toEqual([61, { day: '2026-01-01', earned: 900n, share: 1 }])
     expect(dayBars([], 14)).toEqual([])
   })
+})
+
+test('what of the credit is for standing by or for audits is said where there is any', () => {
+  expect(extraWords({ standby: '0', audit: '0' })).toBe('')
+  expect(plain(extraWords({ standby: '2000000000', audit: '0' }))).toBe(
+    'Of it, 2.00 GFLOP for standing by, at 2 % of a member’s credit at most.',
+  )
+  expect(plain(extraWords({ standby: '1000000', audit: '3000000' }))).toContain('computing again what others')
 })

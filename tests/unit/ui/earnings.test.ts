@@ -33,6 +33,7 @@ const view = {
 const batch: PayoutBatch = {
   id: 4,
   epoch: 3,
+  run: null,
   root: hex(7),
   state: 'paid',
   detail: '',
@@ -47,6 +48,10 @@ const batch: PayoutBatch = {
   changedAt: 0,
 }
 
+const standing = (of: string) => ({
+  ...{ device: of, audited: 7, passed: 6, rate: 0.125, watched: 0, convictions: 0, shutUntil: null, reason: null },
+})
+
 function earningsOf(of: DeviceView, change: Partial<EarningsSources['payouts']> = {}) {
   const asked: string[] = []
   const earnings = new Earnings({
@@ -58,6 +63,7 @@ function earningsOf(of: DeviceView, change: Partial<EarningsSources['payouts']> 
         return Promise.resolve(accountView(emptyLedger(), id))
       },
     },
+    audits: { standing: (device) => Promise.resolve(standing(device)) },
     payouts: {
       chain: () => Promise.resolve(null),
       payouts: () => Promise.resolve({ status: null, batches: [batch] }),

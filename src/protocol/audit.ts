@@ -1,0 +1,34 @@
+/** Owns what is said in an audit: what a claimant shows and what a juror tells. */
+import { z } from 'zod'
+import { MAX_RECEIPT_MICROBATCHES } from './receipt.ts'
+
+/** Little-endian f32 in base64, so many at most. */
+const floats = (most: number) =>
+  z
+    .string()
+    .max(4 * Math.ceil((4 * most) / 3))
+    .regex(/^[A-Za-z0-9+/]*={0,2}$/)
+
+/** Rows of a boundary tensor, and tensors of a shard's gradient, that evidence speaks of: drawn by its seed where there are more. */
+export const MAX_EVIDENCE_ROWS = 512
+export const MAX_EVIDENCE_TENSORS = 192
+
+/** Sketches of what a juror computed (src/audit): at most two thirds of a control message. What its stage does not make is left out. */
+export const evidenceSchema = z.object({
+  /** [rows, 16] of one microbatch's tensors as they are sent, and of the input that they were made of. */
+  activation: floats(16 * MAX_EVIDENCE_ROWS).optional(),
+  input: floats(16 * MAX_EVIDENCE_ROWS).optional(),
+  inputGradient: floats(16 * MAX_EVIDENCE_ROWS).optional(),
+  /** [tensors, 64] of one shard's share of the gradient sum, all microbatches of the claim in it. */
+  parameterGradient: floats(64 * MAX_EVIDENCE_TENSORS).optional(),
+  /** Mean loss of a token in nats, by microbatch in the order of the claim. */
+  loss: floats(MAX_RECEIPT_MICROBATCHES).optional(),
+})
+export type EvidenceMessage = z.infer<typeof evidenceSchema>
+
+/** Names an audit: the SHA-256 of the signed receipt that is audited, in hex. */
+export const auditIdSchema = z.string().regex(/^[0-9a-f]{64}$/)
+
+/** What a claimant shows of its claim: the boundary tensors that it made of one microbatch, and one shard's share. */
+export const exhibitKindSchema = z.enum(['activation', 'gradient', 'share'])
+export type ExhibitKind = z.infer<typeof exhibitKindSchema>

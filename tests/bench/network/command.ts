@@ -1,0 +1,122 @@
+/** Owns `npm run bench -- network`: its options, the way into the box, its table and its records. */
+import { writeFileSync } from 'node:fs'
+import path from 'node:path'
+import { parseArgs } from 'node:util'
+import { fail } from '../../../src/protocol/errors.ts'
+import { isInside, resultInside, runInside, whyNoBox } from '../../wan/box/enter.ts'
+import { isGoodWay, matrixTable } from '../../wan/matrixTable.ts'
+import type { NatMatrix } from '../../wan/programs/natMatrix.ts'
+import { markdownTable, terminalTable, type Table } from '../report.ts'
+import { MEASURED_LINKS } from './links.ts'
+import { LinkBench, type Measurement } from './measure.ts'
+
+const USAGE = `npm run bench -- network [options]
+  two ends in network namespaces, a line between them: how full it gets, how long 64 KiB take; needs root on Linux
+  --ends KIND      browser or agent (browser)
+  --link A,B       of ${MEASURED_LINKS.map(({ name }) => name).join(', ')} (all)
+  --seconds N      of bulk, for each figure (12)
+  --nat            instead: the ways between homes behind NATs, two browsers or agents at a time, with and without TURN (coturn)
+  --first KIND     for --nat: browser or agent, the first of each two; the other is an agent (agent)
+  --json FILE      writes the measurements as a list of flat records
+  --markdown       prints the table as Markdown
+  --help           this text`
+
+const REMEDY = 'Run `npm run bench -- network --help` for the options.'
+
+function optionsOf(args: readonly string[]) {
+  try {
+    const text = { type: 'string' } as const
+    const flag = { type: 'boolean' } as const
+    return parseArgs({
+      args: [...args],
+      options: {
+        ends: text,
+        link: text,
+        seconds: text,
+        nat: flag,
+        first: text,
+        json: text,
+        markdown: flag,
+        help: { ...flag, short: 'h' },
+      },
+    }).values
+  } catch (caught) {
+    return fail('bench.option', caught instanceof Error ? caught.message : String(caught), REMEDY)
+  }
+}
+
+function linksOf(names: string | undefined) {
+  return (names?.split(',') ?? MEASURED_LINKS.map(({ name }) => name)).map(
+    (name) => MEASURED_LINKS.find((link) => link.name === name) ?? fail('bench.link', `There is no “${name}”.`, REMEDY),
+  )
+}
+
+function tableOf(figures: readonly Measurement[]): Table {
+  const links = [...new Set(figures.map(({ link }) => link))]
+  const metrics = [...new Set(figures.map(({ metric, unit }) => `${metric}, ${unit}`))]
+  const cell = (link: string, name: string) =>
+    figures.find((figure) => figure.link === link && `${figure.metric}, ${figure.unit}` === name)?.value ?? '–'
+  return [['', ...links], ...metrics.map((name) => [name, ...links.map((link) => String(cell(link, name)))])]
+}
+
+async function natBench(first: string, print: (text: string) => void): Promise<number> {
+  if (first !== 'agent' && first !== 'browser') fail('bench.option', '--first takes browser or agent.', REMEDY)
+  const program = path.join(import.meta.dirname, '..', '..', 'wan', 'programs', 'natMatrix.ts')
+  const matrix = await resultInside<NatMatrix>(program, [first])
+  for (const turn of matrix.hasTurn ? [true, false] : [false]) print(`\n${terminalTable(matrixTable(matrix, turn))}`)
+  if (!matrix.hasTurn) print('\nThere is no coturn here: nothing with TURN was tried.')
+  return matrix.rows.every((row) => isGoodWay(row, first) && !row.openMs.includes(null)) ? 0 : 1
+}
+
+/**
+ * @returns the exit code
+ * @throws SkeinError `bench.option`, `bench.link`, `bench.box`
+ */
+export async function networkBench(
+  args: readonly string[],
+  print: (text: string) => void,
+  say: (text: string) => void,
+): Promise<number> {
+  const options = optionsOf(args)
+  if (options.help) {
+    print(USAGE)
+    return 0
+  }
+  const links = linksOf(options.link)
+  const seconds = Number(options.seconds ?? 12)
+  if (!(seconds >= 2 && seconds <= 600)) fail('bench.option', '--seconds takes 2 to 600.', REMEDY)
+  const ends = options.ends ?? 'browser'
+  if (ends !== 'agent' && ends !== 'browser') fail('bench.option', '--ends takes browser or agent.', REMEDY)
+  if (!isInside()) {
+    const reason = whyNoBox()
+    if (reason) fail('bench.box', `No network can be made on this machine: ${reason}.`, 'Run it as root on Linux.')
+    if (options.nat) return natBench(options.first ?? 'agent', print)
+    return runInside(process.execPath, process.argv.slice(1))
+  }
+  const bench = await LinkBench.open(ends)
+  const figures: Measurement[] = []
+  try {
+    for (const link of links) {
+      say(`${link.name} …`)
+      const { measured, routerLateMs } = await bench.measure(link, { bulkSeconds: seconds, messages: 200 })
+      figures.push(...measured)
+      if (routerLateMs > 10) say(`  The machine was busy: packets left up to ${routerLateMs.toFixed(0)} ms late.`)
+    }
+  } finally {
+    await bench.close()
+  }
+  const table = tableOf(figures)
+  print(options.markdown ? markdownTable(table) : terminalTable(table))
+  const where = { where: ends === 'browser' ? 'chromium' : 'node', impl: 'skein 0.1.0' }
+  if (options.json) {
+    writeFileSync(
+      options.json,
+      `${JSON.stringify(
+        figures.map((figure) => ({ ...where, ...figure })),
+        null,
+        2,
+      )}\n`,
+    )
+  }
+  return 0
+}

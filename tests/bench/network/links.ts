@@ -1,0 +1,33 @@
+/** Owns the lines that `npm run bench -- network` measures over. */
+import { homeLine, type LineShape } from '../../wan/box/shape.ts'
+
+export interface MeasuredLink {
+  readonly name: string
+  readonly rttMs: number
+  /** Of the line from the first host to the second; null: as fast as the machine. */
+  readonly mbit: number | null
+  readonly from: LineShape
+  readonly to: LineShape
+}
+
+const between = (name: string, rttMs: number, mbit: number, loss = 0): MeasuredLink => {
+  const line = homeLine(rttMs, mbit, { loss })
+  return { name, rttMs, mbit, from: line, to: line }
+}
+
+export const MEASURED_LINKS: readonly MeasuredLink[] = [
+  { name: 'unconstrained', rttMs: 0, mbit: null, from: {}, to: {} },
+  between('50ms-100mbit', 50, 100),
+  between('20ms-100mbit', 20, 100),
+  between('50ms-25mbit', 50, 25),
+  // Half of the loss in each host's line.
+  between('100ms-80mbit-0.1%', 100, 80, 0.0005),
+  // A line that is slower up than down.
+  {
+    name: '100ms-20mbit-up',
+    rttMs: 100,
+    mbit: 20,
+    from: { up: { mbit: 20, delayMs: 25, loss: 0.0005 }, down: { mbit: 80, delayMs: 25, loss: 0.0005 } },
+    to: { up: { mbit: 20, delayMs: 25, loss: 0.0005 }, down: { mbit: 80, delayMs: 25, loss: 0.0005 } },
+  },
+]

@@ -1,0 +1,76 @@
+/** Proves live audits end to end: a volunteer that lies is found out before its work counts, and honest ones are not. */
+import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import os from 'node:os'
+import path from 'node:path'
+import { verifyFile } from '../../server/cli/ledger/verifyFile.ts'
+import { auditsViewSchema, standingViewSchema } from '../../src/protocol/auditApi.ts'
+import type { LedgerRow } from '../../src/protocol/ledger.ts'
+import { endAgents, lyingAgent, startAgent } from './agentProcess.ts'
+import { expect, test, tinyConfig } from './skein.ts'
+
+test.afterEach(endAgents)
+// Every claim is audited, and a step waits for that as long as it takes on two cores.
+test.use({ serverOptions: { audits: { holdMs: 30_000, policy: { newRate: 1, settledRate: 1 } } } })
+
+const config = { ...tinyConfig, codec: 'f32', seed: 11, batch: 6, steps: 8 } as const
+
+test('a volunteer that sends a false gradient is convicted before the commit, and nothing of it is in the model', async ({
+  skein,
+}) => {
+  test.skip(process.platform === 'win32', 'The test tells the agent by SIGUSR2.')
+  test.setTimeout(240_000)
+  const answer = async (at: string): Promise<unknown> => (await fetch(`${skein.origin}/api/v1${at}`)).json()
+  await skein.volunteer()
+  const alone = await skein.follow(await skein.launch('alone', { ...config, stages: 1, replicas: 1 }))
+
+  for (let i = 0; i < 4; i++) await skein.volunteer()
+  const liar = startAgent(['--server', skein.origin, '--allow-software', '--json'], lyingAgent)
+  const standing = async () => ((await answer('/fleet')) as { standby: number }).standby
+  await expect.poll(standing, { timeout: 60_000 }).toBe(6)
+  const runId = await skein.launch('with a liar', { ...config, stages: 2, replicas: 3 })
+  const honest = await skein.follow(runId, ({ metrics }) => metrics.length >= 3)
+  const agent = honest.detail.nodes.find(({ kind }) => kind === 'agent')!
+  expect(agent.stage).not.toBeNull()
+  liar.child.kill('SIGUSR2')
+  await expect.poll(() => liar.child.exitCode, { timeout: 60_000, message: 'The liar ends' }).toBe(1)
+  const { output } = await liar.exit
+  expect(output).toContain('audit.convicted')
+  const { metrics, detail } = await skein.follow(runId)
+
+  expect(metrics).toHaveLength(8)
+  metrics.forEach(({ loss, step }) => {
+    expect(Math.abs(loss / alone.metrics[step - 1]!.loss - 1), `step ${step}`).toBeLessThan(1e-4)
+  })
+  expect(detail.rollbacks).toBe(0)
+  expect(detail.events.map(({ text }) => text).join('\n')).toContain('found the work of a volunteer false')
+
+  const audits = auditsViewSchema.parse(await answer(`/audits?run=${runId}&limit=200`))
+  const convicted = audits.audits.filter(({ verdict }) => verdict === 'convicted')
+  const device = convicted[0]!.claimant
+  expect(new Set(convicted.map(({ claimant }) => claimant))).toEqual(new Set([device]))
+  expect(convicted[0]).toMatchObject({
+    run: runId,
+    stage: agent.stage,
+    reason: expect.stringContaining('parameterGradient'),
+  })
+  const apart = convicted[0]!.distances.find(({ tensor }) => tensor === 'parameterGradient')!
+  expect(apart.distance! / apart.tolerance).toBeGreaterThan(1000)
+  expect(audits.totals.passed).toBeGreaterThan(10)
+  const found = standingViewSchema.parse(await answer(`/audits/standings/${device}`))
+  expect(found).toMatchObject({ convictions: 1, reason: convicted[0]!.reason })
+  expect(found.shutUntil).toBeGreaterThan(Date.now())
+
+  const { rows } = (await answer('/ledger/rows?limit=1000')) as { rows: LedgerRow[] }
+  const entries = rows.map(({ entry }) => entry)
+  const conviction = entries.find((entry) => entry.kind === 'conviction')!
+  expect(conviction).toMatchObject({ device, run: runId, toStep: convicted[0]!.step })
+  const worked = entries.flatMap((entry) => (entry.kind === 'work' && entry.device === device ? [entry.step] : []))
+  expect(Math.max(...worked)).toBeLessThan(conviction.toStep)
+  expect(entries.filter(({ kind }) => kind === 'audit').length).toBeGreaterThan(10)
+
+  const folder = await mkdtemp(path.join(os.tmpdir(), 'skein-audited-'))
+  const file = path.join(folder, 'ledger.ndjson')
+  await writeFile(file, await (await fetch(`${skein.origin}/api/v1/ledger/export`)).text())
+  expect(await verifyFile(file, { roots: new Map(), head: null, account: null, json: false })).toBe(0)
+  await rm(folder, { recursive: true })
+})

@@ -1,0 +1,12 @@
+/** Owns a seeded generator for the network's tests, so that a failing case can be replayed. */
+
+/** mulberry32: 0 ≤ x < 1. */
+export function generator(seed: number): () => number {
+  let a = seed
+  return () => {
+    a = (a + 0x6d2b79f5) | 0
+    let t = Math.imul(a ^ (a >>> 15), 1 | a)
+    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t
+    return ((t ^ (t >>> 14)) >>> 0) / 4294967296
+  }
+}
