@@ -76,6 +76,24 @@ describe('a claim', () => {
       expect(summed(fleet)).toBe(true)
     }
   })
+
+  it('is none with local steps, signed or not: nobody else has the weights of a lane', () => {
+    for (const signs of [true, false]) {
+      const config = {
+        stages: 1,
+        replicas: 3,
+        sync: 'local',
+        local: { innerSteps: 2 },
+        batch: 3,
+        microbatch: 1,
+      } as const
+      const fleet = training(config, ['a', 'b', 'c'], {}, { auditMs: AUDIT_MS })
+      fleet.finishAll({ signs })
+      expect(claimants(fleet)).toEqual([])
+      expect(fleet.of('recovered')).toEqual([])
+      expect(summed(fleet)).toBe(true)
+    }
+  })
 })
 
 describe('work that was not signed for', () => {

@@ -2,7 +2,7 @@
 import { describe, expect, it } from 'vitest'
 import { injectionWindow } from '../../../server/orchestrator/injection.ts'
 import { estimateStageMemory, inFlightRoom } from '../../../src/model/memory.ts'
-import { runConfigSchema } from '../../../src/protocol/runConfig.ts'
+import { runConfigSchema, type RunConfigInput } from '../../../src/protocol/runConfig.ts'
 import { training } from './fleet.ts'
 
 const plenty = () => ({ kept: 1000, most: 1000 })
@@ -72,8 +72,12 @@ describe('the room for microbatches in flight', () => {
 describe('a round', () => {
   const config = { stages: 3, replicas: 1, batch: 32, microbatch: 1, model: { layers: 3 } }
   const nodes = ['a', 'b', 'c']
-  const windows = (links: [from: string, to: string, rttMs: number, rate: number | null][], memoryBytes?: number) => {
-    const fleet = training(config, nodes)
+  const windows = (
+    links: [from: string, to: string, rttMs: number, rate: number | null][],
+    memoryBytes?: number,
+    more: RunConfigInput = {},
+  ) => {
+    const fleet = training({ ...config, ...more }, nodes)
     for (const node of fleet.state.nodes.values()) node.memoryBytes = memoryBytes ?? 2 ** 30
     for (const id of nodes) {
       const { step, version, leases } = fleet.view(id)
@@ -95,6 +99,20 @@ describe('a round', () => {
     // a: 3 × 40 + 100 + 20 ms; b: 2 × 40 + 20 ms; a microbatch each 40 ms.
     expect(windows(slow)).toEqual([7, 4, 1])
     expect(windows(slow, 100)).toEqual([4, 3, 1])
+  })
+
+  it('tells it for each of the lanes that a node has, which part its memory', () => {
+    const slow = [['a', 'b', 100, null], ['b', 'c', 20, null]] as [string, string, number, null][] // prettier-ignore
+    const lanes = (lanes: number, memory?: number) =>
+      windows(slow, memory, { sync: 'local', local: { innerSteps: 2, lanes } })
+    expect(lanes(2)).toEqual([7, 4, 1])
+    // An update of a lane has four microbatches.
+    expect(lanes(8)).toEqual([4, 4, 1])
+    const least = estimateStageMemory(runConfigSchema.parse(config), 0).total
+    // An input of the first stage is a number a token; this is room for six, or for three in each of two lanes.
+    const room = least + 6 * 4 * runConfigSchema.parse(config).model.blockSize
+    expect(lanes(1, room)).toEqual([6, 3, 1])
+    expect(lanes(2, room)).toEqual([4, 3, 1])
   })
 
   it('reckons with what a slow line takes for a tensor', () => {

@@ -112,6 +112,16 @@ describe('a stage with neighbours', () => {
   })
 })
 
+describe('an audit', () => {
+  it('is declined: to begin anew on the device would undo lanes', () => {
+    const stage = ready(0, 1, 2)
+    stage.step(1, { leases: leasesOf([0], null, null), owners: [['you', 'third']] })
+    const leases = [[4, -1, -1, null, null]] as [number, number, number, null, null][]
+    const asked = { audit: 'a'.repeat(64), microbatch: 4, shard: 0, seed: [1, 2] as [number, number] }
+    expect(stage.reports(stage.server({ type: 'recompute', generation: 1, step: 1, peers: [], leases, ...asked }))).toEqual(['declined']) // prettier-ignore
+  })
+})
+
 describe('the merge', () => {
   /** A replica of one stage that has finished its lane of step 1, the owners being you and third. */
   function merging(): Stage {
@@ -133,6 +143,14 @@ describe('the merge', () => {
     }
     return stage
   }
+
+  it('signs for what lanes changed before it has finished', () => {
+    const stage = merging()
+    expect(stage.of('sign')).toEqual([])
+    for (const read of stage.of('readGradient')) stage.settle([read])
+    expect(stage.of('sign')).toMatchObject([{ version: 1, shares: [expect.anything(), expect.anything()] }])
+    expect(stage.reports()).toContain('finished')
+  })
 
   it('takes the outer step from the mean once, and asks for the whole where a second owner sends it again', () => {
     const stage = merging()

@@ -1,7 +1,7 @@
 /** Proves what a node notes of its own work: only in steps that are traced, and told once they are over. */
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
 import type { ClientMessage } from '../../../src/protocol/control.ts'
-import type { Span } from '../../../src/protocol/timeline.ts'
+import { type Span, timeShares } from '../../../src/protocol/timeline.ts'
 import type { GpuAction } from '../../../src/stage/gpuWork.ts'
 import { condensed, StepSpans } from '../../../src/stage/stepSpans.ts'
 
@@ -65,6 +65,25 @@ describe('what a node tells of a step', () => {
         ],
       },
     ])
+  })
+
+  it('tells the updates of lanes and the claims of others apart from merges', async () => {
+    turn(5, true)
+    await work({ type: 'enterLane', step: 5, lane: 1 }, 3)
+    await work({ type: 'innerUpdate', step: 5, lane: 1, inner: 0 }, 6)
+    const about = { audit: 'a', step: 5, input: null } as const
+    await work({ type: 'recompute', ...about, op: 'backward', microbatch: 4, digest: null, claimed: null }, 20)
+    const drawn = { shard: 2, seed: [1, 2], activation: null, inputGradient: null, losses: [] } as const
+    await work({ type: 'testify', ...about, ...drawn }, 2)
+    turn(6)
+    vi.runAllTimers()
+    expect(told[0]!.spans).toEqual([
+      ['lane', 0, 3, 1],
+      ['lane', 3, 6, 1],
+      ['audit', 9, 20, 4],
+      ['audit', 29, 2, -1],
+    ])
+    expect(timeShares(told[0]!.spans, 31)).toEqual({ compute: 31, merge: 0, send: 0, wait: 0 })
   })
 
   it('is nothing where the step was not traced, or its assignment is gone', async () => {

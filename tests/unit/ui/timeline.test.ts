@@ -41,6 +41,8 @@ describe('a timeline', () => {
       'backward of microbatch 1, 150 ms',
       'merge of shard 2, 20 ms',
     ])
+    const lane = spanWords(['lane', 0, 30, 2])
+    expect([lane, spanWords(['audit', 0, 40, 4])].map(plain)).toEqual(['weights of lane 3, 30 ms', 'audit of microbatch 5, 40 ms']) // prettier-ignore
   })
 
   it('is put into one sentence whose shares add up', () => {
