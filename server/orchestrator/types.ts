@@ -11,8 +11,9 @@ import type {
   StageCheckpoint,
 } from '../../src/protocol/control.ts'
 import type { ErrorBody } from '../../src/protocol/errors.ts'
-import type { Digest, EarnedCredit, ReceiptEntry } from '../../src/protocol/receipt.ts'
+import type { Digest, EarnedCredit } from '../../src/protocol/receipt.ts'
 import type { RunConfig } from '../../src/protocol/runConfig.ts'
+import type { ReceiptBook, Settlement } from './signedWork.ts'
 import type { Timing } from './timing.ts'
 import type { ClaimPlace, WorkClaim } from './workClaim.ts'
 
@@ -78,41 +79,6 @@ export interface DatasetRef {
   readonly id: string
   readonly tokens: number
   readonly trainTokens: number
-}
-
-/** What a node signed about one version of its leases. */
-export interface ReceiptBook {
-  readonly device: string
-  readonly version: number
-  /** Why none of it counts. */
-  refused: ErrorBody | null
-  /** One came that was of other work than this. */
-  stale: boolean
-  /** `hash` is what the ledger names a receipt by; `places` are those of its microbatches in the round. */
-  readonly receipts: { readonly hash: string; readonly places: readonly number[] }[]
-  readonly entries: Map<number, ReceiptEntry<Digest>>
-  /** Digests of its shares of the gradient sum, by shard; empty before a receipt, and where nobody takes them. */
-  shares: readonly Digest[]
-}
-
-/** Two devices that say different things of one tensor, both under their signatures. */
-export interface Dispute {
-  /** Between this stage and the next. */
-  readonly boundary: number
-  readonly direction: 'activation' | 'gradient'
-  readonly microbatch: number
-  readonly maker: string
-  readonly taker: string
-}
-
-/** What a step's work earns, and what of it not. */
-export interface Settlement {
-  readonly work: EarnedCredit[]
-  readonly refused: { device: string; stage: number; microbatches: number; error: ErrorBody }[]
-  readonly disputes: Dispute[]
-  /** Tensors that maker and taker name alike, and those that only one of them names. */
-  attested: number
-  unattested: number
 }
 
 /** One node's leases of the round under way. */

@@ -1,13 +1,11 @@
 /** Owns every message on the control WebSocket between a node and the server, as JSON, named by its sender. */
 import { z } from 'zod'
-import { auditIdSchema, evidenceSchema } from './audit.ts'
+import { auditClientMessages, auditServerMessages } from './audit.ts'
 import { errorSchema } from './errors.ts'
 import { deviceIdSchema, nonceSchema, sessionProofSchema } from './identity.ts'
-import { digestSchema, earnedCreditSchema, MAX_RECEIPT_MICROBATCHES, signedReceiptSchema } from './receipt.ts'
+import { digestSchema, earnedCreditSchema, signedReceiptSchema } from './receipt.ts'
 import { runConfigSchema } from './runConfig.ts'
 import { MAX_SPANS, spanSchema } from './timeline.ts'
-
-export { exhibitKindSchema, MAX_EVIDENCE_ROWS, MAX_EVIDENCE_TENSORS, type EvidenceMessage, type ExhibitKind } from './audit.ts' // prettier-ignore
 
 /** Bytes of one control message; a longer one closes the socket. */
 export const MAX_CONTROL_BYTES = 256 * 1024
@@ -225,22 +223,6 @@ export const clientMessageSchema = z.discriminatedUnion('type', [
     shard,
     digests: z.array(digestSchema).max(1024),
   }),
-  /** The answer to `recompute`. */
-  z.object({
-    type: z.literal('recomputed'),
-    generation: uint,
-    step: uint,
-    audit: auditIdSchema,
-    evidence: evidenceSchema,
-  }),
-  /** This node cannot do what `recompute` or `show` asked of it, or not any more: other work came, or inputs did not. */
-  z.object({
-    type: z.literal('declined'),
-    generation: uint,
-    step: uint,
-    audit: auditIdSchema,
-    reason: z.string().max(200),
-  }),
   /** A primary owner has updated the shard and is sending it to its stage. */
   z.object({ type: z.literal('updated'), generation: uint, step: uint, shard }),
   /** A second owner has the primary's bytes: whether they are what it computed itself, to within rounding. */
@@ -261,6 +243,7 @@ export const clientMessageSchema = z.discriminatedUnion('type', [
   z.object({ type: z.literal('distrusted'), generation: uint, node: id, error: errorSchema }),
   /** The node cannot go on with this generation. */
   z.object({ type: z.literal('failed'), generation: uint, error: errorSchema }),
+  ...auditClientMessages,
   z.object({ type: z.literal('pause') }),
   z.object({ type: z.literal('resume') }),
   z.object({ type: z.literal('leaving') }),
@@ -355,47 +338,6 @@ export const serverMessageSchema = z.discriminatedUnion('type', [
   }),
   /** What this owner summed in that attempt is not what its contributors signed for: it names the digests one by one. */
   z.object({ type: z.literal('tally'), generation: uint, step: uint, attempt: uint, shard }),
-  /**
-   * To a claimant: give the server the bytes that these digests of its receipt are of, as exhibits of the audit
-   * (PUT /api/v1/audits/:audit/exhibits/:kind).
-   */
-  z.object({
-    type: z.literal('show'),
-    generation: uint,
-    step: uint,
-    audit: auditIdSchema,
-    microbatch: uint,
-    shard,
-  }),
-  /**
-   * To a replica of the claimant's stage whose own work is done: compute these microbatches as if they were its own and say
-   * what came of it, without having seen the claim. `[microbatch, up, down, activation, gradient]` as in a receipt: places in
-   * `peers` of who keeps the inputs, and the digests that they have to have.
-   */
-  z.object({
-    type: z.literal('recompute'),
-    generation: uint,
-    step: uint,
-    audit: auditIdSchema,
-    peers: z.array(id).max(2 * MAX_RECEIPT_MICROBATCHES),
-    leases: z
-      .array(
-        z.tuple([
-          uint,
-          z.int().min(-1).max(4095),
-          z.int().min(-1).max(4095),
-          digestSchema.nullable(),
-          digestSchema.nullable(),
-        ]),
-      )
-      .min(1)
-      .max(MAX_RECEIPT_MICROBATCHES),
-    /** Whose boundary tensors, and of which shard the gradient, are told. */
-    microbatch: uint,
-    shard,
-    /** What tensors are sketched by. */
-    seed: z.tuple([uint, uint]),
-  }),
   /** A contributor of the sum under way is gone; who lacks its share says `missing`. */
   z.object({ type: z.literal('lost'), generation: uint, step: uint, attempt: uint, node: id }),
   /**
@@ -428,6 +370,7 @@ export const serverMessageSchema = z.discriminatedUnion('type', [
   z.object({ type: z.literal('save'), generation: uint, step: uint, shards: z.array(shard).max(64) }),
   /** Takes the place of the token of `welcome`, and of the credentials there, which would expire while the socket lives on. */
   z.object({ type: z.literal('token'), token: z.string().max(300), iceServers: z.array(iceServerSchema).max(8) }),
+  ...auditServerMessages,
   /** Answered by the mailbox alone. */
   z.object({ type: z.literal('ping') }),
 ])

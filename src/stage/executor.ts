@@ -6,13 +6,10 @@
 import { runLayouts } from '../model/layout.ts'
 import { LocalStage } from '../model/local/localStage.ts'
 import { stageShards } from '../model/optimizerShards.ts'
-import type { LinkSpeed, Priority } from '../net/link.ts'
-import type { ExhibitKind } from '../protocol/audit.ts'
-import type { Assignment, ClientMessage, Holding, NodePhase, NodeStats, ServerMessage } from '../protocol/control.ts'
+import type { Assignment, Holding, NodeStats, ServerMessage } from '../protocol/control.ts'
 import { SkeinError, toErrorBody } from '../protocol/errors.ts'
 import { shardCount } from '../protocol/routing.ts'
-import type { ChunkCache } from '../store/chunks.ts'
-import type { DeviceKey } from '../store/deviceKey.ts'
+import type { ExecutorHost } from './executorHost.ts'
 import { boundaryRows, priorityOf, readFrame, tensorFrame, wantFrame } from './frames.ts'
 import { changesVectors, performOnGpu } from './gpuWork.ts'
 import { linkMeasures } from './linkMeasures.ts'
@@ -36,29 +33,6 @@ const MOST_DISTRUSTED = 16
 type Bytes = Uint8Array<ArrayBufferLike>
 type Action = StageAction<Bytes>
 type Event = StageEvent<Bytes>
-
-/** What the executor needs of the worker around it. */
-export interface ExecutorHost {
-  apiUrl: string
-  /** Bearer token of the current control session. */
-  token(): string
-  /** Signs this device's receipts. */
-  key: DeviceKey
-  chunks: ChunkCache
-  /** `progress` goes from 0 to 1 while kernels are compiled and measured. */
-  createModel(assignment: Assignment, progress: (share: number) => void): Promise<StageModel>
-  links: {
-    setPartners(ids: readonly string[]): void
-    send(nodeId: string, bytes: Uint8Array, priority: Priority): Promise<void>
-    speedOf(nodeId: string): LinkSpeed | null
-  }
-  report(message: ClientMessage): void
-  /** Gives the server bytes that were claimed. @throws SkeinError `transfer.failed` */
-  exhibit(audit: string, kind: ExhibitKind, bytes: Bytes, signal: AbortSignal): Promise<void>
-  phase: (phase: NodePhase, progress: number | null) => void
-  assigned(assignment: Assignment): void
-  failed(error: SkeinError): void
-}
 
 export class StageExecutor {
   readonly stats: Omit<NodeStats, 'upBytes' | 'downBytes' | 'link'> = {
@@ -309,9 +283,7 @@ export class StageExecutor {
     this.#host.phase('loading', null)
     // Behind whatever still changes the vectors.
     const { expectedMs } = tenure
-    this.#enqueue(tenure, false, (_, generation) => {
-      return Promise.resolve({ type: 'prepared', generation, step: null, expectedMs })
-    })
+    this.#enqueue(tenure, false, async (_, generation) => ({ type: 'prepared', generation, step: null, expectedMs }))
   }
 
   #discard(): void {
@@ -393,8 +365,13 @@ export class StageExecutor {
       await this.#host.exhibit(audit, kind, tensor, tenure.abort.signal)
     } catch (caught) {
       if (this.#tenure !== tenure) return
-      const reason = toErrorBody(caught).message.slice(0, 200)
-      this.#host.report({ type: 'declined', generation, step, audit, reason })
+      this.#host.report({
+        type: 'declined',
+        generation,
+        step,
+        audit,
+        reason: toErrorBody(caught).message.slice(0, 200),
+      })
     }
   }
 

@@ -1,7 +1,8 @@
 /** Owns one audit under way: what the server knows of it beside the pure core, and what it is told in messages. */
 import { randomBytes } from 'node:crypto'
 import { evidenceFloats } from '../../../src/audit/evidence.ts'
-import type { EvidenceMessage, ExhibitKind, ServerMessage } from '../../../src/protocol/control.ts'
+import type { EvidenceMessage, ExhibitKind } from '../../../src/protocol/audit.ts'
+import type { ServerMessage } from '../../../src/protocol/control.ts'
 import type { RunConfig } from '../../../src/protocol/runConfig.ts'
 import type { WorkClaim } from '../../orchestrator/types.ts'
 import type { AuditDraw, Claim, Evidence, Party } from '../types.ts'

@@ -6,7 +6,8 @@
  */
 import { randomInt } from 'node:crypto'
 import type { Incident, StandingView } from '../../../src/protocol/auditApi.ts'
-import type { ClientMessage, ExhibitKind } from '../../../src/protocol/control.ts'
+import type { ExhibitKind } from '../../../src/protocol/audit.ts'
+import type { ClientMessage } from '../../../src/protocol/control.ts'
 import { fail, type ErrorBody } from '../../../src/protocol/errors.ts'
 import type { AuditStore } from '../../db/auditStore.ts'
 import type { Ledger } from '../../ledger/ledger.ts'

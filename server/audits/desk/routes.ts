@@ -8,7 +8,7 @@ import {
   standingViewSchema,
 } from '../../../src/protocol/auditApi.ts'
 import { stepCredit } from '../../../src/model/credit.ts'
-import { exhibitKindSchema } from '../../../src/protocol/control.ts'
+import { exhibitKindSchema } from '../../../src/protocol/audit.ts'
 import { fail } from '../../../src/protocol/errors.ts'
 import { deviceIdSchema } from '../../../src/protocol/identity.ts'
 import { bearerOf, requireAdmin } from '../../access.ts'

@@ -111,7 +111,7 @@ describe('the browser', () => {
 
 describe('the suites', () => {
   it('run all, or those named, in their own order', () => {
-    const all = ['check', 'lint', 'unit', 'kernels-dawn', 'kernels-chromium', 'chain', 'sim', 'e2e']
+    const all = ['check', 'lint', 'unit', 'kernels-dawn', 'kernels-chromium', 'chain', 'sim', 'wan', 'e2e']
     expect(chosenSuites([]).map((suite) => suite.name)).toEqual(all)
     expect(chosenSuites(['e2e', '--verbose', 'lint']).map((suite) => suite.name)).toEqual(['lint', 'e2e'])
     expect(() => chosenSuites(['lnt'])).toThrow(/No suite is called lnt/)
