@@ -10,11 +10,11 @@ import type { Assignment, Holding, NodeStats, ServerMessage } from '../protocol/
 import { SkeinError, toErrorBody } from '../protocol/errors.ts'
 import { shardCount } from '../protocol/routing.ts'
 import type { ExecutorHost } from './executorHost.ts'
-import { boundaryRows, priorityOf, readFrame, tensorFrame, wantFrame } from './frames.ts'
+import { boundaryRows, keyOf, priorityOf, readFrame, tensorFrame, wantFrame } from './frames.ts'
 import { changesVectors, performOnGpu } from './gpuWork.ts'
 import { linkMeasures } from './linkMeasures.ts'
 import { advance, holding, initialStageState } from './machine.ts'
-import type { StageAction, StageEvent, TensorAddress } from './machineTypes.ts'
+import type { StageAction, StageEvent } from './machineTypes.ts'
 import type { StageModel } from './model.ts'
 import { Neighbours } from './neighbours.ts'
 import { Outbox } from './outbox.ts'
@@ -332,13 +332,8 @@ export class StageExecutor {
       this.#uploads = this.#uploads
         .then(async () => {
           if (!goesOn()) return
-          const message = {
-            type: 'shardSaved',
-            generation,
-            step,
-            shard,
-            chunks: await patiently(upload, goesOn),
-          } as const
+          const chunks = await patiently(upload, goesOn)
+          const message = { type: 'shardSaved', generation, step, shard, chunks } as const
           if (goesOn()) this.handle({ type: 'saved', generation, message })
         })
         .catch((caught) => {
@@ -400,8 +395,4 @@ export class StageExecutor {
     this.#host.failed(error)
     this.handle({ type: 'failed', generation, message: { type: 'failed', generation, error: error.toJSON() } })
   }
-}
-
-function keyOf({ kind, generation, step, index, boundary, attempt }: TensorAddress): string {
-  return `${kind} ${generation} ${step} ${index} ${boundary} ${attempt}`
 }

@@ -30,6 +30,11 @@ export function priorityOf(kind: TensorKind): Priority {
   return kind === 'momentShard' ? 'checkpoint' : 'merge'
 }
 
+/** Tells tensors apart. */
+export function keyOf({ kind, generation, step, index, boundary, attempt }: TensorAddress): string {
+  return `${kind} ${generation} ${step} ${index} ${boundary} ${attempt}`
+}
+
 /** Tokens of a boundary tensor; 0 for the other kinds and for a size that no whole sequences have. */
 export function boundaryRows({ kind }: TensorAddress, byteLength: number, { config }: FrameShape): number {
   if (kind !== 'activation' && kind !== 'gradient') return 0
