@@ -9,11 +9,11 @@ import type { Assignment, Holding, NodeStats, ServerMessage } from '../protocol/
 import { SkeinError, toErrorBody } from '../protocol/errors.ts'
 import { shardCount } from '../protocol/routing.ts'
 import type { ExecutorHost } from './executorHost.ts'
-import { boundaryRows, priorityOf, readFrame, tensorFrame, wantFrame } from './frames.ts'
+import { addressKey, boundaryRows, priorityOf, readFrame, tensorFrame, wantFrame } from './frames.ts'
 import { changesVectors, performOnGpu } from './gpuWork.ts'
 import { linkMeasures } from './linkMeasures.ts'
 import { advance, holding, initialStageState } from './machine.ts'
-import type { StageAction, StageEvent, TensorAddress } from './machineTypes.ts'
+import type { StageAction, StageEvent } from './machineTypes.ts'
 import type { StageModel } from './model.ts'
 import { Neighbours } from './neighbours.ts'
 import { Outbox } from './outbox.ts'
@@ -195,7 +195,7 @@ export class StageExecutor {
       case 'want':
         return void this.#outbox.send(
           action.to,
-          `want ${keyOf(action.address)}`,
+          `want ${addressKey(action.address)}`,
           'want',
           () => wantFrame(action.address),
           'boundary',
@@ -330,13 +330,8 @@ export class StageExecutor {
       this.#uploads = this.#uploads
         .then(async () => {
           if (!goesOn()) return
-          const message = {
-            type: 'shardSaved',
-            generation,
-            step,
-            shard,
-            chunks: await patiently(upload, goesOn),
-          } as const
+          const chunks = await patiently(upload, goesOn)
+          const message = { type: 'shardSaved', generation, step, shard, chunks } as const
           if (goesOn()) this.handle({ type: 'saved', generation, message })
         })
         .catch((caught) => {
@@ -375,7 +370,7 @@ export class StageExecutor {
 
   #send(tenure: Tenure, { to, address, tensor, again }: Extract<Action, { type: 'send' }>): void {
     const frame = () => tensorFrame(address, tensor, tenure.shape)
-    if (!this.#outbox.send(to, keyOf(address), again ? 'again' : 'first', frame, priorityOf(address.kind))) return
+    if (!this.#outbox.send(to, addressKey(address), again ? 'again' : 'first', frame, priorityOf(address.kind))) return
     const rows = boundaryRows(address, tensor.byteLength, tenure.shape)
     if (rows === 0) return
     this.stats.boundaryBytes += tensor.byteLength
@@ -398,8 +393,4 @@ export class StageExecutor {
     this.#host.failed(error)
     this.handle({ type: 'failed', generation, message: { type: 'failed', generation, error: error.toJSON() } })
   }
-}
-
-function keyOf({ kind, generation, step, index, boundary, attempt }: TensorAddress): string {
-  return `${kind} ${generation} ${step} ${index} ${boundary} ${attempt}`
 }

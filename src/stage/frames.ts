@@ -100,3 +100,8 @@ export function floatsOf(bytes: Uint8Array): Float32Array {
   const aligned = bytes.byteOffset % 4 === 0 ? bytes : bytes.slice()
   return new Float32Array(aligned.buffer, aligned.byteOffset, aligned.byteLength / 4)
 }
+
+/** Names a tensor among all that are on their way. */
+export function addressKey({ kind, generation, step, index, boundary, attempt }: TensorAddress): string {
+  return `${kind} ${generation} ${step} ${index} ${boundary} ${attempt}`
+}
