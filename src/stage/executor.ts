@@ -10,7 +10,7 @@ import type { Assignment, Holding, NodeStats, ServerMessage } from '../protocol/
 import { SkeinError, toErrorBody } from '../protocol/errors.ts'
 import { shardCount } from '../protocol/routing.ts'
 import type { ExecutorHost } from './executorHost.ts'
-import { boundaryRows, keyOf, priorityOf, readFrame, tensorFrame, wantFrame } from './frames.ts'
+import { addressKey, boundaryRows, priorityOf, readFrame, tensorFrame, wantFrame } from './frames.ts'
 import { changesVectors, performOnGpu } from './gpuWork.ts'
 import { linkMeasures } from './linkMeasures.ts'
 import { advance, holding, initialStageState } from './machine.ts'
@@ -196,7 +196,7 @@ export class StageExecutor {
       case 'want':
         return void this.#outbox.send(
           action.to,
-          `want ${keyOf(action.address)}`,
+          `want ${addressKey(action.address)}`,
           'want',
           () => wantFrame(action.address),
           'boundary',
@@ -372,7 +372,7 @@ export class StageExecutor {
 
   #send(tenure: Tenure, { to, address, tensor, again }: Extract<Action, { type: 'send' }>): void {
     const frame = () => tensorFrame(address, tensor, tenure.shape)
-    if (!this.#outbox.send(to, keyOf(address), again ? 'again' : 'first', frame, priorityOf(address.kind))) return
+    if (!this.#outbox.send(to, addressKey(address), again ? 'again' : 'first', frame, priorityOf(address.kind))) return
     const rows = boundaryRows(address, tensor.byteLength, tenure.shape)
     if (rows === 0) return
     this.stats.boundaryBytes += tensor.byteLength

@@ -30,11 +30,6 @@ export function priorityOf(kind: TensorKind): Priority {
   return kind === 'momentShard' ? 'checkpoint' : 'merge'
 }
 
-/** Tells tensors apart. */
-export function keyOf({ kind, generation, step, index, boundary, attempt }: TensorAddress): string {
-  return `${kind} ${generation} ${step} ${index} ${boundary} ${attempt}`
-}
-
 /** Tokens of a boundary tensor; 0 for the other kinds and for a size that no whole sequences have. */
 export function boundaryRows({ kind }: TensorAddress, byteLength: number, { config }: FrameShape): number {
   if (kind !== 'activation' && kind !== 'gradient') return 0
@@ -125,4 +120,9 @@ export function bytesOf(values: Float32Array<ArrayBuffer>): Uint8Array<ArrayBuff
 export function floatsOf(bytes: Uint8Array): Float32Array {
   const aligned = bytes.byteOffset % 4 === 0 ? bytes : bytes.slice()
   return new Float32Array(aligned.buffer, aligned.byteOffset, aligned.byteLength / 4)
+}
+
+/** Names a tensor among all that are on their way. */
+export function addressKey({ kind, generation, step, index, boundary, attempt }: TensorAddress): string {
+  return `${kind} ${generation} ${step} ${index} ${boundary} ${attempt}`
 }
