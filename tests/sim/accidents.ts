@@ -39,7 +39,8 @@ function troubledWorld(seed: number, steps: number, local?: { innerSteps: number
       boundaryMs: 1,
     },
     refusals: seed % 4 === 0 ? 0.15 : 0,
-    progressMs: 4 * MINUTE,
+    // A step that stalls twice, for two minutes each, its beginning again between, and the way back.
+    progressMs: 6 * MINUTE,
   })
   const { random, clock } = world
   const { stages, replicas, nodes } = SHAPES[seed % SHAPES.length]!
