@@ -15,12 +15,10 @@ export function bestWay(
   return turn ? 'relayed' : 'server'
 }
 
-/**
- * Whether a row shows the best way. Between a symmetric NAT and a host in the open ICE may settle on TURN, which answers first, and
- * stay there.
- */
+/** Whether a row shows the best way. Where somebody is behind a NAT ICE may settle on TURN, which answers first, and stay there. */
 export function isGoodWay(row: Row, firstEnd: 'agent' | 'browser'): boolean {
-  const hasty = row.turn && [row.first, row.second].includes('symmetric') && row.way === 'relayed'
+  const natted = [row.first, row.second].some((nat) => nat !== 'open')
+  const hasty = row.turn && natted && row.way === 'relayed'
   return row.way === bestWay(row, firstEnd) || (hasty && bestWay(row, firstEnd) === 'direct')
 }
 
