@@ -10,6 +10,7 @@ import {
   type LaneTimeline,
   type RunTimeline,
   type Span,
+  type SpanKind,
   type StepTimeline,
 } from '../../src/protocol/timeline.ts'
 import type { Gateway } from '../control/gateway.ts'
@@ -87,8 +88,10 @@ export class Timelines {
     const lane = traced?.lanes.get(nodeId)
     if (!place || !traced || !lane || lane.spans) return
     const heard = heardAt - this.#offsetOf(place, lane.askedAt, heardAt, toldAt)
-    const shift = heard - traced.startedAt
     const durationMs = (traced.endedAt ?? this.#now()) - traced.startedAt
+    // However ill the offset is known: nothing is heard before it is said, and no step ends before its work is done.
+    const done = Math.max(0, ...spans.map(([kind, start, length]) => (isWork(kind) ? start + length : 0)))
+    const shift = Math.max(lane.askedAt - traced.startedAt, Math.min(heard - traced.startedAt, durationMs - done))
     lane.spans = spans.flatMap(([kind, start, length, index]): Span[] => {
       const from = Math.max(0, start + shift)
       const to = Math.min(durationMs, start + length + shift)
@@ -186,6 +189,9 @@ export class Timelines {
     for (const runId of this.#current.keys()) if (!live.has(runId)) this.#current.delete(runId)
   }
 }
+
+/** Whether a step cannot end without it. */
+const isWork = (kind: SpanKind) => kind !== 'audit' && kind !== 'merge' && kind !== 'send'
 
 function stepView({ step, startedAt, endedAt, lanes }: TracedStep): StepTimeline[] {
   if (endedAt === null) return []

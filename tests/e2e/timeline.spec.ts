@@ -27,17 +27,14 @@ test('a run under way shows the spans of every stage, shares that add up, and a 
   const whole = ({ lanes, silent }: StepTimeline) => silent === 0 && lanes.length === STAGES
   await expect.poll(async () => (await answer()).filter(whole).length, { timeout: 60_000 }).toBeGreaterThan(1)
   const steps = (await answer()).filter(whole)
-  // Where the clocks are told apart badly, since the machine is busy, what lies at a step's ends is cut off.
-  const exact: boolean[] = []
   for (const { durationMs, lanes } of steps)
     for (const { stage, microbatches, shares, spans } of lanes) {
       const last = stage === STAGES - 1
       const count = (kind: string) => spans.filter(([one]) => one === kind).length
       expect(microbatches).toBe(MICROBATCHES)
-      const counts = [count('forward'), count('backward'), count('forwardBackward')]
-      const due = last ? [0, 0, MICROBATCHES] : [MICROBATCHES, MICROBATCHES, 0]
-      expect(counts.every((number, i) => number <= due[i]!)).toBe(true)
-      exact.push(counts.every((number, i) => number === due[i]))
+      expect([count('forward'), count('backward'), count('forwardBackward')]).toEqual(
+        last ? [0, 0, MICROBATCHES] : [MICROBATCHES, MICROBATCHES, 0],
+      )
       expect(count('merge')).toBeGreaterThan(0)
       const { compute, merge, send, wait } = shares
       expect(compute + merge + send + wait).toBeCloseTo(durationMs, 3)
@@ -46,7 +43,6 @@ test('a run under way shows the spans of every stage, shares that add up, and a 
       const computed = spans.reduce((sum, [kind, , ms]) => (kind === 'merge' || kind === 'send' ? sum : sum + ms), 0)
       expect(Math.abs(computed - compute)).toBeLessThan(0.02 * durationMs)
     }
-  expect(exact.filter(Boolean).length).toBeGreaterThan(exact.length / 2)
   // A stage's first forward comes before the next one's, whatever the three clocks count from.
   const begins = steps.map(({ lanes }) => lanes.map(({ spans }) => Math.min(...spans.map(([, start]) => start))))
   const inOrder = begins.filter((starts) => starts.every((start, i) => i === 0 || start > starts[i - 1]!))

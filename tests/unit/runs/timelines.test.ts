@@ -98,6 +98,20 @@ describe('timelines', () => {
     expect(round(5, 30, 90)).toBe(60)
   })
 
+  it.each([5, 300, 5000])('lie within their step, however badly the clocks are told apart: %i ms back', (backMs) => {
+    assign('a', 0)
+    step('a', 1)
+    now += 400
+    step('a', 2)
+    tell('a', 1, START, 5000, 5, backMs, [['forward', 0, 90, 0], ['backward', 300, 80, 0], ['merge', 385, 5, 0]]) // prettier-ignore
+    const { durationMs, lanes } = timelines.of('run').steps[0]!
+    const { spans, shares } = lanes[0]!
+    expect(spans.slice(0, 2).map(([kind, , length]) => [kind, length])).toEqual([['forward', 90], ['backward', 80]]) // prettier-ignore
+    expect(spans[0]![1]).toBeGreaterThanOrEqual(0)
+    expect(spans[1]![1] + 80).toBeLessThanOrEqual(durationMs)
+    expect(shares.compute).toBe(170)
+  })
+
   it('are asked for every two seconds at most, in training, of those with leases', () => {
     assign('a', 0)
     assign('standby', 0)
