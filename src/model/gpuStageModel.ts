@@ -203,7 +203,10 @@ function modelOf(
         if (again) writeInput(plan.inputs, again)
         write(plan.inputs.gradient, outputGradient)
         if (segments) write(plan.inputs.segments!, segments.words)
-        return bytesOf((await plans.run(plan, variablesOf(microbatch, segments)))[0])
+        const [gradient] = await plans.run(plan, variablesOf(microbatch, segments))
+        // The first stage reads nothing back: without this wait its work would be counted as what comes next.
+        if (!gradient) await gpu.device.queue.onSubmittedWorkDone()
+        return bytesOf(gradient)
       }),
 
     forwardBackward: (microbatch, input, targets) =>
