@@ -38,6 +38,11 @@ export function onRunMessage(
     case 'finished':
       onFinished(state, run, node, message, now, commands)
       return
+    case 'measured':
+      // What leases show counts for more, and whoever has one shows it.
+      if (!run.round?.stages[node.stage]?.work.has(node.id))
+        node.busyMs = node.busyMs === null ? message.expectedMs : (node.busyMs + message.expectedMs) / 2
+      return
     case 'advanced':
       if (run.round?.step !== message.step || !run.round.stages[node.stage]?.pending.has(node.id)) return
       run.round.movedAt = now

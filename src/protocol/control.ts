@@ -158,6 +158,8 @@ export const clientMessageSchema = z.discriminatedUnion('type', [
    * should keep this device busy, forward and backward together, going by its kernels; null when it cannot tell.
    */
   z.object({ type: z.literal('ready'), generation: uint, step: uint, expectedMs: z.number().min(0).nullable() }),
+  /** As `expectedMs` of `ready`, once more: this node had no lease for a while. */
+  z.object({ type: z.literal('measured'), generation: uint, expectedMs: z.number().min(0) }),
   /**
    * What this node signs about the microbatches of its leases, before it says that it has `finished` them: nobody can choose
    * what to claim by what is checked. Of a great many leases there are several.

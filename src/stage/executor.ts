@@ -265,7 +265,7 @@ export class StageExecutor {
       if (!current()) return model.destroy()
       tenure.furnish(model)
       this.#host.phase('loading', 0)
-      const expectedMs = await warmUp(model, config)
+      const expectedMs = await warmUp(model, config, 0)
       await loading
       if (!current()) return
       tenure.expectedMs = expectedMs

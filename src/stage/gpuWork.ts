@@ -5,6 +5,7 @@ import { computeMicrobatch } from './microbatchWork.ts'
 import { digestOf, sumDigestOf } from './receiptWork.ts'
 import type { Tenure } from './tenure.ts'
 import { testimonyOf } from './testimony.ts'
+import { warmUp } from './warmUp.ts'
 
 type Bytes = Uint8Array<ArrayBufferLike>
 
@@ -36,6 +37,10 @@ export async function performOnGpu(
     case 'beginStep':
       model.beginStep(action.step)
       return null
+    case 'measure': {
+      const expectedMs = await warmUp(model, tenure.assignment.config, action.step)
+      return { type: 'measured', generation, expectedMs }
+    }
     case 'compute': {
       const { op, microbatch, step } = action
       tenure.training = op === 'forward' || op === 'backward' || op === 'forwardBackward'

@@ -9,7 +9,14 @@ import { announceKept, assign, clear, onPrepared } from './machine/assignment.ts
 import { onShow } from './machine/exhibits.ts'
 import { dropCases, fileInput, onRecompute, onRecomputed, onTestified, proceedWithCases } from './machine/jury.ts'
 import { onInnerUpdated } from './machine/lanes.ts'
-import { fileBoundary, onComputed, proceedWithLeases, reportFinished, takeTable } from './machine/leases.ts'
+import {
+  fileBoundary,
+  measureWhenIdle,
+  onComputed,
+  proceedWithLeases,
+  reportFinished,
+  takeTable,
+} from './machine/leases.ts'
 import { changeOwners, fileShare, onGradientRead, onReduce, onReduced, onTally } from './machine/merge.ts'
 import { onSigned } from './machine/receipts.ts'
 import { fileRelay, onLost } from './machine/relays.ts'
@@ -163,6 +170,7 @@ function onStep<T>(state: StageState<T>, message: Message<'step'>, actions: Acti
   state.complete = false
   expectMeans(state)
   takeTable(state, message, actions)
+  measureWhenIdle(state, state.current, actions)
   for (let shard = 0; shard < state.places.length; shard++) tellHeld(state, shard, actions)
   replayEarly(state, actions)
   wantVectors(state, actions)
@@ -237,6 +245,9 @@ function onOwnProgress<T>(state: StageState<T>, event: OwnProgress<T>, actions: 
       onPrepared(state, event, actions)
       replayEarly(state, actions)
       wantVectors(state, actions)
+      return
+    case 'measured':
+      report(actions, { type: 'measured', generation: event.generation, expectedMs: event.expectedMs })
       return
     case 'computed':
       state.progressed = true

@@ -38,6 +38,8 @@ export type StageEvent<T> =
    * `expectedMs`: what a microbatch, there and back, should take on this device; null when it cannot tell.
    */
   | { type: 'prepared'; generation: number; step: number | null; expectedMs: number | null }
+  /** The answer to `measure`; milliseconds, as `expectedMs` of `prepared`. */
+  | { type: 'measured'; generation: number; expectedMs: number }
   /** `digest` goes with the boundary tensors of training steps and with shares of the gradient sum. */
   | { type: 'frame'; from: string; address: TensorAddress; tensor: T; digest: TensorDigest | null }
   /** Another node asks for the tensor of this address. */
@@ -105,6 +107,8 @@ export type StageAction<T> =
   /** Set the gradient sum to zero and forget stored activations. */
   | { type: 'beginStep'; step: number }
   | { type: 'compute'; op: ComputeOp; microbatch: number; step: number; input: T | null }
+  /** Time one microbatch of nothing, and leave things as after `beginStep`; the answer is `measured`. */
+  | { type: 'measure'; step: number }
   /** With local steps: bring a lane onto the device, from the shared weights or from where it gave way to another. */
   | { type: 'enterLane'; step: number; lane: number }
   /** Its gradient is whole: the answer is `innerUpdated`. `inner` counts from 0. */

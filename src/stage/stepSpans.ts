@@ -99,6 +99,8 @@ function kindOf(action: GpuAction): SpanKind {
     case 'enterLane':
     case 'innerUpdate':
       return 'lane'
+    case 'measure':
+      return 'forward'
     case 'recompute':
     case 'testify':
       return 'audit'

@@ -1,4 +1,4 @@
-/** Owns what a node knows of its speed before its first step: one microbatch of nothing, there and back, timed. */
+/** Owns what a node knows of its speed without a lease: one microbatch of nothing, there and back, timed. */
 import { boundaryBytes } from '../codec/boundary.ts'
 import type { RunConfig } from '../protocol/runConfig.ts'
 import type { StageModel } from './model.ts'
@@ -8,12 +8,12 @@ const LONG_MS = 1000
 
 /**
  * Milliseconds that one microbatch, forward and backward together, keeps the device busy. Weights do not matter to it, and may
- * come meanwhile. Leaves the gradient sum at zero and nothing stored.
+ * come meanwhile. Leaves the gradient sum at zero and nothing stored, as at the beginning of `step`.
  */
-export async function warmUp(model: StageModel, config: RunConfig): Promise<number> {
+export async function warmUp(model: StageModel, config: RunConfig, step: number): Promise<number> {
   const first = await timeMicrobatch(model, config)
   const ms = first < LONG_MS ? await timeMicrobatch(model, config) : first
-  model.beginStep(0)
+  model.beginStep(step)
   return ms
 }
 

@@ -14,7 +14,7 @@ it.each([0, 1, 2])('stage %i of three is timed and leaves nothing behind', async
   const config = runConfigSchema.parse({ model, stages: 3, batch: 4, microbatch: 2, codec: 'int8' })
   const tried = await createGpuStageModel(gpu, { config, stage })
   const before = gpu.pool.bytesInUse
-  expect(await warmUp(tried, config)).toBeGreaterThan(0)
+  expect(await warmUp(tried, config, 0)).toBeGreaterThan(0)
   expect(gpu.pool.bytesInUse).toBe(before)
   const whole = { offset: 0, length: tried.layout.length }
   expect((await tried.readGradient(whole)).every((x) => x === 0)).toBe(true)

@@ -118,6 +118,9 @@ export class Tenure {
         this.#inputs.clear()
         this.#lanes.clear()
         return null
+      case 'measure':
+        this.work({ type: 'beginStep', step: action.step }, generation, 0)
+        return { type: 'measured', generation, expectedMs: busyMs / 2 }
       case 'enterLane':
         this.#lanes.enter(action.lane, vectors.parameters)
         return null

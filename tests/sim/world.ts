@@ -231,6 +231,7 @@ export class World implements Blobs {
 
   busyMs(action: WorkAction): number {
     const { forwardMs, backwardMs, otherMs } = this.options.pace
+    if (action.type === 'measure') return 2 * (forwardMs + backwardMs)
     if (action.type !== 'compute') return otherMs
     const { op } = action
     const ms = op === 'backward' ? backwardMs : op === 'forwardBackward' ? forwardMs + backwardMs : forwardMs

@@ -156,6 +156,8 @@ export interface StageState<T> {
   announced: number
   /** What a microbatch should take on this device, in milliseconds, as far as it can tell. */
   expectedMs: number | null
+  /** Training steps in a row that began without a lease for this node. */
+  idleSteps: number
   owners: ShardOwners
   /** This node's place among the owners of each shard; -1 where it is none. */
   places: number[]
@@ -198,6 +200,7 @@ export function initialStageState<T>(): StageState<T> {
     complete: false,
     announced: NOWHERE,
     expectedMs: null,
+    idleSteps: 0,
     owners: [],
     places: [],
     writes: [],

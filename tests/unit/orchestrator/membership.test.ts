@@ -58,6 +58,23 @@ describe('a newcomer', () => {
     expect(fleet.leasesOf('b')).toEqual([6, 7, 8])
   })
 
+  it('that seemed too slow for a lease has one again once it shows that it no longer is', () => {
+    const fleet = training({ stages: 1, batch: 4, steps: 100 }, ['a'])
+    fleet.join('b')
+    fleet.report('b', { type: 'ready', step: 0, expectedMs: 400 })
+    for (let i = 0; i < 8; i++) fleet.step({ busyMs: 10 })
+    expect(fleet.leasesOf('b')).toEqual([])
+    for (let i = 0; i < 8; i++) {
+      fleet.report('b', { type: 'measured', expectedMs: 10 })
+      fleet.step({ busyMs: 10 })
+    }
+    expect(fleet.leasesOf('b')).toEqual([2, 3])
+    // What a lease shows is not talked away.
+    const { busyMs } = fleet.state.nodes.get('b')!
+    fleet.report('b', { type: 'measured', expectedMs: 1 })
+    expect(fleet.state.nodes.get('b')!.busyMs).toBe(busyMs)
+  })
+
   it('goes to the stage that hangs by one volunteer, before it goes home', () => {
     const fleet = training({ stages: 3 }, ['a', 'b', 'c', 'd', 'e', 'f'])
     fleet.leave('b')

@@ -66,6 +66,18 @@ describe('a training step', () => {
     stage.settle(stage.step(1))
     expect(stage.log.map(({ type }) => type)).toEqual(['prepare', 'report'])
   })
+
+  it('is begun with another look at its speed after four in a row without leases, then eight, then sixteen', () => {
+    const stage = Stage.ready({ replicas: 2 })
+    const measuredIn = (steps: number[], leases: LeaseOf[] = []) =>
+      steps.filter((step) => stage.step(step, { leases }).some(({ type }) => type === 'measure'))
+    const range = (first: number, last: number) => Array.from({ length: last - first + 1 }, (_, i) => first + i)
+    expect(measuredIn(range(1, 20))).toEqual([4, 8, 16])
+    stage.do({ type: 'measured', generation: 1, expectedMs: 7 })
+    expect(stage.last('measured')).toEqual({ type: 'measured', generation: 1, expectedMs: 7 })
+    expect(measuredIn([21], [[0, null, null]])).toEqual([])
+    expect(measuredIn(range(22, 30))).toEqual([25, 29])
+  })
 })
 
 describe('an evaluation', () => {
