@@ -85,7 +85,10 @@ export function decideAudits(state: AuditState, event: AuditEvent): AuditCommand
       for (const device of event.devices) watch(state, device)
       break
     case 'scored':
-      for (const device of attribute(state, event.losses)) watch(state, device)
+      for (const device of attribute(state, event.losses)) {
+        watch(state, device)
+        commands.push({ type: 'watched', device })
+      }
       break
     case 'incident':
       state.incident = { reason: event.reason, since: event.since }

@@ -195,6 +195,8 @@ export type Verdict =
   | { readonly verdict: 'open' }
 
 export type AuditCommand =
+  /** Its next claims are audited for sure: the losses of its routes are odd. */
+  | { readonly type: 'watched'; readonly device: string }
   /** Ask who received the claim's tensors, and the claimant, for sketches under the seed. */
   | { readonly type: 'testify'; readonly audit: Audit }
   | { readonly type: 'recompute'; readonly audit: Audit; readonly juror: Party }

@@ -1,13 +1,14 @@
 /** Owns the moment a step becomes final, and the start of whatever comes after it. */
 import { stepMicrobatches } from '../../src/protocol/lanes.ts'
 import { saveWhenDue } from './checkpoints.ts'
+import { isAudited } from './claims.ts'
 import { breakGeneration, end } from './generations.ts'
 import { announceCredit, bookCredit } from './credit.ts'
 import { newRound, sendStep } from './leases.ts'
 import { chooseOwners, synced } from './owners.ts'
 import { pause, shortfall } from './purse.ts'
 import { recutWhenPays } from './recutting.ts'
-import type { OrchestratorCommand, OrchestratorState, Run } from './types.ts'
+import type { OrchestratorCommand, OrchestratorState, Round, Run } from './types.ts'
 
 type Commands = OrchestratorCommand[]
 
@@ -25,6 +26,7 @@ export function commit(state: OrchestratorState, run: Run, now: number, commands
       run.holders[stage]![shard] = new Map(hold.map((id) => [id, step]))
     }),
   )
+  const losses = isAudited(state, run) ? routeLosses(run.round!) : []
   run.step = step
   run.round = null
   run.unapplied = null
@@ -44,9 +46,20 @@ export function commit(state: OrchestratorState, run: Run, now: number, commands
   announceCredit(state, run, step, apply!.settlement, commands)
   const devices = [...new Set(disputes.flatMap(({ maker, taker }) => [maker, taker]))]
   if (devices.length > 0) commands.push({ type: 'disputed', runId: run.id, step, devices })
+  if (losses.length > 0) commands.push({ type: 'scored', runId: run.id, step, losses })
   saveWhenDue(run, now, commands)
   recutWhenPays(state, run, metric.durationMs, commands)
   goOn(state, run, now, commands)
+}
+
+/** Whose work led to which loss. A device that is gone since is named by what its leases said. */
+function routeLosses({ first, stages }: Round): { devices: string[]; loss: number }[] {
+  return [...stages.at(-1)!.work.values()].flatMap(({ losses }) =>
+    losses.map(([microbatch, sum, tokens]) => ({
+      devices: stages.flatMap(({ owner, work }) => work.get(owner[microbatch - first]!)?.device ?? []),
+      loss: sum / tokens,
+    })),
+  )
 }
 
 /** Goes on where a generation stands: the next step, or the scoring once all are done. */

@@ -368,6 +368,11 @@ export type OrchestratorCommand =
   | { type: 'claimed'; runId: string; claim: WorkClaim; replicas: readonly { nodeId: string; device: string }[] }
   /** Devices that contradict each other under their signatures: their next claims deserve a look. */
   | { type: 'disputed'; runId: string; step: number; devices: readonly string[] }
+  /**
+   * The mean loss of each microbatch of a committed step that was audited, in nats a token, and the devices that computed it,
+   * first stage first.
+   */
+  | { type: 'scored'; runId: string; step: number; losses: readonly { devices: readonly string[]; loss: number }[] }
   /** A line of the run's story, in words. */
   | { type: 'tell'; runId: string; step: number; text: string }
 

@@ -9,7 +9,7 @@ import type { RunStats } from './runStats.ts'
 /** Commands that write. */
 export type Booked = Exclude<
   OrchestratorCommand,
-  { type: 'send' | 'disconnect' | 'publishCheckpoint' | 'recutCheckpoint' | 'claimed' | 'disputed' }
+  { type: 'send' | 'disconnect' | 'publishCheckpoint' | 'recutCheckpoint' | 'claimed' | 'disputed' | 'scored' }
 >
 
 export interface BooksOptions {

@@ -10,7 +10,6 @@ import { launchRequestSchema, type FleetView, type LaunchRequest, type LiveEvent
 import { quoteRequestSchema, type Quote, type QuoteRequest } from '../../src/protocol/quote.ts'
 import type { ClientMessage } from '../../src/protocol/control.ts'
 import { fail, toErrorBody, type ErrorBody } from '../../src/protocol/errors.ts'
-import type { AuditDesk } from '../audits/desk/desk.ts'
 import type { AuditedRuns } from '../audits/desk/port.ts'
 import { writeInitialCheckpoint } from '../checkpoints/initial.ts'
 import { readBack } from '../checkpoints/readBack.ts'
@@ -22,6 +21,7 @@ import { decide, initialState } from '../orchestrator/orchestrator.ts'
 import type { Timing } from '../orchestrator/timing.ts'
 import type { OrchestratorCommand, OrchestratorEvent } from '../orchestrator/types.ts'
 import { auditedRuns } from './auditedRuns.ts'
+import { isForAuditor, tellAuditor, type Auditor } from './auditor.ts'
 import { Books, type BooksOptions } from './books.ts'
 import type { RunControl } from './port.ts'
 import { checkReceipt } from './receiptCheck.ts'
@@ -48,7 +48,6 @@ const LEFT: ErrorBody = {
 }
 
 /** Who audits what nodes claim. */
-export type Auditor = Pick<AuditDesk, 'claimed' | 'said' | 'disputed'>
 
 export interface CoordinatorOptions extends BooksOptions, BudgetsOptions {
   blobs: BlobStore
@@ -294,9 +293,7 @@ export class Coordinator implements RunControl {
     }
     const { runId } = command
     const keys = [runId]
-    if (command.type === 'claimed')
-      return { keys, perform: () => void this.#audits?.claimed(command.claim, command.replicas) }
-    if (command.type === 'disputed') return { keys, perform: () => this.#audits?.disputed(command.devices) }
+    if (isForAuditor(command)) return { keys, perform: () => tellAuditor(this.#audits, command) }
     if (command.type === 'publishCheckpoint') {
       // Reading back takes long; nothing waits for it.
       const perform = () => void this.#publish(runId, command.step, command.stages)

@@ -14,7 +14,7 @@ import type { Ledger } from '../../ledger/ledger.ts'
 import type { WorkClaim } from '../../orchestrator/types.ts'
 import { decideAudits, initialAudits, standingOf } from '../audits.ts'
 import { auditRate, type AuditPolicy } from '../policy.ts'
-import type { Audit, AuditCommand, AuditEvent, AuditState, Party } from '../types.ts'
+import type { Audit, AuditCommand, AuditEvent, AuditState, Party, RouteLoss } from '../types.ts'
 import { coreClaim, drawAudit, evidenceOf, recomputeMessage, type Case } from './case.ts'
 import { digestOf, exhibitsOf, isWhole, shardsToDraw, type Exhibit } from './exhibits.ts'
 import type { AuditedRuns } from './port.ts'
@@ -141,9 +141,12 @@ export class AuditDesk {
   /** Devices whose receipts contradict each other. */
   disputed(devices: readonly string[]): void {
     this.#tell({ type: 'disputed', devices })
-    const { store } = this.#options
-    const kept = () => store.keepStandings(this.#verdicts.standingsOf(devices))
-    void this.#verdicts.write(kept, 'standings could not be kept')
+    this.#keepStandings(devices)
+  }
+
+  /** What the microbatches of a committed step came to: whoever is on the routes of high losses is looked at. */
+  scored(run: string, losses: readonly RouteLoss[]): void {
+    this.#tell({ type: 'scored', run, losses })
   }
 
   /**
@@ -306,8 +309,14 @@ export class AuditDesk {
       else if (command.type === 'closed') {
         this.#end(pending, command)
         pending = []
-      } else pending.push(command)
+      } else if (command.type === 'watched') this.#keepStandings([command.device])
+      else pending.push(command)
     }
+  }
+
+  #keepStandings(devices: readonly string[]): void {
+    const kept = () => this.#options.store.keepStandings(this.#verdicts.standingsOf(devices))
+    void this.#verdicts.write(kept, 'standings could not be kept')
   }
 
   #begin({ id, credit, openedAt }: Audit): void {

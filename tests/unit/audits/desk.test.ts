@@ -285,6 +285,23 @@ it('an audit under way when the server goes is left open, and its claimant is lo
   expect((await desk.standing(device(1))).watched).toBeGreaterThan(0)
 })
 
+it('a device on whose routes the losses are high is looked at, also by the next server', async () => {
+  const harmful = device(7)
+  for (let step = 0; step < 40; step++) {
+    const devices = step % 2 === 0 ? [harmful, device(8)] : [device(9), harmful]
+    desk.scored('r1', [
+      { devices, loss: 3 },
+      ...[2, 2.1, 2.2].map((loss, i) => ({ devices: [device(20 + i), device(30 + i)], loss })),
+    ])
+  }
+  expect((await desk.standing(harmful)).watched).toBeGreaterThan(0)
+  expect((await desk.standing(device(20))).watched).toBe(0)
+  await stop()
+  await start()
+  expect((await desk.standing(harmful)).watched).toBeGreaterThan(0)
+  expect(expelled).toEqual([])
+})
+
 it('every shard that holds something can be drawn', () => {
   expect(shardsToDraw(config, STAGE)).toEqual(shares.flatMap(({ length }, i) => (length > 0 ? [i] : [])))
 })

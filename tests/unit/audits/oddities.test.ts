@@ -77,7 +77,8 @@ describe('the attribution of losses', () => {
     const court = new Court()
     score(court, 11, 120)
     expect(watched(court)).toEqual([11])
-    expect(court.said).toEqual([])
+    const told = new Set(court.said.map((command) => JSON.stringify(command)))
+    expect([...told]).toEqual([JSON.stringify({ type: 'watched', device: device(11) })])
   })
 
   it('watches nobody where nobody does', () => {

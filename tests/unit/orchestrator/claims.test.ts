@@ -42,6 +42,19 @@ describe('a claim', () => {
     ])
   })
 
+  it('of a committed step goes with the loss of each microbatch and who computed it, stage by stage', () => {
+    const fleet = audited(2, ['a', 'b', 'c', 'd'], 2)
+    fleet.finishAll({ lossSum: 10, tokens: 5 })
+    settle(fleet)
+    fleet.pass(AUDIT_MS)
+    fleet.sums()
+    fleet.updates()
+    expect(fleet.of('scored')).toMatchObject([{ runId: 'run', step: 1 }])
+    const [{ losses }] = fleet.of('scored') as [{ losses: unknown }]
+    const routes = [['a', 'b'], ['a', 'b'], ['c', 'd'], ['c', 'd']] // prettier-ignore
+    expect(losses).toEqual(routes.map((ids) => ({ devices: ids.map((id) => `device-${id}`), loss: 2 })))
+  })
+
   it('waits until two others are free, or all there are', () => {
     const fleet = trio()
     fleet.finish('a')
