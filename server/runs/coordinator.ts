@@ -266,7 +266,7 @@ export class Coordinator implements RunControl {
     this.#closed = true
     clearInterval(this.#ticker)
     this.#feed.close()
-    await this.#outbox.settled()
+    await this.#outbox.drained()
   }
 
   #dispatch(event: DistributedEvent): void {
@@ -297,13 +297,11 @@ export class Coordinator implements RunControl {
     if (command.type === 'claimed')
       return { keys, perform: () => void this.#audits?.claimed(command.claim, command.replicas) }
     if (command.type === 'disputed') return { keys, perform: () => this.#audits?.disputed(command.devices) }
-    if (command.type === 'publishCheckpoint') {
-      // Reading back takes long; nothing waits for it.
-      const perform = () => void this.#publish(runId, command.step, command.stages)
-      return { keys, perform }
-    }
+    // Reading back takes long.
+    if (command.type === 'publishCheckpoint')
+      return { keys, perform: () => this.#outbox.aside(this.#publish(runId, command.step, command.stages)) }
     if (command.type === 'recutCheckpoint')
-      return { keys, perform: () => void this.#recut(runId, command.step, command.partition) }
+      return { keys, perform: () => this.#outbox.aside(this.#recut(runId, command.step, command.partition)) }
     const run = this.#state.runs.get(runId)
     const perform = () => {
       if (broken.has(runId)) return
