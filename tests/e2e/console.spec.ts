@@ -28,7 +28,7 @@ test('a run is launched by the form at phone width, after its mistakes were show
   await form.getByLabel('Boundary codec').selectOption('learned · f16')
   // A mistake in what is not asked for any more is still to be seen.
   await form.getByLabel('Code width').fill('none')
-  await form.getByLabel('Boundary codec').selectOption('f16 · 2 bytes a value')
+  await form.getByLabel('Boundary codec').selectOption('f16 · 2 bytes')
   await expect(form.getByLabel('Code width')).toHaveAccessibleDescription(/Enter a number/)
   await form.getByLabel('Code width').fill('8')
   await expect(form.getByLabel('Code width')).toHaveCount(0)

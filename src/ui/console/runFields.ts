@@ -29,13 +29,13 @@ export const mainFields: readonly RunField[] = [
   {
     path: 'codec',
     label: 'Boundary codec',
-    hint: 'Packing between stages; learned: by the model',
+    hint: 'Bytes a value between stages; learned: packed by the model',
     kind: 'choice',
     choices: [
-      ['f32', 'f32 · 4 bytes a value'],
-      ['f16', 'f16 · 2 bytes a value'],
-      ['int8', 'int8 · 1 byte a value'],
-      ['int4', 'int4 · half a byte a value'],
+      ['f32', 'f32 · 4 bytes'],
+      ['f16', 'f16 · 2 bytes'],
+      ['int8', 'int8 · 1 byte'],
+      ['int4', 'int4 · ½ byte'],
       ['bottleneck-f16', 'learned · f16'],
       ['bottleneck-f32', 'learned · f32'],
     ],
@@ -74,11 +74,11 @@ export const advancedFields: readonly RunField[] = [
   {
     path: 'products',
     label: 'Matrix products',
-    hint: 'f16: faster where a GPU has it, and no longer exact',
+    hint: 'f16, summed in f32: faster where a GPU has it, and no longer exact',
     kind: 'choice',
     choices: [
       ['f32', 'f32'],
-      ['f16', 'f16 operands, f32 sums'],
+      ['f16', 'f16'],
     ],
     group: 'Model',
   },
@@ -101,11 +101,11 @@ export const advancedFields: readonly RunField[] = [
   {
     path: 'sync',
     label: 'Synchronisation',
-    hint: 'When the replicas of a stage merge',
+    hint: 'Replicas merge at every step (exact) or after inner steps (local)',
     kind: 'choice',
     choices: [
-      ['exact', 'exact · at every step'],
-      ['local', 'local · after inner steps'],
+      ['exact', 'exact'],
+      ['local', 'local'],
     ],
     group: 'Merging',
   },
@@ -128,12 +128,12 @@ export const advancedFields: readonly RunField[] = [
   {
     path: 'local.mergeCodec',
     label: 'Merge codec',
-    hint: 'How a merge is packed, for each parameter',
+    hint: 'Bytes a parameter in a merge',
     kind: 'choice',
     choices: [
       ['f32', 'f32 · 4 bytes'],
       ['int8', 'int8 · 1 byte'],
-      ['int4', 'int4 · half a byte'],
+      ['int4', 'int4 · ½ byte'],
     ],
     group: 'Merging',
     when: local,
@@ -157,11 +157,11 @@ export const advancedFields: readonly RunField[] = [
   {
     path: 'optimizer.kind',
     label: 'Optimizer',
-    hint: 'Muon takes the layers’ matrices',
+    hint: 'Muon takes the layers’ matrices, AdamW the rest',
     kind: 'choice',
     choices: [
       ['adamw', 'AdamW'],
-      ['muon', 'Muon and AdamW'],
+      ['muon', 'Muon'],
     ],
     group: 'Optimizer',
   },
