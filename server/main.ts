@@ -203,20 +203,8 @@ export async function startServer(options: Partial<ServerConfig> = {}): Promise<
     })
     await audits.open()
     closers.push(() => audits.close())
-    const runs = coordinator
-    const app = await buildApp({
-      config,
-      store,
-      blobs,
-      runs,
-      timelines,
-      ledger,
-      tokens,
-      registry,
-      metrics,
-      treasury,
-      audits,
-    })
+    const rooms = { config, store, blobs, timelines, ledger, tokens, registry, metrics, treasury, audits }
+    const app = await buildApp({ ...rooms, runs: coordinator })
     log.app = app
     closers.push(async () => {
       // A connection that a browser keeps open would hold the close up for as long as it is kept alive.

@@ -265,7 +265,7 @@ export class Coordinator implements RunControl {
     this.#closed = true
     clearInterval(this.#ticker)
     this.#feed.close()
-    await this.#outbox.settled()
+    await this.#outbox.drained()
   }
 
   #dispatch(event: DistributedEvent): void {
@@ -294,13 +294,11 @@ export class Coordinator implements RunControl {
     const { runId } = command
     const keys = [runId]
     if (isForAuditor(command)) return { keys, perform: () => tellAuditor(this.#audits, command) }
-    if (command.type === 'publishCheckpoint') {
-      // Reading back takes long; nothing waits for it.
-      const perform = () => void this.#publish(runId, command.step, command.stages)
-      return { keys, perform }
-    }
+    // Reading back takes long.
+    if (command.type === 'publishCheckpoint')
+      return { keys, perform: () => this.#outbox.aside(this.#publish(runId, command.step, command.stages)) }
     if (command.type === 'recutCheckpoint')
-      return { keys, perform: () => void this.#recut(runId, command.step, command.partition) }
+      return { keys, perform: () => this.#outbox.aside(this.#recut(runId, command.step, command.partition)) }
     const run = this.#state.runs.get(runId)
     const perform = () => {
       if (broken.has(runId)) return

@@ -1,5 +1,8 @@
 /** Owns the order in which decisions are carried out: what has to be durable comes first, and nothing else waits for a disk. */
 
+/** Milliseconds that work under way, such as reading a checkpoint back, gets to finish at the end. */
+const GRACE_MS = 5000
+
 /** One command. What it returns is waited for before the command after it; whoever returns nothing is not. */
 export interface Task {
   /** The run and the node that it is about: it overtakes nothing that is about either. */
@@ -12,6 +15,8 @@ export class Outbox {
   readonly #held = new Map<string, Promise<void>>()
   /** By run: its last write. */
   readonly #writes = new Map<string, Promise<unknown>>()
+  /** What takes long and is waited for by nobody but the end. */
+  readonly #aside = new Set<Promise<void>>()
 
   /** Carries out one decision: at once, as far as it neither waits for a write nor follows a decision that does. */
   carryOut(tasks: readonly Task[]): void {
@@ -38,6 +43,22 @@ export class Outbox {
       })
     this.#writes.set(runId, done)
     return result
+  }
+
+  /** Keeps hold of work that no decision waits for; it may write in its course, and does not reject. */
+  aside(work: Promise<void>): void {
+    this.#aside.add(work)
+    void work.finally(() => this.#aside.delete(work))
+  }
+
+  /** Until nothing is under way any more, neither held decisions nor work aside nor what either writes, or `GRACE_MS` are over. */
+  async drained(): Promise<void> {
+    const late = new AbortController()
+    const over = new Promise((resolve) => late.signal.addEventListener('abort', resolve))
+    const timer = setTimeout(() => late.abort(), GRACE_MS)
+    while (!late.signal.aborted && this.#held.size + this.#writes.size + this.#aside.size > 0)
+      await Promise.race([over, Promise.all([...this.#held.values(), ...this.#writes.values(), ...this.#aside])])
+    clearTimeout(timer)
   }
 
   /** Until all that was decided about a run, or about anything, is carried out and written. */

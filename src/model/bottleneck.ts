@@ -7,6 +7,7 @@
  */
 import { RECEIVED_SCALE } from '../codec/boundary.ts'
 import type { BufferView, PooledBuffer } from '../gpu/buffers.ts'
+import type { Strided } from '../gpu/kernels/bottleneck.ts'
 import type { Keeping } from './forward.ts'
 import { boundaryTensor, codeHidden } from './layout.ts'
 import { giveBack, gradient, lend, multiply, parameter } from './stageContext.ts'
@@ -94,6 +95,15 @@ function networkBackward(
   return dInput
 }
 
+const ofStream = ({ config }: StageContext, view: BufferView): Strided => ({ view, stride: config.model.dModel })
+const ofCode = ({ layout }: StageContext, view: BufferView): Strided => ({ view, stride: layout.codeWidth! })
+
+/** Adds `factor` times the columns that a code has, of `source` to those of `target`. */
+function addCodeColumns(stage: StageContext, source: Strided, target: Strided, rows: number, factor: number): void {
+  const shape = { rows, columns: stage.layout.codeWidth! }
+  stage.kernels.bottleneck!.addColumns(stage.recorder, source, target, shape, factor)
+}
+
 /** `stream` [rows, d], which `keeping` lent and now keeps, becomes the code [rows, k], which is scratch. */
 export function sendForward(
   stage: StageContext,
@@ -109,13 +119,7 @@ export function sendForward(
   kernels.rmsNorm.forward(recorder, { x: stream, weight, y: normed, inverse }, { rows, columns: d }, normEps)
   const code = lend(stage, rows, k, 'code')
   const network = networkForward(stage, sender(stage), normed, code, rows, keeping)
-  kernels.bottleneck!.addColumns(
-    recorder,
-    { view: normed, stride: d },
-    { view: code, stride: k },
-    { rows, columns: k },
-    1,
-  )
+  addCodeColumns(stage, ofStream(stage, normed), ofCode(stage, code), rows, 1)
   return { sent: { stream, inverse, network }, code }
 }
 
@@ -127,17 +131,10 @@ export function sendBackward(
   rows: number,
   keeping: Keeping,
 ): PooledBuffer {
-  const { kernels, recorder, config, layout } = stage
+  const { kernels, recorder, config } = stage
   const d = config.model.dModel
-  const k = layout.codeWidth!
   const dNormed = networkBackward(stage, sender(stage), network, dCode, rows, keeping)
-  kernels.bottleneck!.addColumns(
-    recorder,
-    { view: dCode, stride: k },
-    { view: dNormed, stride: d },
-    { rows, columns: k },
-    1,
-  )
+  addCodeColumns(stage, ofCode(stage, dCode), ofStream(stage, dNormed), rows, 1)
   const dx = lend(stage, rows, d, 'stream gradient')
   const tensors = { x: stream, weight: kernels.ones!, inverse, dy: dNormed, dx }
   kernels.rmsNorm.backward(recorder, tensors, { rows, columns: d })
@@ -155,18 +152,11 @@ export function receiveForward(
   rows: number,
   keeping: Keeping,
 ): ReceivedCode {
-  const { kernels, recorder, config, layout } = stage
-  const d = config.model.dModel
-  const k = layout.codeWidth!
+  const { kernels, recorder, config } = stage
+  const columns = config.model.dModel
   const network = networkForward(stage, receiver(stage), code, stream, rows, keeping)
-  kernels.bottleneck!.addColumns(
-    recorder,
-    { view: code, stride: k },
-    { view: stream, stride: d },
-    { rows, columns: k },
-    RECEIVED_SCALE,
-  )
-  kernels.bottleneck!.inject(recorder, { tokens, stream }, { rows, columns: d }, config.seed, RECEIVED_SCALE)
+  addCodeColumns(stage, ofCode(stage, code), ofStream(stage, stream), rows, RECEIVED_SCALE)
+  kernels.bottleneck!.inject(recorder, { tokens, stream }, { rows, columns }, config.seed, RECEIVED_SCALE)
   return { network }
 }
 
@@ -178,17 +168,8 @@ export function receiveBackward(
   rows: number,
   keeping: Keeping,
 ): PooledBuffer {
-  const { kernels, recorder, config, layout } = stage
-  const d = config.model.dModel
-  const k = layout.codeWidth!
   const dCode = networkBackward(stage, receiver(stage), network, dStream, rows, keeping)
-  kernels.bottleneck!.addColumns(
-    recorder,
-    { view: dStream, stride: d },
-    { view: dCode, stride: k },
-    { rows, columns: k },
-    RECEIVED_SCALE,
-  )
+  addCodeColumns(stage, ofStream(stage, dStream), ofCode(stage, dCode), rows, RECEIVED_SCALE)
   giveBack(stage, dStream)
   return dCode
 }

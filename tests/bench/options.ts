@@ -1,14 +1,15 @@
 /** Owns what `npm run bench` was asked to do. */
-import { parseArgs } from 'node:util'
 import { fail } from '../../src/protocol/errors.ts'
+import { CommandLine, FLAG, TEXT } from './commandLine.ts'
 import type { Place } from './engines.ts'
 import { isWorkName, WORKS, type WorkName } from './works.ts'
 
-export const BENCH_USAGE = `npm run bench -- kernels|train|audit|codec|sync [options]
+export const BENCH_USAGE = `npm run bench -- kernels|train|network|audit|codec|sync [options]
   kernels          f32 products and attention: GFLOP/s, and the share of the fastest
   audit            how far apart honest devices are, for the tolerances of audits: see \`npm run bench -- audit --help\`
   codec            what each boundary codec costs in bytes and in loss: see \`npm run bench -- codec --help\`
   sync             bytes and losses of exact merges and of local steps: see \`npm run bench -- sync --help\`
+  network          how full two ends make a line with delay and loss: see \`npm run bench -- network --help\`
   train            whole training steps: tokens/s, share of the measured peak, dispatches, memory, losses
   --where PLACE    chromium, dawn or both (chromium)
   --work W1,W2     for train: ${Object.keys(WORKS).join(', ')} (w1,w2; on a GPU w3 too)
@@ -31,14 +32,15 @@ export interface BenchOptions {
   readonly limitSeconds: number
 }
 
-const REMEDY = 'Run `npm run bench -- --help` for the options.'
+const line = new CommandLine('')
 
 /**
  * @returns null when only the usage was asked for
  * @throws SkeinError `bench.command`, `bench.option`, `bench.work`
  */
 export function benchOptions(args: readonly string[]): BenchOptions | null {
-  const { values, positionals } = parse(args)
+  const texts = { where: TEXT, work: TEXT, limit: TEXT }
+  const { values, positionals } = line.read(args, { ...texts, peers: FLAG, quick: FLAG }, true)
   if (values.help) return null
   const [command, ...more] = positionals
   if ((command !== 'kernels' && command !== 'train') || more.length > 0) {
@@ -47,48 +49,23 @@ export function benchOptions(args: readonly string[]): BenchOptions | null {
     fail('bench.command', `${given}.`, 'Say `npm run bench -- kernels` or `npm run bench -- train`.')
   }
   if (values.work !== undefined && command !== 'train') {
-    fail('bench.option', '--work is for train; kernels measures its own shapes.', REMEDY)
+    line.refuse('--work is for train; kernels measures its own shapes.')
   }
   return {
     command,
     places: placesOf(values.where ?? 'chromium'),
     works: values.work === undefined ? null : worksOf(values.work),
-    peers: values.peers ?? false,
+    peers: values.peers,
     json: values.json ?? null,
-    markdown: values.markdown ?? false,
-    quick: values.quick ?? false,
+    markdown: values.markdown,
+    quick: values.quick,
     limitSeconds: limitOf(values.limit ?? '300'),
   }
 }
 
-function parse(args: readonly string[]) {
-  try {
-    const text = { type: 'string' } as const
-    const flag = { type: 'boolean' } as const
-    return parseArgs({
-      args: [...args],
-      strict: true,
-      allowPositionals: true,
-      options: {
-        where: text,
-        work: text,
-        json: text,
-        limit: text,
-        peers: flag,
-        markdown: flag,
-        quick: flag,
-        help: { ...flag, short: 'h' },
-      },
-    })
-  } catch (caught) {
-    return fail('bench.option', caught instanceof Error ? caught.message : String(caught), REMEDY)
-  }
-}
-
 function placesOf(where: string): readonly Place[] {
-  if (where === 'both') return ['chromium', 'dawn']
-  if (where === 'chromium' || where === 'dawn') return [where]
-  return fail('bench.option', `--where takes chromium, dawn or both, not “${where}”.`, REMEDY)
+  const place = line.choice('where', where, ['chromium', 'dawn', 'both'])
+  return place === 'both' ? ['chromium', 'dawn'] : [place]
 }
 
 function worksOf(text: string): readonly WorkName[] {
@@ -101,5 +78,5 @@ function worksOf(text: string): readonly WorkName[] {
 function limitOf(text: string): number {
   const seconds = Number(text)
   if (text !== '' && seconds > 0 && Number.isFinite(seconds)) return seconds
-  return fail('bench.option', `--limit takes seconds, not “${text}”.`, REMEDY)
+  return line.refuse(`--limit takes seconds, not “${text}”.`)
 }

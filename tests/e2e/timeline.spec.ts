@@ -59,6 +59,9 @@ test('a run under way shows the spans of every stage, shares that add up, and a 
     expect(percents).toHaveLength(4)
     expect(percents.reduce((sum, value) => sum + value, 0)).toBeCloseTo(100, 0)
   }
+  // On a phone tables scroll in their own places, and the page does not.
+  await page.getByText('Show as a table').first().click()
+  await expect(page.getByRole('region', { name: 'Loss by step' }).getByRole('row').first()).toBeVisible()
   await page.setViewportSize({ width: 390, height: 844 })
   expect(await page.evaluate(() => document.documentElement.scrollWidth - innerWidth)).toBeLessThanOrEqual(0)
   // Who looks at one step goes on looking at it.

@@ -1,6 +1,6 @@
 /** Owns the launch form's fields: one for every leaf of the run configuration, with its words and its unit. */
 
-export type FieldGroup = 'Shape' | 'Work' | 'Model' | 'Batch' | 'Merging' | 'Optimizer' | 'Keeping'
+export type FieldGroup = 'Shape' | 'Work' | 'Model' | 'Batch' | 'Merging' | 'Optimizer' | 'Checkpoints and devices'
 
 interface FieldWords {
   /** Where the value sits in RunConfig, such as `model.dModel`. */
@@ -9,7 +9,13 @@ interface FieldWords {
   readonly hint?: string
   readonly unit?: string
   readonly group: FieldGroup
+  /** Whether it counts beside the other values; always, where this is left out. */
+  readonly when?: (values: Readonly<Record<string, string | boolean>>) => boolean
 }
+
+const learned: FieldWords['when'] = ({ codec }) => String(codec).startsWith('bottleneck')
+const local: FieldWords['when'] = ({ sync }) => sync === 'local'
+const muon: FieldWords['when'] = (values) => values['optimizer.kind'] === 'muon'
 
 export type RunField =
   | (FieldWords & { readonly kind: 'integer' | 'number' | 'boolean' })
@@ -23,26 +29,34 @@ export const mainFields: readonly RunField[] = [
   {
     path: 'codec',
     label: 'Boundary codec',
-    hint: 'What crosses between stages',
+    hint: 'Bytes a value between stages; learned: packed by the model',
     kind: 'choice',
     choices: [
-      ['f32', 'f32 · 4 bytes a value'],
-      ['f16', 'f16 · 2 bytes a value'],
-      ['int8', 'int8 · 1 byte a value'],
-      ['int4', 'int4 · half a byte a value'],
-      ['bottleneck-f16', 'learned bottleneck, f16'],
-      ['bottleneck-f32', 'learned bottleneck, f32'],
+      ['f32', 'f32 · 4 bytes'],
+      ['f16', 'f16 · 2 bytes'],
+      ['int8', 'int8 · 1 byte'],
+      ['int4', 'int4 · ½ byte'],
+      ['bottleneck-f16', 'learned · f16'],
+      ['bottleneck-f32', 'learned · f32'],
     ],
     group: 'Work',
   },
-  { path: 'codecWidth', label: 'Code width', hint: 'Values a token; bottleneck only', kind: 'integer', group: 'Work' },
+  {
+    path: 'codecWidth',
+    label: 'Code width',
+    unit: 'values a token',
+    hint: 'Of the bottleneck',
+    kind: 'integer',
+    group: 'Work',
+    when: learned,
+  },
   { path: 'seed', label: 'Seed', hint: 'Weights, data order', kind: 'integer', group: 'Work' },
 ]
 
 /** The rest, under Advanced. */
 export const advancedFields: readonly RunField[] = [
   { path: 'model.layers', label: 'Layers', kind: 'integer', group: 'Model' },
-  { path: 'model.dModel', label: 'Width', hint: 'dModel', kind: 'integer', group: 'Model' },
+  { path: 'model.dModel', label: 'Width', hint: 'Values a token (dModel)', kind: 'integer', group: 'Model' },
   { path: 'model.heads', label: 'Heads', hint: 'Must divide the width', kind: 'integer', group: 'Model' },
   { path: 'model.kvHeads', label: 'KV heads', hint: 'Must divide the heads', kind: 'integer', group: 'Model' },
   { path: 'model.ffn', label: 'Hidden width', hint: 'Of the SwiGLU block', kind: 'integer', group: 'Model' },
@@ -59,12 +73,12 @@ export const advancedFields: readonly RunField[] = [
   { path: 'model.normEps', label: 'Norm epsilon', kind: 'number', group: 'Model' },
   {
     path: 'products',
-    label: 'Products',
-    hint: 'f16: faster where a GPU has it, and no longer exact',
+    label: 'Matrix products',
+    hint: 'f16, summed in f32: faster where a GPU has it, and no longer exact',
     kind: 'choice',
     choices: [
       ['f32', 'f32'],
-      ['f16', 'f16 operands, f32 sums'],
+      ['f16', 'f16'],
     ],
     group: 'Model',
   },
@@ -87,7 +101,7 @@ export const advancedFields: readonly RunField[] = [
   {
     path: 'sync',
     label: 'Synchronisation',
-    hint: 'local: lanes take steps of their own, by what follows',
+    hint: 'Replicas merge at every step (exact) or after inner steps (local)',
     kind: 'choice',
     choices: [
       ['exact', 'exact'],
@@ -98,46 +112,63 @@ export const advancedFields: readonly RunField[] = [
   {
     path: 'local.innerSteps',
     label: 'Inner steps',
-    hint: 'Of a lane between two merges',
+    hint: 'Updates of a lane between two merges',
     kind: 'integer',
     group: 'Merging',
+    when: local,
   },
   {
     path: 'local.lanes',
     label: 'Lanes',
-    hint: 'Empty: as many as replicas',
+    hint: 'Copies that learn apart; empty: as many as replicas',
     kind: 'integer',
     group: 'Merging',
+    when: local,
   },
   {
     path: 'local.mergeCodec',
     label: 'Merge codec',
-    hint: 'Bytes a parameter',
+    hint: 'Bytes a parameter in a merge',
     kind: 'choice',
     choices: [
       ['f32', 'f32 · 4 bytes'],
       ['int8', 'int8 · 1 byte'],
-      ['int4', 'int4 · half a byte'],
+      ['int4', 'int4 · ½ byte'],
     ],
     group: 'Merging',
+    when: local,
   },
-  { path: 'local.outer.lr', label: 'Outer rate', hint: 'Of the merge', kind: 'number', group: 'Merging' },
-  { path: 'local.outer.momentum', label: 'Outer momentum', hint: 'Nesterov', kind: 'number', group: 'Merging' },
+  {
+    path: 'local.outer.lr',
+    label: 'Outer rate',
+    hint: 'Learning rate of the merge',
+    kind: 'number',
+    group: 'Merging',
+    when: local,
+  },
+  {
+    path: 'local.outer.momentum',
+    label: 'Outer momentum',
+    hint: 'Of the merge (Nesterov)',
+    kind: 'number',
+    group: 'Merging',
+    when: local,
+  },
   {
     path: 'optimizer.kind',
     label: 'Optimizer',
-    hint: 'Muon takes the layers’ matrices',
+    hint: 'Muon takes the layers’ matrices, AdamW the rest',
     kind: 'choice',
     choices: [
       ['adamw', 'AdamW'],
-      ['muon', 'Muon and AdamW'],
+      ['muon', 'Muon'],
     ],
     group: 'Optimizer',
   },
   {
     path: 'optimizer.moments',
     label: 'Moments',
-    hint: 'bf16 takes half the memory',
+    hint: 'Of the gradient; bf16 takes half the memory',
     kind: 'choice',
     choices: [
       ['f32', 'f32 · 4 bytes'],
@@ -159,26 +190,38 @@ export const advancedFields: readonly RunField[] = [
   { path: 'optimizer.beta1', label: 'Beta 1', kind: 'number', group: 'Optimizer' },
   { path: 'optimizer.beta2', label: 'Beta 2', kind: 'number', group: 'Optimizer' },
   { path: 'optimizer.eps', label: 'Epsilon', kind: 'number', group: 'Optimizer' },
-  { path: 'optimizer.momentum', label: 'Momentum', hint: 'Muon’s', kind: 'number', group: 'Optimizer' },
-  { path: 'checkpointEvery', label: 'Checkpoint every', unit: 'steps', kind: 'integer', group: 'Keeping' },
+  { path: 'optimizer.momentum', label: 'Momentum', hint: 'Of Muon', kind: 'number', group: 'Optimizer', when: muon },
+  {
+    path: 'checkpointEvery',
+    label: 'Checkpoint every',
+    unit: 'steps',
+    kind: 'integer',
+    group: 'Checkpoints and devices',
+  },
   {
     path: 'evalTokens',
     label: 'Evaluation',
     unit: 'tokens',
     hint: 'Held out, scored at the end',
     kind: 'integer',
-    group: 'Keeping',
+    group: 'Checkpoints and devices',
   },
   {
     path: 'requireHardware',
     label: 'Hardware only',
     hint: 'Refuse devices that compute in software',
     kind: 'boolean',
-    group: 'Keeping',
+    group: 'Checkpoints and devices',
   },
 ]
 
-export const advancedGroups: readonly FieldGroup[] = ['Model', 'Batch', 'Merging', 'Optimizer', 'Keeping']
+export const advancedGroups: readonly FieldGroup[] = [
+  'Model',
+  'Batch',
+  'Merging',
+  'Optimizer',
+  'Checkpoints and devices',
+]
 
 export const runFields: readonly RunField[] = [...mainFields, ...advancedFields]
 

@@ -16,6 +16,8 @@ export function verdictWords({ verdict }: Pick<AuditView, 'verdict'>): { label: 
   }
 }
 
+const NBSP = '\u00a0'
+
 const tensorNames: Record<AuditDistance['tensor'], string> = {
   activation: 'activation',
   inputGradient: 'gradient of the input',
@@ -42,13 +44,16 @@ export function distanceWords(distances: readonly AuditDistance[]): string {
   return `${amount}: ${name}`
 }
 
-const percent = (share: number) => (share < 0.001 ? 'under 0.1 %' : `${Number((100 * share).toPrecision(2))} %`)
+const percent = (share: number) =>
+  share < 0.001 ? `under 0.1${NBSP}%` : `${Number((100 * share).toPrecision(2))}${NBSP}%`
 const times = (share: number) => exact(Math.round(share < 10 ? 10 * share : share) / (share < 10 ? 10 : 1))
 
 /** What the audits of a run found and cost, in a sentence or two. */
 export function totalsWords({ totals }: Pick<AuditsView, 'totals'>): string {
   const { audits, passed, convicted, open, recomputed, trained } = totals
   const found = [`${exact(passed)} passed`, `${exact(convicted)} found something false`, `${exact(open)} stayed open`]
+  const underWay = audits - passed - convicted - open
+  if (underWay > 0) found.push(`${exact(underWay)} ${underWay === 1 ? 'is' : 'are'} under way`)
   const cost =
     trained === null || trained === '0'
       ? flops(BigInt(recomputed))

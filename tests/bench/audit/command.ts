@@ -1,10 +1,10 @@
 /** Owns `npm run bench -- audit`: pairs honest devices on recorded stages and prints how far apart they are. */
 import '../../../server/cli/pageImports.mjs'
 import { writeFileSync } from 'node:fs'
-import { parseArgs } from 'node:util'
 import { beyond, type Distances } from '../../../src/audit/compare.ts'
 import { toleranceOf } from '../../../src/audit/tolerances.ts'
 import { fail } from '../../../src/protocol/errors.ts'
+import { CommandLine, FLAG, TEXT } from '../commandLine.ts'
 import { markdownTable, terminalTable, type Table } from '../report.ts'
 import type { Archive } from './archive.ts'
 import { largestOf, type PairClass } from './calibrate.ts'
@@ -21,29 +21,7 @@ export const AUDIT_USAGE = `npm run bench -- audit [options]: how far apart hone
   --markdown       prints the table as Markdown
   --help           this text`
 
-const REMEDY = 'Run `npm run bench -- audit --help` for the options.'
-
-function optionsOf(args: readonly string[]) {
-  try {
-    const text = { type: 'string' } as const
-    const flag = { type: 'boolean', default: false } as const
-    return parseArgs({
-      args: [...args],
-      strict: true,
-      options: {
-        with: { type: 'string', multiple: true, default: [] as string[] },
-        out: text,
-        kernels: text,
-        json: text,
-        quick: flag,
-        markdown: flag,
-        help: flag,
-      },
-    }).values
-  } catch (caught) {
-    return fail('bench.option', caught instanceof Error ? caught.message : String(caught), REMEDY)
-  }
-}
+const line = new CommandLine('audit')
 
 /** @throws SkeinError `bench.option`, `bench.archive`, `agent.adapter`, `gpu.*` */
 export async function auditBench(
@@ -51,7 +29,12 @@ export async function auditBench(
   print: (text: string) => void,
   say: (text: string) => void,
 ): Promise<number> {
-  const options = optionsOf(args)
+  const options = line.read(args, {
+    with: { ...TEXT, multiple: true, default: [] as string[] },
+    out: TEXT,
+    kernels: TEXT,
+    quick: FLAG,
+  }).values
   if (options.help) {
     print(AUDIT_USAGE)
     return 0

@@ -2,10 +2,9 @@
 import '../../../server/cli/pageImports.mjs'
 import { readFileSync } from 'node:fs'
 import path from 'node:path'
-import { parseArgs } from 'node:util'
-import { fail } from '../../../src/protocol/errors.ts'
 import { generateCorpus } from '../../../src/formats/corpus.ts'
 import { tokenizerFor } from '../../../src/formats/tokenizer.ts'
+import { CommandLine, FLAG, TEXT } from '../commandLine.ts'
 import type { Teller } from '../entrant.ts'
 import { implOf, SKEIN } from '../engines.ts'
 import { markdownTable, terminalTable, type Table } from '../report.ts'
@@ -28,38 +27,21 @@ export const CODEC_USAGE = `npm run bench -- codec [options]: what each codec co
   --markdown       prints the table as Markdown
   --help           this text`
 
-const REMEDY = 'Run `npm run bench -- codec --help` for the options.'
+const OPTIMIZERS = ['adamw', 'muon'] as const
+
+const line = new CommandLine('codec')
 
 function optionsOf(args: readonly string[]) {
-  const text = { type: 'string' } as const
-  const flag = { type: 'boolean', default: false } as const
-  const parsed = () =>
-    parseArgs({
-      args: [...args],
-      strict: true,
-      options: {
-        ...{ full: flag, data: text, rows: text, optimizer: text, seeds: text, steps: text, json: text },
-        ...{ markdown: flag, help: flag },
-      },
-    }).values
-  try {
-    const values = parsed()
-    const { optimizer } = values
-    if (optimizer !== undefined && optimizer !== 'adamw' && optimizer !== 'muon')
-      return fail('bench.option', `--optimizer takes adamw or muon, not “${optimizer}”.`, REMEDY)
-    const optimizers = optimizer === undefined ? (['adamw', 'muon'] as const) : ([optimizer] as const)
-    const seeds = countOf('seeds', values.seeds ?? '2')
-    return { ...values, optimizers, seeds, steps: values.steps === undefined ? null : countOf('steps', values.steps) }
-  } catch (caught) {
-    if (caught instanceof TypeError) return fail('bench.option', caught.message, REMEDY)
-    throw caught
+  const texts = { data: TEXT, rows: TEXT, optimizer: TEXT, seeds: TEXT, steps: TEXT }
+  const { values } = line.read(args, { full: FLAG, ...texts })
+  const { optimizer, seeds = '2', steps } = values
+  const count = { whole: true, least: 1 }
+  return {
+    ...values,
+    optimizers: optimizer === undefined ? OPTIMIZERS : [line.choice('optimizer', optimizer, OPTIMIZERS)],
+    seeds: line.number('seeds', seeds, count),
+    steps: steps === undefined ? null : line.number('steps', steps, count),
   }
-}
-
-function countOf(name: string, text: string): number {
-  const count = Number(text)
-  if (Number.isInteger(count) && count > 0) return count
-  return fail('bench.option', `--${name} takes a positive whole number, not “${text}”.`, REMEDY)
 }
 
 /** Of the built-in stories: about as much as Shakespeare's plays in the small. */

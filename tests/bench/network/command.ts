@@ -1,11 +1,11 @@
 /** Owns `npm run bench -- network`: its options, the way into the box, its table and its records. */
 import { writeFileSync } from 'node:fs'
 import path from 'node:path'
-import { parseArgs } from 'node:util'
 import { fail } from '../../../src/protocol/errors.ts'
 import { isInside, resultInside, runInside, whyNoBox } from '../../wan/box/enter.ts'
 import { isGoodWay, matrixTable } from '../../wan/matrixTable.ts'
 import type { NatMatrix } from '../../wan/programs/natMatrix.ts'
+import { CommandLine, FLAG, TEXT } from '../commandLine.ts'
 import { markdownTable, terminalTable, type Table } from '../report.ts'
 import { MEASURED_LINKS } from './links.ts'
 import { LinkBench, type Measurement } from './measure.ts'
@@ -21,33 +21,14 @@ const USAGE = `npm run bench -- network [options]
   --markdown       prints the table as Markdown
   --help           this text`
 
-const REMEDY = 'Run `npm run bench -- network --help` for the options.'
-
-function optionsOf(args: readonly string[]) {
-  try {
-    const text = { type: 'string' } as const
-    const flag = { type: 'boolean' } as const
-    return parseArgs({
-      args: [...args],
-      options: {
-        ends: text,
-        link: text,
-        seconds: text,
-        nat: flag,
-        first: text,
-        json: text,
-        markdown: flag,
-        help: { ...flag, short: 'h' },
-      },
-    }).values
-  } catch (caught) {
-    return fail('bench.option', caught instanceof Error ? caught.message : String(caught), REMEDY)
-  }
-}
+const line = new CommandLine('network')
+/** The remedy of an unknown link. */
+const LINKS = `Links: ${MEASURED_LINKS.map(({ name }) => name).join(', ')}.`
+const ENDS = ['browser', 'agent'] as const
 
 function linksOf(names: string | undefined) {
   return (names?.split(',') ?? MEASURED_LINKS.map(({ name }) => name)).map(
-    (name) => MEASURED_LINKS.find((link) => link.name === name) ?? fail('bench.link', `There is no “${name}”.`, REMEDY),
+    (name) => MEASURED_LINKS.find((link) => link.name === name) ?? fail('bench.link', `There is no “${name}”.`, LINKS),
   )
 }
 
@@ -59,8 +40,7 @@ function tableOf(figures: readonly Measurement[]): Table {
   return [['', ...links], ...metrics.map((name) => [name, ...links.map((link) => String(cell(link, name)))])]
 }
 
-async function natBench(first: string, print: (text: string) => void): Promise<number> {
-  if (first !== 'agent' && first !== 'browser') fail('bench.option', '--first takes browser or agent.', REMEDY)
+async function natBench(first: (typeof ENDS)[number], print: (text: string) => void): Promise<number> {
   const program = path.join(import.meta.dirname, '..', '..', 'wan', 'programs', 'natMatrix.ts')
   const matrix = await resultInside<NatMatrix>(program, [first])
   for (const turn of matrix.hasTurn ? [true, false] : [false]) print(`\n${terminalTable(matrixTable(matrix, turn))}`)
@@ -77,20 +57,19 @@ export async function networkBench(
   print: (text: string) => void,
   say: (text: string) => void,
 ): Promise<number> {
-  const options = optionsOf(args)
+  const options = line.read(args, { ends: TEXT, link: TEXT, seconds: TEXT, nat: FLAG, first: TEXT }).values
   if (options.help) {
     print(USAGE)
     return 0
   }
   const links = linksOf(options.link)
-  const seconds = Number(options.seconds ?? 12)
-  if (!(seconds >= 2 && seconds <= 600)) fail('bench.option', '--seconds takes 2 to 600.', REMEDY)
-  const ends = options.ends ?? 'browser'
-  if (ends !== 'agent' && ends !== 'browser') fail('bench.option', '--ends takes browser or agent.', REMEDY)
+  const seconds = line.number('seconds', options.seconds ?? '12', { least: 2, most: 600 })
+  const ends = line.choice('ends', options.ends ?? 'browser', ENDS)
+  const first = line.choice('first', options.first ?? 'agent', ENDS)
   if (!isInside()) {
     const reason = whyNoBox()
     if (reason) fail('bench.box', `No network can be made on this machine: ${reason}.`, 'Run it as root on Linux.')
-    if (options.nat) return natBench(options.first ?? 'agent', print)
+    if (options.nat) return natBench(first, print)
     return runInside(process.execPath, process.argv.slice(1))
   }
   const bench = await LinkBench.open(ends)

@@ -2,10 +2,10 @@
 import '../../../server/cli/pageImports.mjs'
 import { readFileSync } from 'node:fs'
 import path from 'node:path'
-import { parseArgs } from 'node:util'
 import { generateCorpus } from '../../../src/formats/corpus.ts'
 import { fail } from '../../../src/protocol/errors.ts'
 import { stepTokens } from '../../../src/protocol/lanes.ts'
+import { CommandLine, TEXT } from '../commandLine.ts'
 import type { Teller } from '../entrant.ts'
 import { implOf, SKEIN } from '../engines.ts'
 import { figure, markdownTable, terminalTable, type Table } from '../report.ts'
@@ -40,61 +40,36 @@ export const SYNC_USAGE = `npm run bench -- sync [options]: what merging costs, 
   --markdown           prints the table as Markdown
   --help               this text`
 
-const REMEDY = 'Run `npm run bench -- sync --help` for the options.'
+const line = new CommandLine('sync')
 
 function optionsOf(args: readonly string[]) {
-  const text = { type: 'string' } as const
-  const flag = { type: 'boolean', default: false } as const
-  try {
-    return parseArgs({
-      args: [...args],
-      strict: true,
-      options: {
-        ...{
-          data: text,
-          rows: text,
-          updates: text,
-          replicas: text,
-          batch: text,
-          'inner-steps': text,
-          'outer-lr': text,
-        },
-        ...{ 'outer-momentum': text, optimizer: text, lr: text, seed: text, 'eval-tokens': text, json: text },
-        ...{ markdown: flag, help: flag },
-      },
-    }).values
-  } catch (caught) {
-    return fail('bench.option', caught instanceof Error ? caught.message : String(caught), REMEDY)
-  }
+  const training = { data: TEXT, rows: TEXT, updates: TEXT, replicas: TEXT, batch: TEXT, seed: TEXT }
+  const optimizers = { optimizer: TEXT, lr: TEXT, 'inner-steps': TEXT, 'outer-lr': TEXT, 'outer-momentum': TEXT }
+  return line.read(args, { ...training, ...optimizers, 'eval-tokens': TEXT }).values
 }
 
 type Options = ReturnType<typeof optionsOf>
 
-function settingOf(options: Options): Setting {
-  const number = (name: keyof Options, usual: number, whole: boolean) => {
-    const value = options[name] === undefined ? usual : Number(options[name])
-    if (value >= 0 && (!whole || Number.isInteger(value))) return value
-    return fail('bench.option', `--${name} takes a ${whole ? 'whole ' : ''}number, not “${options[name]}”.`, REMEDY)
-  }
-  const { optimizer = 'adamw' } = options
-  if (optimizer !== 'adamw' && optimizer !== 'muon')
-    return fail('bench.option', `--optimizer takes adamw or muon, not “${optimizer}”.`, REMEDY)
+function settingOf({ data, optimizer = 'adamw', ...options }: Options): Setting {
+  const number = (name: keyof typeof options, usual: number) => line.number(name, String(options[name] ?? usual))
+  const count = (name: keyof typeof options, usual: number) =>
+    line.number(name, String(options[name] ?? usual), { whole: true, least: 1 })
   const setting = {
-    optimizer,
-    updates: number('updates', 600, true),
-    replicas: number('replicas', 4, true),
-    batch: number('batch', 12, true),
-    innerSteps: number('inner-steps', 30, true),
-    outerLr: number('outer-lr', 0.7, false),
-    outerMomentum: number('outer-momentum', 0.9, false),
-    lr: number('lr', 3e-3, false),
-    seed: number('seed', 1, true),
-    data: options.data === undefined ? 'stories' : path.basename(options.data),
-  } as const
+    optimizer: line.choice('optimizer', optimizer, ['adamw', 'muon']),
+    updates: count('updates', 600),
+    replicas: count('replicas', 4),
+    batch: count('batch', 12),
+    innerSteps: count('inner-steps', 30),
+    outerLr: number('outer-lr', 0.7),
+    outerMomentum: number('outer-momentum', 0.9),
+    lr: number('lr', 3e-3),
+    seed: line.number('seed', options.seed ?? '1', { whole: true }),
+    data: data === undefined ? 'stories' : path.basename(data),
+  }
   if (setting.updates % setting.innerSteps !== 0)
-    fail('bench.option', `${setting.updates} updates are no whole number of ${setting.innerSteps} inner steps.`, REMEDY)
+    line.refuse(`${setting.updates} updates are no whole number of ${setting.innerSteps} inner steps.`)
   if (setting.batch % setting.replicas !== 0)
-    fail('bench.option', `A batch of ${setting.batch} cannot be parted among ${setting.replicas} lanes.`, REMEDY)
+    line.refuse(`A batch of ${setting.batch} cannot be parted among ${setting.replicas} lanes.`)
   return setting
 }
 
@@ -113,6 +88,7 @@ export async function syncBench(
     return 0
   }
   const setting = settingOf(options)
+  const evalTokens = line.number('eval-tokens', options['eval-tokens'] ?? '65536', { whole: true, least: 1 })
   const wanted = options.rows?.split(',').map((name) => name.trim())
   const unknown = wanted?.find((name) => !ROWS.some((row) => row === name))
   if (unknown !== undefined) fail('bench.option', `There is no row “${unknown}”.`, `Rows: ${ROWS.join(', ')}.`)
@@ -125,7 +101,7 @@ export async function syncBench(
   const { vendor, architecture } = gpu.adapter
   for (const row of ROWS.filter((name) => !wanted || wanted.includes(name))) {
     if (records.some((record) => isOf(record, row, setting))) continue
-    const config = rowConfig(row, setting, text.vocabSize, Number(options['eval-tokens'] ?? 65_536))
+    const config = rowConfig(row, setting, text.vocabSize, evalTokens)
     const from = performance.now()
     const train = row === 'exact' ? trainExact : trainLocal
     const { valLoss, mergeBytes } = await train(gpu, config, text, (updates, loss) =>

@@ -1,148 +1,26 @@
 /** Owns the proof that decisions reach sockets and store in order, and that a restarted server goes on where it stood. */
-import { mkdtemp, rm } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
-import { afterEach, beforeEach, expect, test } from 'vitest'
-import { openFolderBlobs } from '../../../server/checkpoints/folderBlobs.ts'
-import type { Gateway } from '../../../server/control/gateway.ts'
-import { openSqliteStore } from '../../../server/db/sqlite.ts'
-import type { BlobStore, Store } from '../../../server/db/store.ts'
-import { Ledger } from '../../../server/ledger/ledger.ts'
-import { serverClock } from '../../../server/ledger/sealing.ts'
-import { createMetrics } from '../../../server/metrics.ts'
-import { Coordinator } from '../../../server/runs/coordinator.ts'
+import { expect, test } from 'vitest'
 import { checkReceipt } from '../../../server/runs/receiptCheck.ts'
 import { microbatchCredit } from '../../../src/model/credit.ts'
+import type { LiveEvent } from '../../../src/protocol/api.ts'
 import type { LedgerEntry } from '../../../src/protocol/ledger.ts'
 import { signReceipts } from '../../../src/stage/receiptWork.ts'
 import { testDevice } from '../deviceKeys.ts'
-import type { LiveEvent } from '../../../src/protocol/api.ts'
-import type { ClientMessage, Holding, ServerMessage } from '../../../src/protocol/control.ts'
-
-const adapter = {
-  vendor: 'v',
-  architecture: 'a',
-  description: 'd',
-  software: false,
-  maxBufferSize: 1e9,
-  maxStorageBufferBindingSize: 1e9,
-}
-const config = {
-  model: { dModel: 16, layers: 2, heads: 2, kvHeads: 2, ffn: 32, blockSize: 8 },
-  stages: 1,
-  replicas: 1,
-  batch: 2,
-  microbatch: 2,
-  steps: 3,
-  checkpointEvery: 2,
-}
-
-let folder: string
-let store: Store
-let blobs: BlobStore
-let coordinator: Coordinator
-/** What the store was asked to write and what was sent, in their order. */
-let order: string[]
-let sent: { nodeId: string; message: ServerMessage }[]
-
-/** After a restart nobody is waited for longer than this. */
-const timing = { recoveryMs: 1000 }
-
-/** A store that takes its time over every write and says when it is done, so that nothing can overtake it by luck. */
-function slow(real: Store): Store {
-  return new Proxy(real, {
-    get(target, name: keyof Store) {
-      const member = target[name]
-      if (typeof member !== 'function') return member
-      const method = member.bind(target) as (...values: unknown[]) => Promise<unknown>
-      if (!/^(commit|prepare|update|roll|reserve|append|add)/.test(name)) return method
-      return async (...values: unknown[]) => {
-        await new Promise((resolve) => setTimeout(resolve, 5))
-        const result = await method(...values)
-        order.push(name)
-        return result
-      }
-    },
-  })
-}
-
-const gateway: Gateway = {
-  send: (nodeId, message) => {
-    order.push(message.type)
-    sent.push({ nodeId, message })
-  },
-  disconnect: () => {},
-  expel: () => {},
-  close: () => {},
-}
-
-async function start(): Promise<void> {
-  sent = []
-  order = []
-  const log = { info: () => {}, error: () => {} }
-  const options = { blobs, metrics: createMetrics({ process: false }), log, version: 'test', timing }
-  const ledger = new Ledger({ store: store.ledger, clock: serverClock(), epochLength: 3_600_000, log })
-  const deposits = { walletFor: async () => null, addressOf: () => null, refundsOf: async () => [] }
-  const creditOf = (runId: string) => ledger.creditOf(runId)
-  coordinator = new Coordinator({ ...options, store: slow(store), creditOf, deposits })
-  await coordinator.resume(gateway)
-}
-
-beforeEach(async () => {
-  folder = await mkdtemp(join(tmpdir(), 'skein-coordinator-'))
-  store = await openSqliteStore(join(folder, 'skein.sqlite'))
-  blobs = await openFolderBlobs(join(folder, 'blobs'))
-  const dataset = { id: 'd1', name: 'text', bytes: 4000, tokens: 4000, trainTokens: 3600, createdAt: 1 }
-  const cut = { tokenizer: 'byte', vocabSize: 256, vocabulary: null } as const
-  await store.insertDataset({ ...dataset, ...cut, tokensHash: await blobs.put(new Uint8Array(8000)) })
-  await start()
-})
-
-afterEach(async () => {
-  await coordinator.close()
-  await store.close()
-  await rm(folder, { recursive: true })
-})
-
-const say = (message: ClientMessage, nodeId = 'n1') => coordinator.nodeSaid(nodeId, message)
-const hello = (holding: Holding | null = null, deviceId = 'dev') => ({
-  deviceId,
-  kind: 'browser' as const,
-  adapter,
-  memoryBytes: 1e10,
-  holding,
-})
-const join1 = (holding: Holding | null = null) => coordinator.nodeJoined('n1', hello(holding))
-
-async function next<T extends ServerMessage['type']>(type: T): Promise<Extract<ServerMessage, { type: T }>> {
-  await expect.poll(() => sent.some(({ message }) => message.type === type), { timeout: 5000 }).toBe(true)
-  const at = sent.findIndex(({ message }) => message.type === type)
-  return sent.splice(0, at + 1)[at]!.message as Extract<ServerMessage, { type: T }>
-}
-
-/** Plays a node through a step up to `apply`, as the only member of the only stage. */
-async function playToApply(loss: number): Promise<Extract<ServerMessage, { type: 'apply' }>> {
-  const { generation, step, version } = await next('step')
-  say({ type: 'finished', generation, step, version, losses: [[0, loss * 16, 16]], busyMs: 5 })
-  const { attempt } = await next('reduce')
-  say({ type: 'reduced', generation, step, attempt, shard: 0, squaredNorm: 4, digest: null })
-  const apply = await next('apply')
-  expect(apply.scale).toBeCloseTo(0.5, 5)
-  return apply
-}
-
-async function playStep(loss: number): Promise<number> {
-  const { generation, step } = await playToApply(loss)
-  say({ type: 'updated', generation, step, shard: 0 })
-  return generation
-}
-
-async function ready(): Promise<number> {
-  const { assignment } = await next('assign')
-  const { generation, checkpoint } = assignment
-  say({ type: 'ready', generation, step: checkpoint.step, expectedMs: null })
-  return generation
-}
+import {
+  config,
+  coordinator,
+  hello,
+  join1,
+  next,
+  order,
+  playStep,
+  playToApply,
+  ready,
+  say,
+  sent,
+  start,
+  store,
+} from './coordinatorFixture.ts'
 
 test('a run launched without volunteers waits and says which stage does', async () => {
   const { id, state } = await coordinator.launch({ name: 'run', datasetId: 'd1', config })
@@ -343,33 +221,6 @@ test('leases that move are counted, and a standby and a silent node are shown as
   const story = async () => (await coordinator.detail(id)).events.map(({ text }) => text).join(' ')
   await expect.poll(story).toContain('does not answer')
   expect((await store.run(id))!.recovered).toBe(1)
-})
-
-test('a checkpoint can be asked for, and comes after the next step', async () => {
-  const { id } = await coordinator.launch({ name: 'run', datasetId: 'd1', config })
-  join1()
-  await ready()
-  expect((await coordinator.checkpoint(id)).id).toBe(id)
-  await playStep(2.5)
-  expect(await next('save')).toMatchObject({ step: 1, shards: [0] })
-  await coordinator.cancel(id)
-  await expect(coordinator.checkpoint(id)).rejects.toMatchObject({ code: 'run.ended' })
-  await expect(coordinator.checkpoint('nope')).rejects.toMatchObject({ code: 'run.unknown' })
-})
-
-test('a checkpoint whose chunks were never uploaded is refused, and training goes on', async () => {
-  const { id } = await coordinator.launch({ name: 'run', datasetId: 'd1', config })
-  join1()
-  await ready()
-  await playStep(2.5)
-  const generation = await playStep(2.4)
-  const { step } = await next('save')
-  const chunk = { kind: 'parameters', offset: 0, length: 64, hash: 'a'.repeat(64) } as const
-  say({ type: 'shardSaved', generation, step, shard: 0, chunks: [chunk] })
-  const events = async () => (await coordinator.detail(id)).events.map((event) => event.text).join(' ')
-  await expect.poll(events).toContain('The checkpoint of step 2 could not be kept')
-  expect((await store.checkpoints(id)).map((checkpoint) => checkpoint.step)).toEqual([0])
-  expect(await coordinator.detail(id)).toMatchObject({ step: 2, rollbacks: 0 })
 })
 
 test('a watcher gets a snapshot, then every commit and rollback', async () => {

@@ -85,19 +85,8 @@ export async function openFixture(
     log,
     now,
   })
-  const app = await buildApp({
-    config,
-    store,
-    blobs,
-    runs,
-    timelines,
-    ledger,
-    tokens,
-    registry,
-    metrics,
-    treasury,
-    audits,
-  })
+  const rooms = { config, store, blobs, timelines, ledger, tokens, registry, metrics, treasury, audits }
+  const app = await buildApp({ ...rooms, runs })
   return {
     app,
     store,

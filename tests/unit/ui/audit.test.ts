@@ -5,7 +5,7 @@ import { AuditBook } from '../../../src/ui/state/auditBook.svelte.ts'
 import { distanceWords, standingWords, totalsWords, verdictWords } from '../../../src/ui/words/audit.ts'
 import { hex } from '../ledger/sampleLedger.ts'
 
-const plain = (text: string) => text.replaceAll(' ', ' ').replaceAll(' ', ' ')
+const plain = (text: string) => text.replaceAll('\u00a0', ' ')
 const distance = (more: Partial<AuditDistance>): AuditDistance => ({
   ...{ tensor: 'activation', quantile: 'median', distance: 1e-5, tolerance: 1e-2 },
   ...more,
@@ -33,6 +33,7 @@ it('what audits found and cost is one sentence each', () => {
   expect(plain(totalsWords({ totals }))).toBe(
     '8 claims were audited: 6 passed, 1 found something false, 1 stayed open. Computing them again took 5 % of what the run computed.',
   )
+  expect(totalsWords({ totals: { ...totals, audits: 10 } })).toContain('1 stayed open, 2 are under way.')
   expect(totalsWords({ totals: { ...totals, audits: 1, trained: null } })).toContain('1 claim was audited')
 })
 

@@ -180,6 +180,19 @@ describe('fields', () => {
     })
   })
 
+  test('what counts only beside another choice is there with that choice alone', () => {
+    const shown = (change: Record<string, string>) => {
+      const values = { ...defaultValues(), ...change }
+      return runFields.filter(({ when }) => when?.(values)).map(({ path }) => path)
+    }
+    const lanes = runFields.map(({ path }) => path).filter((path) => path.startsWith('local.'))
+    expect(lanes).toHaveLength(5)
+    expect(shown({})).toEqual([])
+    expect(shown({ codec: 'bottleneck-f32' })).toEqual(['codecWidth'])
+    expect(shown({ sync: 'local' })).toEqual(lanes)
+    expect(shown({ 'optimizer.kind': 'muon' })).toEqual(['optimizer.momentum'])
+  })
+
   test('every preset is a configuration that can be trained', () => {
     for (const preset of modelPresets) {
       const shape = Object.fromEntries(Object.entries(preset.values).map(([path, value]) => [path, String(value)]))
