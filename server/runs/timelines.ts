@@ -191,7 +191,7 @@ export class Timelines {
 }
 
 /** Whether a step cannot end without it. */
-const isWork = (kind: SpanKind) => kind !== 'audit' && kind !== 'merge' && kind !== 'send'
+const isWork = (kind: SpanKind) => kind !== 'audit' && kind !== 'takeOver' && kind !== 'send'
 
 function stepView({ step, startedAt, endedAt, lanes }: TracedStep): StepTimeline[] {
   if (endedAt === null) return []

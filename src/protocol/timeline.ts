@@ -4,8 +4,20 @@ import { z } from 'zod'
 /** What one node tells of one step at most; what lies closest together is told as one span. */
 export const MAX_SPANS = 400
 
-/** `lane`: weights of a lane, brought onto the device or updated there; `audit`: another node's claim, computed again. */
-export const spanKindSchema = z.enum(['forward', 'backward', 'forwardBackward', 'lane', 'audit', 'merge', 'send'])
+/**
+ * `lane`: weights of a lane, brought onto the device or updated there; `audit`: another node's claim, computed again; `merge`:
+ * reading, summing and updating shards, without which the step does not end; `takeOver`: shards that others updated.
+ */
+export const spanKindSchema = z.enum([
+  'forward',
+  'backward',
+  'forwardBackward',
+  'lane',
+  'audit',
+  'merge',
+  'takeOver',
+  'send',
+])
 export type SpanKind = z.infer<typeof spanKindSchema>
 
 const ms = z.number().min(0).max(1e9)
@@ -61,7 +73,10 @@ export type RunTimeline = z.infer<typeof runTimelineSchema>
 /** Whoever does two things at once is said to do the first of these. */
 const PRECEDENCE = ['compute', 'merge', 'send'] as const
 
-const shareOf = (kind: SpanKind) => (kind === 'merge' || kind === 'send' ? kind : 'compute')
+export function shareOf(kind: SpanKind): 'compute' | 'merge' | 'send' {
+  if (kind === 'takeOver') return 'merge'
+  return kind === 'merge' || kind === 'send' ? kind : 'compute'
+}
 
 /** Parts `durationMs` by what the spans say; what of them lies outside is left out. */
 export function timeShares(spans: readonly Span[], durationMs: number): TimeShares {

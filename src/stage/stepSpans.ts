@@ -56,13 +56,14 @@ export class StepSpans {
   /** Notes how long the device takes for an action. */
   async during<T>(action: GpuAction, work: () => Promise<StageEvent<T> | null>): Promise<StageEvent<T> | null> {
     const notes = this.#notes
-    if (!notes) return work()
+    const kind = kindOf(action)
+    if (!notes || kind === null) return work()
     const from = this.#now()
     const event = await work()
     const to = this.#now()
     // Tokens may have been waited for before the device began.
     const began = event?.type === 'computed' ? Math.max(from, to - event.busyMs) : from
-    this.#note(notes, kindOf(action), began, to, indexOf(action))
+    this.#note(notes, kind, began, to, indexOf(action))
     return event
   }
 
@@ -92,10 +93,16 @@ export class StepSpans {
   }
 }
 
-function kindOf(action: GpuAction): SpanKind {
+/** Null where it is told with what it makes ready for. */
+function kindOf(action: GpuAction): SpanKind | null {
   switch (action.type) {
+    case 'beginStep':
+      return null
     case 'readShard':
       return 'send'
+    case 'writeParameters':
+    case 'writeMoments':
+      return 'takeOver'
     case 'enterLane':
     case 'innerUpdate':
       return 'lane'

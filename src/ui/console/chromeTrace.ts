@@ -4,7 +4,7 @@
  * A stage is a process, a node of it two threads: what its device did, and what its links did meanwhile. Times are
  * microseconds (Trace Event Format, Google 2016).
  */
-import type { Span, StepTimeline } from '../../protocol/timeline.ts'
+import { shareOf, type Span, type StepTimeline } from '../../protocol/timeline.ts'
 
 interface CompleteEvent {
   ph: 'X'
@@ -41,6 +41,7 @@ const words: Record<Span[0], string> = {
   lane: 'weights of lane',
   audit: 'audit',
   merge: 'merge',
+  takeOver: 'new weights of shard',
   send: 'send',
 }
 
@@ -67,10 +68,10 @@ export function chromeTrace(run: string, steps: readonly StepTimeline[]): Chrome
       }
       for (const [kind, start, length, index] of spans) {
         const name = index < 0 ? words[kind] : `${words[kind]} ${index}`
-        const cat = kind === 'merge' || kind === 'send' ? kind : 'compute'
+        const cat = shareOf(kind)
         const on = kind === 'send' ? tid + 1 : tid
         const ts = since + MICROSECONDS * start
-        const what = kind === 'merge' ? 'shard' : kind === 'lane' ? 'lane' : 'microbatch'
+        const what = cat === 'merge' ? 'shard' : kind === 'lane' ? 'lane' : 'microbatch'
         const args = index < 0 ? { step } : { step, [what]: index }
         events.push({ ph: 'X', name, cat, ts, dur: MICROSECONDS * length, pid, tid: on, args })
       }

@@ -1,5 +1,5 @@
 /** Owns how a step's timeline is drawn and put into words: a row a node, one outline for each kind of work in it. */
-import type { LaneTimeline, Span, SpanKind, StepTimeline, TimeShares } from '../../protocol/timeline.ts'
+import { shareOf, type LaneTimeline, type Span, type SpanKind, type StepTimeline, type TimeShares } from '../../protocol/timeline.ts' // prettier-ignore
 import { duration, exact } from '../words/quantities.ts'
 
 /** Units of a row's drawing across; the page stretches it to its width. */
@@ -20,11 +20,21 @@ export const kindWords: Record<SpanKind, string> = {
   lane: 'weights',
   audit: 'audit',
   merge: 'merge',
+  takeOver: 'new weights',
   send: 'send',
 }
 
 /** Drawn in this order: what is sent lies behind what the device does meanwhile. */
-const ORDER: readonly SpanKind[] = ['send', 'merge', 'audit', 'lane', 'forward', 'backward', 'forwardBackward']
+const ORDER: readonly SpanKind[] = [
+  'send',
+  'takeOver',
+  'merge',
+  'audit',
+  'lane',
+  'forward',
+  'backward',
+  'forwardBackward',
+]
 
 /** Narrower than this is not seen. */
 const LEAST = 0.8
@@ -59,7 +69,7 @@ export function spanAt(spans: readonly Span[], ms: number): Span | null {
 export function spanWords(span: Span | null): string {
   if (!span) return 'waits'
   const [kind, , length, index] = span
-  const what = kind === 'merge' ? 'shard' : kind === 'lane' ? 'lane' : 'microbatch'
+  const what = shareOf(kind) === 'merge' ? 'shard' : kind === 'lane' ? 'lane' : 'microbatch'
   const of = index < 0 || kind === 'send' ? '' : ` of ${what} ${index + 1}`
   return `${kindWords[kind]}${of}, ${duration(length)}`
 }

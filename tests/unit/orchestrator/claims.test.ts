@@ -50,7 +50,7 @@ describe('a claim', () => {
     fleet.sums()
     fleet.updates()
     expect(fleet.of('scored')).toMatchObject([{ runId: 'run', step: 1 }])
-    const [{ losses }] = fleet.of('scored') as [{ losses: unknown }]
+    const { losses } = fleet.of('scored')[0]!
     const routes = [['a', 'b'], ['a', 'b'], ['c', 'd'], ['c', 'd']] // prettier-ignore
     expect(losses).toEqual(routes.map((ids) => ({ devices: ids.map((id) => `device-${id}`), loss: 2 })))
   })

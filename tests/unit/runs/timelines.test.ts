@@ -66,13 +66,13 @@ describe('timelines', () => {
     step('b', 2)
     tell('a', 1, START, 123_456, 50, 50, [['forward', 0, 100, 0], ['backward', 150, 100, 0]]) // prettier-ignore
     expect(timelines.of('run').steps[0]).toMatchObject({ silent: 1 })
-    tell('b', 1, START, -9_999, 20, 20, [['forwardBackward', 100, 200, 0], ['merge', 310, 900, 0]]) // prettier-ignore
+    tell('b', 1, START, -9_999, 20, 20, [['forwardBackward', 100, 200, 0], ['takeOver', 310, 900, 0]]) // prettier-ignore
     const [traced] = timelines.of('run').steps
     expect(traced).toMatchObject({ step: 1, startedAt: START, durationMs: 400, silent: 0 })
     expect(traced!.lanes.map(({ spans }) => spans)).toEqual([
       [['forward', 50, 100, 0], ['backward', 200, 100, 0]], // prettier-ignore
       // What lies beyond the step is cut off.
-      [['forwardBackward', 120, 200, 0], ['merge', 330, 70, 0]], // prettier-ignore
+      [['forwardBackward', 120, 200, 0], ['takeOver', 330, 70, 0]], // prettier-ignore
     ])
     expect(traced!.lanes.map(({ nodeId, stage, replica, microbatches, window, shares }) => ({ nodeId, stage, replica, microbatches, window, shares }))).toEqual([
       { nodeId: 'a', stage: 0, replica: 0, microbatches: 2, window: 3, shares: { compute: 200, merge: 0, send: 0, wait: 200 } },
@@ -106,9 +106,10 @@ describe('timelines', () => {
     tell('a', 1, START, 5000, 5, backMs, [['forward', 0, 90, 0], ['backward', 300, 80, 0], ['merge', 385, 5, 0]]) // prettier-ignore
     const { durationMs, lanes } = timelines.of('run').steps[0]!
     const { spans, shares } = lanes[0]!
-    expect(spans.slice(0, 2).map(([kind, , length]) => [kind, length])).toEqual([['forward', 90], ['backward', 80]]) // prettier-ignore
+    const whole = [['forward', 90], ['backward', 80], ['merge', 5]] // prettier-ignore
+    expect(spans.map(([kind, , length]) => [kind, length])).toEqual(whole)
     expect(spans[0]![1]).toBeGreaterThanOrEqual(0)
-    expect(spans[1]![1] + 80).toBeLessThanOrEqual(durationMs)
+    expect(spans[2]![1] + 5).toBeLessThanOrEqual(durationMs)
     expect(shares.compute).toBe(170)
   })
 

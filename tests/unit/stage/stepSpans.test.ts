@@ -45,7 +45,8 @@ describe('what a node tells of a step', () => {
     await work(compute('forward', 3), 30, 20)
     await work({ type: 'readGradient', step: 5, version: 1, shard: 2 }, 5)
     await work({ type: 'readShard', kind: 'momentShard', step: 5, shard: 1, to: 'x' }, 4)
-    await work({ type: 'beginStep', step: 5 }, 0)
+    await work({ type: 'writeMoments', step: 5, shard: 0, tensor: new Uint8Array() }, 2)
+    await work({ type: 'beginStep', step: 5 }, 3)
     vi.runAllTimers()
     expect(told).toEqual([])
     turn(6)
@@ -57,11 +58,12 @@ describe('what a node tells of a step', () => {
         generation: 1,
         step: 5,
         heardAt: 1000,
-        toldAt: 1056,
+        toldAt: 1061,
         spans: [
           ['forward', 20, 20, 3],
           ['merge', 40, 5, 2],
           ['send', 45, 4, 1],
+          ['takeOver', 49, 2, 0],
         ],
       },
     ])
