@@ -42,6 +42,7 @@ export function onRunMessage(
       if (run.round?.step !== message.step || !run.round.stages[node.stage]?.pending.has(node.id)) return
       run.round.movedAt = now
       node.blamedSince = null
+      node.presumedAt = null
       return
     case 'waiting':
       onWaiting(state, run, node, message.on, now, commands)
@@ -115,6 +116,7 @@ function onReady(
   if (step > run.step || step < run.step - 1) return
   const first = node.ready === null
   node.ready = step
+  if (step === run.step) node.presumedAt = null
   node.busyMs ??= expectedMs
   node.lastProgress = now
   run.lastProgress = now
@@ -155,6 +157,7 @@ function onFinished(
   work.losses = message.losses
   round.movedAt = now
   node.blamedSince = null
+  node.presumedAt = null
   progress.pending.delete(node.id)
   if (message.busyMs !== null && message.busyMs > 0)
     node.busyMs = node.busyMs === null ? message.busyMs : (node.busyMs + message.busyMs) / 2

@@ -57,6 +57,11 @@ export interface FleetNode {
   stage: number
   /** The step after which its parameters stand, as far as it said; null while it prepares. */
   ready: number | null
+  /**
+   * It is taken to hold what it held when a step began again: since when a step has been under way in which it did not say so
+   * itself, Infinity before there was one. Null once it has said so.
+   */
+  presumedAt: number | null
   /** The checkpoint that it was told to load, with all moments; null when it takes its weights from others. */
   loadedFrom: number | null
   /** Mean time of one microbatch there and back, in milliseconds, smoothed over steps; null until measured. */
