@@ -3,6 +3,7 @@ import { memoryAfterFailure } from '../../src/model/memory.ts'
 import { onShardSaved } from './checkpoints.ts'
 import { isAudited, redoUnsigned } from './claims.ts'
 import { goOn, scoreWhenWhole } from './commit.ts'
+import { inherit } from './heirs.ts'
 import { adopt } from './leases.ts'
 import { dismiss } from './membership.ts'
 import { onMissing } from './losses.ts'
@@ -58,6 +59,9 @@ export function onRunMessage(
       return
     case 'compared':
       onCompared(state, run, node, message, now, commands)
+      return
+    case 'taken':
+      if (message.step === run.round?.step) inherit(state, run, node, message.shard, now, commands)
       return
     case 'held':
       if (message.step === run.step && run.owners[node.stage]?.[message.shard]?.includes(node.id))

@@ -137,6 +137,8 @@ export interface StageProgress {
   readonly lost: Set<string>
   /** By lost contributor: the owners that have not its share of a shard, as `owner shard`. */
   readonly missing: Map<string, Set<string>>
+  /** By shard: since when nobody is left who updated it, and those who may have taken its bytes are asked. */
+  readonly bereft: Map<number, number>
   /** By shard: nobody waits for the second owner any more in this step; it may still follow. */
   readonly waived: boolean[]
   /** When the sum, the update, or what is asked for last moved. */

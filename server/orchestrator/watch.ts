@@ -8,6 +8,7 @@ import { onCheckpointRefused, giveUpSaving } from './checkpoints.ts'
 import { failGeneration } from './generations.ts'
 import { giveUpRecut } from './recutting.ts'
 import { goOn } from './commit.ts'
+import { giveUpHeirless } from './heirs.ts'
 import { dropLaggards, onWaitingForLost } from './losses.ts'
 import { sumWhenWhole } from './merge.ts'
 import { watchPresumed, patience, unstick, WAITING_HOLDS_MS } from './stalls.ts'
@@ -140,6 +141,8 @@ function watchRound(state: OrchestratorState, run: Run, now: number, commands: C
     settleLateTallies(state, run, stage, now, commands)
     if (run.round !== round) return
     dropLaggards(state, run, stage, now, commands)
+    if (run.round !== round) return
+    giveUpHeirless(state, run, stage, now, commands)
     if (run.round !== round) return
   }
   dismissTheLate(state, run, now, commands)
