@@ -89,6 +89,7 @@ export function newRound(
       contributors: null,
       lost: new Set(),
       missing: new Map(),
+      bereft: new Map(),
       waived: new Array<boolean>(shards).fill(false),
       movedAt: now,
       attempt: 0,

@@ -1,5 +1,6 @@
 /** Owns what a step does without: leases, shares and shards of nodes that are lost, silent or behind go over to others. */
 import type { ServerMessage } from '../../src/protocol/control.ts'
+import { askHeirs } from './heirs.ts'
 import { moveLeases } from './leases.ts'
 import { applyWhenWhole, commitWhenWhole, sendApply, sendReduce, sumWhenWhole, tellOwners } from './merge.ts'
 import { ACTIVE, activeOwners, chooseOwners } from './owners.ts'
@@ -125,20 +126,20 @@ function promote(
   const progress = run.round!.stages[stage]!
   const here = state.nodes.has(nodeId) && run.members[stage]!.includes(nodeId)
   const told = new Set<string>()
-  let lost = false
+  const bereft: number[] = []
   run.owners[stage]!.forEach((owners, shard) => {
     const place = owners.indexOf(nodeId)
     if (place < 0) return
     const rest = owners.filter((id) => id !== nodeId)
     if (rest.length === 0) {
       // Nobody else has this sum or these moments: a node that is only silent is waited for.
-      lost ||= !here
+      if (!here) bereft.push(shard)
       return
     }
     if (place === 0 && !(progress.updated[shard] && progress.compared[shard])) {
       if (!progress.norms[shard]!.has(rest[0]!)) {
         // The second was not waited for and never summed: it cannot take the first one's place.
-        lost ||= !here
+        if (!here) bereft.push(shard)
         return
       }
       progress.updated[shard] = false
@@ -148,7 +149,7 @@ function promote(
     // A keeper has not summed: it is second to nobody until the next step.
     run.owners[stage]![shard] = place < ACTIVE ? rest.slice(0, 1) : rest
   })
-  if (lost) return false
+  if (bereft.length > 0 && !askHeirs(run, stage, nodeId, bereft, now, commands)) return false
   tellOwners(run, stage, commands)
   if (run.round!.prepared) for (const id of told) sendApply(run, stage, id, commands)
   if (run.round!.prepared) commitWhenWhole(state, run, now, commands)

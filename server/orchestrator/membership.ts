@@ -24,6 +24,7 @@ export function assign(
   node.runId = run.id
   node.stage = stage
   node.ready = null
+  node.presumedAt = null
   node.loadedFrom = source === 'checkpoint' ? run.checkpoint.step : null
   node.lastProgress = now
   node.busyMs = null

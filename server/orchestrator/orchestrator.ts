@@ -168,6 +168,7 @@ function enter(
     runId: null,
     stage: -1,
     ready: null,
+    presumedAt: null,
     loadedFrom: null,
     busyMs: null,
     links: new Map(),

@@ -134,9 +134,10 @@ export function beginAgain(
   members.forEach((ids, stage) => {
     for (const id of ids) {
       const node = state.nodes.get(id)!
-      const { ready, busyMs, loadedFrom } = node
+      const { ready, busyMs, loadedFrom, presumedAt } = node
       assign(run, node, stage, ready === null && loadedFrom !== run.step ? 'peers' : 'held', null, now, commands)
       node.ready = ready === null ? null : run.step
+      node.presumedAt = ready === null ? null : (presumedAt ?? Infinity)
       node.busyMs = busyMs
     }
   })

@@ -3,6 +3,7 @@ import { memoryAfterFailure } from '../../src/model/memory.ts'
 import { onShardSaved } from './checkpoints.ts'
 import { isAudited, redoUnsigned } from './claims.ts'
 import { goOn, scoreWhenWhole } from './commit.ts'
+import { inherit } from './heirs.ts'
 import { adopt } from './leases.ts'
 import { dismiss } from './membership.ts'
 import { onMissing } from './losses.ts'
@@ -47,6 +48,7 @@ export function onRunMessage(
       if (run.round?.step !== message.step || !run.round.stages[node.stage]?.pending.has(node.id)) return
       run.round.movedAt = now
       node.blamedSince = null
+      node.presumedAt = null
       return
     case 'waiting':
       onWaiting(state, run, node, message.on, now, commands)
@@ -62,6 +64,9 @@ export function onRunMessage(
       return
     case 'compared':
       onCompared(state, run, node, message, now, commands)
+      return
+    case 'taken':
+      if (message.step === run.round?.step) inherit(state, run, node, message.shard, now, commands)
       return
     case 'held':
       if (message.step === run.step && run.owners[node.stage]?.[message.shard]?.includes(node.id))
@@ -120,6 +125,7 @@ function onReady(
   if (step > run.step || step < run.step - 1) return
   const first = node.ready === null
   node.ready = step
+  if (step === run.step) node.presumedAt = null
   node.busyMs ??= expectedMs
   node.lastProgress = now
   run.lastProgress = now
@@ -160,6 +166,7 @@ function onFinished(
   work.losses = message.losses
   round.movedAt = now
   node.blamedSince = null
+  node.presumedAt = null
   progress.pending.delete(node.id)
   if (message.busyMs !== null && message.busyMs > 0)
     node.busyMs = node.busyMs === null ? message.busyMs : (node.busyMs + message.busyMs) / 2

@@ -57,6 +57,11 @@ export interface FleetNode {
   stage: number
   /** The step after which its parameters stand, as far as it said; null while it prepares. */
   ready: number | null
+  /**
+   * It is taken to hold what it held when a step began again: since when a step has been under way in which it did not say so
+   * itself, Infinity before there was one. Null once it has said so.
+   */
+  presumedAt: number | null
   /** The checkpoint that it was told to load, with all moments; null when it takes its weights from others. */
   loadedFrom: number | null
   /** Mean time of one microbatch there and back, in milliseconds, smoothed over steps; null until measured. */
@@ -132,6 +137,8 @@ export interface StageProgress {
   readonly lost: Set<string>
   /** By lost contributor: the owners that have not its share of a shard, as `owner shard`. */
   readonly missing: Map<string, Set<string>>
+  /** By shard: since when nobody is left who updated it, and those who may have taken its bytes are asked. */
+  readonly bereft: Map<number, number>
   /** By shard: nobody waits for the second owner any more in this step; it may still follow. */
   readonly waived: boolean[]
   /** When the sum, the update, or what is asked for last moved. */

@@ -1,6 +1,5 @@
 /** Owns what the passing of time means: silence, slowness, links that do not open, work that does not move. */
 import type { ServerMessage } from '../../src/protocol/control.ts'
-import { innerSteps } from '../../src/protocol/lanes.ts'
 import { adopt } from './leases.ts'
 import { synced } from './owners.ts'
 import { beginAgain } from './recovery.ts'
@@ -9,8 +8,10 @@ import { onCheckpointRefused, giveUpSaving } from './checkpoints.ts'
 import { failGeneration } from './generations.ts'
 import { giveUpRecut } from './recutting.ts'
 import { goOn } from './commit.ts'
+import { giveUpHeirless } from './heirs.ts'
 import { dropLaggards, onWaitingForLost } from './losses.ts'
 import { sumWhenWhole } from './merge.ts'
+import { watchPresumed, patience, unstick, WAITING_HOLDS_MS } from './stalls.ts'
 import { settleLateTallies } from './tallies.ts'
 import type { FleetNode, OrchestratorCommand, OrchestratorState, Run } from './types.ts'
 
@@ -20,11 +21,6 @@ type Commands = OrchestratorCommand[]
 const PING_AFTER_MS = 1000
 /** Steps by which a standby may be behind. */
 const STEPS_BEHIND = 4
-/** A step is stuck after so many times what one takes, and no sooner than this. */
-const STEPS_OF_PATIENCE = 6
-const SHORTEST_STALL_MS = 30_000
-/** A report of waiting counts as long as this: it is repeated every two seconds while it lasts. */
-const WAITING_HOLDS_MS = 3000
 
 export function onWaiting(
   state: OrchestratorState,
@@ -94,46 +90,6 @@ export function watchRun(state: OrchestratorState, run: Run, now: number, comman
   if (run.members.length > 0 && !scored && now - movedAt >= patience(run, stallMs)) unstick(state, run, now, commands)
 }
 
-/** A run whose steps are short is stuck sooner than one whose steps take minutes; lanes tell of each step of their own. */
-function patience({ round, usualMs, config }: Run, stallMs: number): number {
-  if (!round || usualMs === null) return stallMs
-  return Math.min(stallMs, Math.max(SHORTEST_STALL_MS, (STEPS_OF_PATIENCE * usualMs) / innerSteps(config)))
-}
-
-/** Does without those who hold the step up, if anybody can be told to; begins it again; and in the end gives it up. */
-function unstick(state: OrchestratorState, run: Run, now: number, commands: Commands): void {
-  const { round, generation } = run
-  const text = `${round ? `Step ${round.step}` : 'The run'} made no progress for ${Math.round((now - (round?.movedAt ?? run.lastProgress)) / 1000)} s.`
-  const stuck = new Set(hung(state, run, now))
-  for (const node of stuck) {
-    node.penaltyUntil = now + 6 * state.timing.failurePenaltyMs
-    // The only one of its stage gets another chance: without it everything since the checkpoint would be lost.
-    if (!synced(state, run, node.stage).some((other) => !stuck.has(other))) continue
-    commands.push({ type: 'send', nodeId: node.id, message: { type: 'release', generation, reason: 'no headway' } })
-    if (!dismiss(state, run, node, 'slow', 'nothing comes from it any more', now, commands)) return
-  }
-  if (run.brokenInARow > 0 || !beginAgain(state, run, text, now, commands))
-    failGeneration(state, run, text, now, commands)
-  else run.brokenInARow += 1
-}
-
-/** Nodes that are heard and owe the step something, without waiting for others themselves. */
-function hung(state: OrchestratorState, run: Run, now: number): FleetNode[] {
-  const owing = new Set<string>()
-  run.round?.stages.forEach((progress, stage) => {
-    for (const id of progress.pending) owing.add(id)
-    if (progress.contributors)
-      run.owners[stage]!.forEach(([first], shard) => {
-        const done = run.round!.prepared ? progress.updated[shard] : first && progress.norms[shard]!.has(first)
-        if (first && !done) owing.add(first)
-      })
-  })
-  return [...owing].flatMap((id) => {
-    const node = state.nodes.get(id)
-    return node && node.runId === run.id && now - node.waitingAt >= WAITING_HOLDS_MS ? [node] : []
-  })
-}
-
 /** Whoever makes no headway in loading and compiling gives its place to another. */
 function dismissIdlePreparers(state: OrchestratorState, run: Run, now: number, commands: Commands): void {
   const { prepareMs, failurePenaltyMs } = state.timing
@@ -186,8 +142,11 @@ function watchRound(state: OrchestratorState, run: Run, now: number, commands: C
     if (run.round !== round) return
     dropLaggards(state, run, stage, now, commands)
     if (run.round !== round) return
+    giveUpHeirless(state, run, stage, now, commands)
+    if (run.round !== round) return
   }
   dismissTheLate(state, run, now, commands)
+  if (run.round === round) watchPresumed(state, run, now, commands)
   if (run.round === round) relieveDeadLinks(state, run, now, commands)
 }
 

@@ -231,6 +231,11 @@ export const clientMessageSchema = z.discriminatedUnion('type', [
   z.object({ type: z.literal('compared'), generation: uint, step: uint, shard, agrees: z.boolean() }),
   /** The moments of this shard, as they stand after `step`, have come from another owner. */
   z.object({ type: z.literal('held'), generation: uint, step: uint, shard }),
+  /**
+   * With local steps, once somebody was `lost`: the mean of this shard is taken, and both its vectors stand here after `step`,
+   * which is not yet committed.
+   */
+  z.object({ type: z.literal('taken'), generation: uint, step: uint, shard }),
   /** The chunks of one shard, parameters and moments, are uploaded. */
   z.object({
     type: z.literal('shardSaved'),

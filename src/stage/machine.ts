@@ -20,7 +20,7 @@ import {
 import { changeOwners, fileShare, onGradientRead, onReduce, onReduced, onTally } from './machine/merge.ts'
 import { onSigned } from './machine/receipts.ts'
 import { fileRelay, onLost } from './machine/relays.ts'
-import { expectMeans, fileMoments, fileParameters, onMomentsWritten, onParametersWritten, onShardRead, save, seeWhole, settle, tellHeld } from './machine/standing.ts' // prettier-ignore
+import { expectMeans, fileMoments, fileParameters, onMomentsWritten, onParametersWritten, onShardRead, save, seeWhole, settle, tellHeld, tellTaken } from './machine/standing.ts' // prettier-ignore
 import { type Actions, type EarlyFrame, NOWHERE, newShardState, refuse, report, setOwners, type StageState } from './machine/state.ts' // prettier-ignore
 import { compareShard, onApply, onUpdated, updateShard } from './machine/updates.ts'
 import { onLinkLost, onTick, onWant, wantShares, wantVectors } from './machine/wants.ts'
@@ -123,6 +123,8 @@ function onServerMessage<T>(state: StageState<T>, message: ServerMessage, action
       onTally(state, message, actions)
       return
     case 'lost':
+      current.bereft = true
+      for (let shard = 0; shard < state.parameters.length; shard++) tellTaken(state, shard, actions)
       onLost(state, message, actions)
       return
     case 'apply':
@@ -163,6 +165,7 @@ function onStep<T>(state: StageState<T>, message: Message<'step'>, actions: Acti
     shards: mode === 'train' ? Array.from(state.parameters, () => newShardState<T>()) : [],
     reduce: null,
     lost: new Set(),
+    bereft: false,
     apply: null,
     cases: [],
   }

@@ -39,8 +39,7 @@ function troubledWorld(seed: number, steps: number, local?: { innerSteps: number
       boundaryMs: 1,
     },
     refusals: seed % 4 === 0 ? 0.15 : 0,
-    // A step that stalls twice, for two minutes each, its beginning again between, and the way back.
-    progressMs: 6 * MINUTE,
+    progressMs: 4 * MINUTE,
   })
   const { random, clock } = world
   const { stages, replicas, nodes } = SHAPES[seed % SHAPES.length]!

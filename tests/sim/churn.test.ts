@@ -6,7 +6,8 @@ import { FLEET, runFleet } from './fleet.ts'
 const MINUTE = 60_000
 const replayed = process.env.SKEIN_SIM_SEED
 const seeds = replayed ? [Number(replayed)] : Array.from({ length: 60 }, (_, i) => i + 1)
-const lanes = replayed ? seeds : seeds.slice(0, 28)
+/** In the last ones both owners of a shard fall amid its update, or all that a stage is left with wait for one another. */
+const lanes = replayed ? seeds : [...seeds.slice(0, 28), 160, 188, 275, 436]
 const lies = replayed ? seeds : seeds.slice(0, 12)
 
 describe('a fleet with accidents', () => {

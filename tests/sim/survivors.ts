@@ -2,7 +2,6 @@
 import { NOWHERE } from '../../src/stage/machine/state.ts'
 import type { Witness } from './invariants.ts'
 import type { SimNode } from './node.ts'
-import type { Tenure } from './tenure.ts'
 import type { World } from './world.ts'
 
 /**
@@ -36,10 +35,7 @@ export function lostStage(world: World, runId: string, witness: Witness): string
       if (!nodes.some(({ id, tenure }) => stands(tenure!.momentSteps) && (!known || known.has(id))))
         return `stage ${stage} has lost the moments of shard ${shard}`
       // Some weights have gone on to the next step, these cannot follow, and what their sum was made from is gone too.
-      // With local steps whoever took the mean has the moments too; but the server asks only those who sum.
-      const updated = ({ momentSteps, updates, assignment }: Tenure) =>
-        (assignment.config.sync === 'local' ? updates[shard]?.step : momentSteps[shard]) === committed + 1
-      const summed = nodes.some(({ tenure }) => updated(tenure!) || tenure!.holdsSum(shard))
+      const summed = nodes.some(({ tenure }) => tenure!.momentSteps[shard] === committed + 1 || tenure!.holdsSum(shard))
       const missing = round?.stages[stage]?.contributors?.some(([id]) => !nodes.some((node) => node.id === id))
       if (applied && !summed && (missing || restarted))
         return `stage ${stage} has lost the sum of shard ${shard} after others were updated`

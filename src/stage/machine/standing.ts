@@ -38,6 +38,18 @@ export function tellHeld<T>(state: StageState<T>, shard: number, actions: Action
 }
 
 /**
+ * With local steps a node that took the mean of the step under way has its moments too. Once an owner is lost it says so, for
+ * it may be the only one that has them.
+ */
+export function tellTaken<T>(state: StageState<T>, shard: number, actions: Actions<T>): void {
+  const { current, assignment } = state
+  if (assignment?.config.sync !== 'local' || current?.mode !== 'train' || !current.bereft) return
+  const { step } = current
+  if (state.parameters[shard] !== step || state.moments[shard] !== step) return
+  report(actions, { type: 'taken', generation: assignment.generation, step, shard })
+}
+
+/**
  * The step before is committed. Bytes of it that are not its first owner's go: an update of this node's own that was not
  * replaced, or those of an owner that was lost.
  */
@@ -157,6 +169,7 @@ export function onParametersWritten<T>(
   state.madeBy[shard] = over ? null : done.from
   const { generation } = state.assignment!
   if (step === current?.committed) tellHeld(state, shard, actions)
+  if (!over && !done.void) tellTaken(state, shard, actions)
   if (done.compare) report(actions, { type: 'compared', generation, step, shard, agrees })
 }
 

@@ -108,6 +108,8 @@ export interface StepState<T> {
   reduce: { attempt: number; contributors: readonly (readonly [string, number])[] } | null
   /** Contributors that are gone: what they sent has to come from another owner. */
   readonly lost: Set<string>
+  /** Somebody was lost in this step: the server wants to know who has what an owner may have sent before. */
+  bereft: boolean
   apply: { lr: number; scale: number; receivers: readonly string[] } | null
   /** Claims of other replicas that this node was asked to recompute, in the order they came. */
   readonly cases: Case<T>[]

@@ -165,6 +165,24 @@ describe('the merge', () => {
     expect(stage.wants(next)).toContain('parameterShard 0 of third')
   })
 
+  it('says that it has taken the mean once somebody is lost, and not before', () => {
+    const stage = merging()
+    const told = (actions: readonly Action[]) =>
+      actions.flatMap((action) =>
+        action.type === 'report' && action.message.type === 'taken'
+          ? [[action.message.step, action.message.shard]]
+          : [],
+      )
+    const lost = () => stage.server({ type: 'lost', generation: 1, step: 1, attempt: 1, node: 'you' })
+    const taken = stage.frame('you', 'meanShard', 0)
+    expect(told(lost())).toEqual([])
+    // What is on its way into the device is told of when it is there.
+    expect(told(stage.settle(taken))).toEqual([[1, 0]])
+    expect(told(lost())).toEqual([[1, 0]])
+    const other = merging()
+    expect(told(other.settle(other.frame('you', 'meanShard', 0)))).toEqual([])
+  })
+
   it('does not step from other weights than those before', () => {
     const stage = ready(0, 1, 2)
     stage.step(2, {
