@@ -4,7 +4,7 @@ import path from 'node:path'
 import { parseArgs } from 'node:util'
 import { fail } from '../../../src/protocol/errors.ts'
 import { isInside, resultInside, runInside, whyNoBox } from '../../wan/box/enter.ts'
-import { isGoodWay, matrixTable } from '../../wan/matrixTable.ts'
+import { bestWay, matrixTable } from '../../wan/matrixTable.ts'
 import type { NatMatrix } from '../../wan/programs/natMatrix.ts'
 import { markdownTable, terminalTable, type Table } from '../report.ts'
 import { MEASURED_LINKS } from './links.ts'
@@ -65,7 +65,7 @@ async function natBench(first: string, print: (text: string) => void): Promise<n
   const matrix = await resultInside<NatMatrix>(program, [first])
   for (const turn of matrix.hasTurn ? [true, false] : [false]) print(`\n${terminalTable(matrixTable(matrix, turn))}`)
   if (!matrix.hasTurn) print('\nThere is no coturn here: nothing with TURN was tried.')
-  return matrix.rows.every((row) => isGoodWay(row, first) && !row.openMs.includes(null)) ? 0 : 1
+  return matrix.rows.every((row) => row.way === bestWay(row, first) && !row.openMs.includes(null)) ? 0 : 1
 }
 
 /**
