@@ -4,6 +4,7 @@ import { toErrorBody } from '../protocol/errors.ts'
 import type { StageEvent } from '../stage/workerContract.ts'
 import { startStageNode, type NodeHost, type StageNode } from '../stage/stageNode.ts'
 import type { StageProcess, StageProcessOptions } from '../volunteer/stageProcess.ts'
+import { AGENT_SESSION } from './webrtc.ts'
 
 export interface AgentStage extends StageProcess {
   /** Resolves once everything that belonged to it is gone, after `stop`. */
@@ -22,8 +23,7 @@ export function startAgentStage(options: StageProcessOptions, host: NodeHost): A
     const { PeerSession } = await import('../net/peerSession.ts')
     if (stopped) return null
     const { port1, port2 } = new MessageChannel()
-    // A native channel cannot be transferred; forwarded slices change hands without being copied.
-    const session = new PeerSession({ port: port1, origin: options.origin, forward: true })
+    const session = new PeerSession({ port: port1, origin: options.origin, ...AGENT_SESSION })
     closeSession = () => session.close()
     const page = { event: (event: StageEvent) => (stopped ? undefined : options.event(event)) }
     return startStageNode(options.start, page, port2, host)

@@ -27,5 +27,13 @@ export function installWebRtc(): void {
   })
 }
 
+/**
+ * What a peer session does differently with the native WebRTC. Its channels cannot be transferred; forwarded slices change hands
+ * without being copied. It may not dial with TURN: who dials is the server of the DTLS handshake, and libdatachannel 0.24.5 stops
+ * for ever where such a one answers through its own TURN server a greeting that came early (its lock and that of ICE are taken
+ * in two orders; its pull request 1630). The other end's TURN server joins the two as well.
+ */
+export const AGENT_SESSION = { forward: true, dialsWithTurn: false } as const
+
 /** Ends the threads behind the connections; none can be made after it. */
 export const endWebRtc = cleanup

@@ -34,11 +34,17 @@ export const RELAY_RETRY_FIRST_MS = 5_000
 export const RELAY_RETRY_LONGEST_MS = 60_000
 /** How often a link through the server looks for a shorter way. */
 export const SHORTER_WAY_MS = 60_000
+/** After how long a link that ICE took through TURN is first dialled directly, and how often where that does not open. */
+export const DIRECT_AFTER_MS = 10_000
+export const DIRECT_RETRY_FIRST_MS = 20_000
+export const DIRECT_RETRY_LONGEST_MS = 600_000
 /** How long ICE may say `disconnected` before the link counts as lost. */
 export const ICE_GRACE_MS = 5_000
 /** Slices that nothing acknowledges for so long: another connection is sought, and then this one is given up. */
 export const STALL_MS = 4_000
 export const STALLED_MS = 12_000
+/** The handshake's last word has arrived so long after it was sent, though nothing came back. */
+export const CONFIRMED_MS = 3_000
 /** From opening the broker's socket to its OPEN. */
 export const BROKER_DEADLINE_MS = 10_000
 /** First and longest pause before a new dial; doubled in between. */

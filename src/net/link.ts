@@ -82,6 +82,13 @@ export class Link {
     return Math.min(...[...this.#strands].map((strand) => strand.idleMs))
   }
 
+  /** Connections through TURN that a direct one, which the other end is known to have too, has made needless. */
+  get needless(): Strand[] {
+    const strands = [...this.#strands]
+    const direct = strands.some((strand) => strand.kind === 'direct' && strand.confirmed && !strand.shaky)
+    return direct ? strands.filter(({ kind }) => kind === 'relayed') : []
+  }
+
   /** Bytes of frames that have not come whole. */
   get heldBytes(): number {
     return this.#reassembler.heldBytes

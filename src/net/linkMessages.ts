@@ -17,7 +17,8 @@ export interface PeerIdentity {
 /** Worker → page. A strand's id is PeerJS's connection id, the same at both ends. */
 export type LinksMessage =
   | { type: 'open'; identity: PeerIdentity }
-  | { type: 'dial'; partner: string }
+  /** `direct`: with no TURN server at either end, so that it opens directly or not at all. */
+  | { type: 'dial'; partner: string; direct: boolean }
   /** Both ends listen: the page may measure the route. */
   | { type: 'established'; strandId: string }
   | { type: 'drop'; strandId: string }

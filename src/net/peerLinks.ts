@@ -1,5 +1,5 @@
 /** Owns the Worker's side of the network: whom to be connected to, dialling and redialling, and frames in and out. */
-import { SkeinError } from '../protocol/errors.ts'
+import type { SkeinError } from '../protocol/errors.ts'
 import type { LinkKind } from '../protocol/control.ts'
 import { ForwardedChannel, ownedChannel, type Channel, type ChannelEvents } from './channel.ts'
 import { Dialling } from './dialling.ts'
@@ -9,7 +9,6 @@ import {
   MAX_STRANDS,
   MAX_STRANDS_WITH_NODE,
   QUIET_MS,
-  SHORTER_WAY_MS,
   SPARE_IDLE_MS,
   STALL_MS,
   STALLED_MS,
@@ -20,7 +19,9 @@ import { Link, type LinkSpeed, type Priority } from './link.ts'
 import type { LinksMessage, PeerIdentity, SessionMessage } from './linkMessages.ts'
 import { relayChannel } from './relayChannel.ts'
 import { Relaying } from './relaying.ts'
-import { longestWay } from './route.ts'
+import { longestWay, shortestWay } from './route.ts'
+import { brokerUnreachable, closed, noRoute } from './routeErrors.ts'
+import { ShorterWays } from './shorterWays.ts'
 import { Strand } from './strand.ts'
 import { WaitingFrames } from './waitingFrames.ts'
 
@@ -31,6 +32,9 @@ export interface LinkTotals {
   /** Of all links that stand the longest way that one takes. */
   link: LinkKind
 }
+
+/** Which ways a dial may take: any, or none through TURN. */
+type Search = 'any' | 'direct'
 
 /** How often dials, deadlines and idle links are looked at; a Worker's timers are not throttled. */
 const SWEEP_MS = 100
@@ -52,6 +56,7 @@ export class PeerLinks {
   readonly #forwarded = new Map<string, ForwardedChannel>()
   readonly #sweeper: ReturnType<typeof setInterval>
   readonly #relaying = new Relaying()
+  readonly #shorterWays = new ShorterWays()
   #identity: PeerIdentity | null = null
   #brokerConnected = false
   #brokerError: string | null = null
@@ -295,6 +300,7 @@ export class PeerLinks {
     // The last connection, or a partner that is broken: nothing of it is believed any more.
     this.#links.delete(partner)
     this.#names.delete(partner)
+    this.#shorterWays.forget(partner)
     this.#dialling.failed(partner, this.#yields(partner), now)
     link.close()
     if (!this.#closed && !quiet) this.#lostHandler(partner, error)
@@ -308,26 +314,37 @@ export class PeerLinks {
     }
     for (const link of [...this.#links.values()]) {
       link.evictStale(now)
+      for (const strand of link.needless) strand.close()
       if (link.idleMs >= (this.#hinted.has(link.partner) ? Infinity : IDLE_MS)) link.close()
     }
     this.#waiting.expire(now, (nodeId) => this.#unreachable(nodeId))
-    const further = [...this.#links.values()].filter((link) => this.#needsMore(link)).map(({ partner }) => partner)
-    const wanted = new Set([...this.#hinted, ...this.#waiting.nodes(), ...further])
+    const further = new Map<string, Search>()
+    for (const link of this.#links.values()) {
+      const search = this.#furtherWay(link, now)
+      if (search) further.set(link.partner, search)
+    }
+    const wanted = new Set([...this.#hinted, ...this.#waiting.nodes(), ...further.keys()])
     this.#dialling.want(wanted, now)
-    for (const id of wanted) if (!this.#links.has(id) || further.includes(id)) this.#dialIfDue(id, now)
+    for (const id of wanted) {
+      const search = further.get(id) ?? (this.#links.has(id) ? null : 'any')
+      if (search) this.#dialIfDue(id, search, now)
+    }
     this.#relayIfDue(now)
   }
 
-  /** Whether a link needs further connections: they are opened one after another. */
-  #needsMore({ partner, rttMs, strands }: Link): boolean {
+  /** The further connection that a link needs, if any: they are opened one after another. */
+  #furtherWay({ partner, rttMs, strands }: Link, now: number): Search | null {
     const sound = [...strands].filter(({ shaky }) => !shaky)
     // A network has changed here or there: both ends look for another way.
-    if (sound.length === 0) return true
+    if (sound.length === 0) return 'any'
     // Else one end does: the smaller id's.
-    if (this.#yields(partner) || this.#strands.size >= MAX_STRANDS / 2) return false
-    const relays = sound.filter(({ kind }) => kind === 'server')
-    if (relays.length === sound.length) return this.#now() - relays[0]!.startedAt >= SHORTER_WAY_MS
-    return Number.isFinite(rttMs) && rttMs >= STRIPING_RTT_MS && sound.length < STRANDS
+    if (this.#yields(partner) || this.#strands.size >= MAX_STRANDS / 2) return null
+    const way = shortestWay(sound.map(({ kind }) => kind))
+    if (this.#shorterWays.isDue(partner, way, now)) return way === 'relayed' ? 'direct' : 'any'
+    if (way === 'server' || !(rttMs >= STRIPING_RTT_MS) || !Number.isFinite(rttMs) || sound.length >= STRANDS)
+      return null
+    // Through TURN it would be closed again.
+    return way === 'direct' ? 'direct' : 'any'
   }
 
   /** A connection that opens in vain tells both ends alike that the server's help is due. */
@@ -349,35 +366,22 @@ export class PeerLinks {
     return this.#self! > id
   }
 
-  #dialIfDue(id: string, now: number): void {
+  #dialIfDue(id: string, search: Search, now: number): void {
     if (this.#self === null || this.#self === id || !this.#brokerConnected) return
     for (const { partner, state, kind } of this.#strands.values()) {
       if (partner === id && state === 'opening' && kind !== 'server') return
     }
     if (!this.#dialling.isDue(id, this.#yields(id), now) || !this.#hasRoom()) return
     this.#dialling.dialled(id, now)
-    this.#post({ type: 'dial', partner: id })
+    this.#shorterWays.tried(id, now)
+    this.#post({ type: 'dial', partner: id, direct: search === 'direct' })
   }
 
   #unreachable(nodeId: string): SkeinError {
-    if (!this.#brokerConnected) {
-      return new SkeinError({
-        code: 'net.broker_unreachable',
-        message: `The server's connection broker does not answer. ${this.#brokerError ?? ''}`.trim(),
-        remedy: 'Check that WebSockets to the server are not blocked, then reload the page.',
-      })
-    }
-    const refused = this.#relaying.errorOf(nodeId)
-    if (refused) return refused
-    return new SkeinError({
-      code: 'net.no_route',
-      message: `No connection could be made to ${nodeId}.`,
-      remedy: 'A firewall may block WebRTC here or there: try another network, or let the operator add a TURN server.',
-    })
+    if (!this.#brokerConnected) return brokerUnreachable(this.#brokerError)
+    return this.#relaying.errorOf(nodeId) ?? noRoute(nodeId)
   }
 }
-
-const closed = () => new SkeinError({ code: 'net.closed', message: 'The links were closed.', remedy: 'Start again.' })
 
 /** Told apart from those before it: nobody gains by guessing it. */
 function randomName(): string {

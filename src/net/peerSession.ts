@@ -4,7 +4,7 @@ import { BROKER_BASE, BROKER_KEY, LEAVE_PATH } from '../protocol/signalling.ts'
 import type { ErrorBody } from '../protocol/errors.ts'
 import { backoffMs } from './backoff.ts'
 import { forwardChannel, type ForwardedEnd } from './forwarding.ts'
-import { HANDOVER, handoverSerializers, type HandoverConnection } from './handover.ts'
+import { DIRECT_HANDOVER, HANDOVER, handoverSerializers, type HandoverConnection } from './handover.ts'
 import { BROKER_DEADLINE_MS, DIAL_DEADLINE_MS, ICE_GRACE_MS, REDIAL_FIRST_MS, REDIAL_LONGEST_MS } from './limits.ts'
 import type { LinksMessage, PeerIdentity, SessionMessage } from './linkMessages.ts'
 import { routeOf } from './route.ts'
@@ -16,6 +16,8 @@ export interface PeerSessionOptions {
   origin: string
   /** True: keep every channel in the page and forward; else only where the browser cannot transfer channels. */
   forward?: boolean
+  /** False: a connection that this end dials brings no TURN server, the other end’s will do. Left out: it does. */
+  dialsWithTurn?: boolean
 }
 
 /** Who may still be told apart by PeerJS only in the sentence of its error. */
@@ -25,6 +27,7 @@ export class PeerSession {
   readonly #port: MessagePort
   readonly #origin: URL
   #forward: boolean
+  readonly #dialsWithTurn: boolean
   #identity: PeerIdentity | null = null
   #peer: Peer | null = null
   readonly #connections = new Map<string, HandoverConnection>()
@@ -37,6 +40,7 @@ export class PeerSession {
     this.#port = options.port
     this.#origin = new URL(options.origin)
     this.#forward = options.forward ?? false
+    this.#dialsWithTurn = options.dialsWithTurn ?? true
     this.#port.onmessage = (event: MessageEvent<LinksMessage>) => this.#command(event.data)
   }
 
@@ -66,7 +70,7 @@ export class PeerSession {
       case 'open':
         return this.#open(message.identity)
       case 'dial':
-        return this.#dial(message.partner)
+        return this.#dial(message.partner, message.direct)
       case 'established':
         return void this.#measureRoute(message.strandId)
       case 'drop':
@@ -116,6 +120,7 @@ export class PeerSession {
       // Given even when empty: PeerJS's default would send every address to somebody else's servers.
       config: { iceServers },
       serializers: handoverSerializers({
+        dialsWithTurn: this.#dialsWithTurn,
         channel: (connection, channel) => this.#handOver(connection, channel),
         closed: (connection) => this.#closed(connection),
       }),
@@ -166,9 +171,13 @@ export class PeerSession {
     for (const connection of [...this.#connections.values()]) connection.close()
   }
 
-  #dial(partner: string): void {
+  #dial(partner: string, direct: boolean): void {
+    if (!this.#peer?.open) return
     // The answer, if any, is a `strand` message out of #handOver.
-    if (this.#peer?.open) this.#peer.connect(partner, { serialization: HANDOVER, reliable: true, label: HANDOVER })
+    const serialization = direct ? DIRECT_HANDOVER : HANDOVER
+    this.#peer.connect(partner, { serialization, reliable: true, label: HANDOVER })
+    // ICE may have found it by itself since it was last asked, which no event tells everywhere.
+    if (direct) for (const [id, { peer }] of this.#connections) if (peer === partner) void this.#measureRoute(id)
   }
 
   /** Ends dials to a partner that the broker does not know. */

@@ -27,6 +27,12 @@ export function routeOf(report: Iterable<unknown>): LinkKind {
 }
 
 const WAYS: readonly LinkKind[] = ['server', 'relayed', 'direct', 'unknown']
+const SHORTEST_FIRST: readonly LinkKind[] = ['direct', 'unknown', 'relayed', 'server']
+
+/** Of several ways the shortest; one that is not known yet may be. */
+export function shortestWay(kinds: readonly LinkKind[]): LinkKind {
+  return SHORTEST_FIRST.find((way) => kinds.includes(way)) ?? 'unknown'
+}
 
 /** Of several ways the one that a person should hear of. */
 export function longestWay(kinds: readonly LinkKind[]): LinkKind {

@@ -3,7 +3,7 @@ import { fail, SkeinError } from '../protocol/errors.ts'
 import type { LinkKind } from '../protocol/control.ts'
 import { PROTOCOL_VERSION } from '../protocol/version.ts'
 import type { Channel, ChannelEvents } from './channel.ts'
-import { STALL_MS } from './limits.ts'
+import { CONFIRMED_MS, STALL_MS } from './limits.ts'
 import { Pace, type Sent } from './pace.ts'
 import type { Parcel } from './slicing.ts'
 
@@ -43,6 +43,8 @@ export class Strand {
   state: 'opening' | 'established' | 'closed' = 'opening'
   /** ICE says that nothing comes through at the moment. */
   disconnected = false
+  #heard = false
+  #establishedAt = Infinity
   /** What the two ends call the link that this belongs to; empty before the handshake. */
   ownLink = ''
   partnerLink = ''
@@ -72,6 +74,12 @@ export class Strand {
       message: (data) => this.#message(data),
       closed: () => this.#end(null),
     })
+  }
+
+  /** Whether the other end has established it too: who dialled is the first to, and knows by what comes, or after a while. */
+  get confirmed(): boolean {
+    const heard = !this.dialled || this.#heard || this.#options.now() - this.#establishedAt >= CONFIRMED_MS
+    return this.state === 'established' && heard
   }
 
   /** Bytes that it may still be given. */
@@ -151,6 +159,7 @@ export class Strand {
     if (this.state === 'closed') return
     try {
       if (typeof data === 'string') return this.#handshake(data)
+      this.#heard = true
       this.usedAt = this.#options.now()
       if (data.byteLength === ACKNOWLEDGEMENT_BYTES) return this.#acknowledge(new DataView(data).getUint32(0, true))
       this.downBytes += data.byteLength
@@ -176,7 +185,7 @@ export class Strand {
     this.partnerLink = link
     if (this.#options.dialled) this.#announce()
     this.state = 'established'
-    this.usedAt = this.#options.now()
+    this.usedAt = this.#establishedAt = this.#options.now()
     this.#options.established(this)
   }
 

@@ -3,7 +3,7 @@ import type { LinkKind } from '../../src/protocol/control.ts'
 import { NATS, type Nat } from './box/nat.ts'
 import type { NatMatrix, Row } from './programs/natMatrix.ts'
 
-/** The best way that there is between two homes. Native WebRTC speaks to TURN by UDP alone; a browser by TCP as well. */
+/** The best way that there is between two homes, which is the one that they are to come to. Native WebRTC speaks to TURN by UDP alone; a browser by TCP as well. */
 export function bestWay(
   { first, second, turn }: Pick<Row, 'first' | 'second' | 'turn'>,
   firstEnd: 'agent' | 'browser',
@@ -13,13 +13,6 @@ export function bestWay(
   const direct = !pair.includes('blocked') && (pair.includes('open') || !pair.includes('symmetric'))
   if (direct) return 'direct'
   return turn ? 'relayed' : 'server'
-}
-
-/** Whether a row shows the best way. Where somebody is behind a NAT ICE may settle on TURN, which answers first, and stay there. */
-export function isGoodWay(row: Row, firstEnd: 'agent' | 'browser'): boolean {
-  const natted = [row.first, row.second].some((nat) => nat !== 'open')
-  const hasty = row.turn && natted && row.way === 'relayed'
-  return row.way === bestWay(row, firstEnd) || (hasty && bestWay(row, firstEnd) === 'direct')
 }
 
 const words: Record<LinkKind, string> = { direct: 'direct', relayed: 'TURN', server: 'server', unknown: 'none' }

@@ -4,11 +4,10 @@ import { describe, expect, it } from 'vitest'
 import { terminalTable } from '../bench/report.ts'
 import { resultInside } from './box/enter.ts'
 import { boxOrSkip } from './boxOrSkip.ts'
-import { isGoodWay, matrixTable } from './matrixTable.ts'
+import { bestWay, matrixTable } from './matrixTable.ts'
 import type { NatMatrix, Row } from './programs/natMatrix.ts'
 
-// Asked for by name: one pair in some runs does not come up in time, which is not understood yet.
-describe.skipIf(!process.env.SKEIN_NAT_MATRIX || boxOrSkip())('homes behind NATs', () => {
+describe.skipIf(boxOrSkip())('homes behind NATs', () => {
   it('exchange frames: directly, else by TURN, else through the server', async () => {
     const matrix = await resultInside<NatMatrix>(path.join(import.meta.dirname, 'programs', 'natMatrix.ts'), ['agent'])
     if (!matrix.hasTurn)
@@ -18,7 +17,7 @@ describe.skipIf(!process.env.SKEIN_NAT_MATRIX || boxOrSkip())('homes behind NATs
     }
     const said = ({ turn, first, second, way }: Row) => `${first}–${second}${turn ? ', TURN' : ''}: ${way}`
     expect(matrix.rows).toHaveLength(matrix.hasTurn ? 32 : 16)
-    expect(matrix.rows.filter((row) => !isGoodWay(row, 'agent')).map(said)).toEqual([])
+    expect(matrix.rows.filter((row) => row.way !== bestWay(row, 'agent')).map(said)).toEqual([])
     for (const row of matrix.rows) expect(row.openMs, `${row.first}–${row.second}`).not.toContain(null)
   }, 240_000)
 })

@@ -3,7 +3,7 @@ import { writeFileSync } from 'node:fs'
 import path from 'node:path'
 import { fail } from '../../../src/protocol/errors.ts'
 import { isInside, resultInside, runInside, whyNoBox } from '../../wan/box/enter.ts'
-import { isGoodWay, matrixTable } from '../../wan/matrixTable.ts'
+import { bestWay, matrixTable } from '../../wan/matrixTable.ts'
 import type { NatMatrix } from '../../wan/programs/natMatrix.ts'
 import { CommandLine, FLAG, TEXT } from '../commandLine.ts'
 import { markdownTable, terminalTable, type Table } from '../report.ts'
@@ -45,7 +45,7 @@ async function natBench(first: (typeof ENDS)[number], print: (text: string) => v
   const matrix = await resultInside<NatMatrix>(program, [first])
   for (const turn of matrix.hasTurn ? [true, false] : [false]) print(`\n${terminalTable(matrixTable(matrix, turn))}`)
   if (!matrix.hasTurn) print('\nThere is no coturn here: nothing with TURN was tried.')
-  return matrix.rows.every((row) => isGoodWay(row, first) && !row.openMs.includes(null)) ? 0 : 1
+  return matrix.rows.every((row) => row.way === bestWay(row, first) && !row.openMs.includes(null)) ? 0 : 1
 }
 
 /**

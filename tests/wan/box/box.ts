@@ -5,7 +5,7 @@ import { mkdtempSync, writeFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { createInterface } from 'node:readline'
-import { natRules, type Nat } from './nat.ts'
+import { natRules, partRules, type Nat } from './nat.ts'
 import { routerShape, type LineShape } from './shape.ts'
 
 export interface HostPlan {
@@ -30,6 +30,11 @@ export interface Host {
   shape(line: LineShape): Promise<void>
   /** Its home gets another public address, as by a new contract or by another network: whatever its NAT had mapped is void. */
   move(): Promise<void>
+  /**
+   * Its home's router drops the datagrams to this address; where it is to let some through again, then not those from a port that
+   * had tried before: sockets made since then alone get through.
+   */
+  part(address: string, from: 'everybody' | 'who tried'): Promise<void>
 }
 
 interface Counters {
@@ -164,6 +169,7 @@ export async function openBox(plans: readonly HostPlan[], { seed = 1 } = {}): Pr
         await inside(gateway, `ip addr del ${ADDRESS(n)}/32 dev ${device}`)
         await inside(gateway, `ip route replace default dev ${device}`)
       },
+      part: (address, from) => inside(gateway, 'nft -f -', partRules(address, from)),
     })
   }
 

@@ -33,3 +33,16 @@ export function natRules(nat: Exclude<Nat, 'open'>, wan: string): string {
     }
   `
 }
+
+/** What a router drops besides; a second set of rules takes the place of the first, yet remembers the ports. */
+export function partRules(address: string, from: 'everybody' | 'who tried'): string {
+  const rule = from === 'everybody' ? 'add @tried { udp sport } drop' : 'udp sport @tried drop'
+  return `
+    table inet parted {
+      set tried { type inet_service; flags dynamic; size 4096; }
+      chain forward { type filter hook forward priority filter - 1; }
+    }
+    flush chain inet parted forward
+    add rule inet parted forward ip daddr ${address} meta l4proto udp ${rule}
+  `
+}

@@ -3,17 +3,20 @@
  * The argument says what the first ends are: `agent`, or `browser`, which takes a machine that can carry four of them.
  */
 import { setTimeout as pause } from 'node:timers/promises'
+import { longestWay } from '../../../src/net/route.ts'
 import type { LinkKind } from '../../../src/protocol/control.ts'
 import { openBox } from '../box/box.ts'
 import { agentEnd, browserEnd, type RemoteEnd } from '../box/ends.ts'
 import { openMeeting } from '../box/meeting.ts'
 import { NATS, type Nat } from '../box/nat.ts'
 import { homeLine } from '../box/shape.ts'
+import { bestWay } from '../matrixTable.ts'
 
 export interface Row {
   turn: boolean
   first: Nat
   second: Nat
+  /** The longer of those that the two ends see, once it is the best there is, or when that had to be. */
   way: LinkKind
   /** From the first wish to be connected to the first frame in each direction, in milliseconds; null where none came. */
   openMs: [number | null, number | null]
@@ -26,6 +29,8 @@ export interface NatMatrix {
 }
 
 const DEADLINE_MS = 60_000
+/** A link that ICE took through TURN is dialled directly ten seconds later, which may take fifteen. */
+const BEST_WAY_MS = 30_000
 const PROBE_BYTES = 100_000
 
 // Short enough that one connection a pair will do: there are sixteen pairs at once.
@@ -38,14 +43,15 @@ const box = await openBox(
 )
 const meeting = await openMeeting(box)
 const ends = new Map<string, RemoteEnd>()
-const firstEnd = process.argv[2] === 'browser' ? browserEnd : agentEnd
+const firstKind = process.argv[2] === 'browser' ? 'browser' : 'agent'
+const firstEnd = firstKind === 'browser' ? browserEnd : agentEnd
 for (const nat of NATS) {
   ends.set(`first-${nat}`, await firstEnd(box.host(`first-${nat}`), meeting.origin))
   ends.set(`second-${nat}`, await agentEnd(box.host(`second-${nat}`), meeting.origin))
 }
 
-async function settles<T>(ask: () => Promise<T>, right: (value: T) => boolean): Promise<T> {
-  const until = performance.now() + DEADLINE_MS
+async function settles<T>(ask: () => Promise<T>, right: (value: T) => boolean, deadlineMs: number): Promise<T> {
+  const until = performance.now() + deadlineMs
   for (;;) {
     const value = await ask()
     if (right(value) || performance.now() > until) return value
@@ -59,7 +65,7 @@ async function pairOf(round: string, turn: boolean, first: Nat, second: Nat): Pr
   const start = performance.now()
   const arrival = async (at: RemoteEnd, from: string) => {
     const here = (all: [string, number, number][]) => all.some(([who]) => who === from)
-    return here(await settles(() => at.others(), here)) ? Math.round(performance.now() - start) : null
+    return here(await settles(() => at.others(), here, DEADLINE_MS)) ? Math.round(performance.now() - start) : null
   }
   const send = async (from: RemoteEnd, to: string) => {
     // A frame waits for its link for a while only.
@@ -67,8 +73,9 @@ async function pairOf(round: string, turn: boolean, first: Nat, second: Nat): Pr
   }
   const [openA, openB] = await Promise.all([arrival(a, nameB), arrival(b, nameA), send(a, nameB), send(b, nameA)])
   const way = await settles(
-    () => a.way(nameB),
-    (kind) => kind !== 'unknown',
+    async () => longestWay(await Promise.all([a.way(nameB), b.way(nameA)])),
+    (kind) => kind === bestWay({ first, second, turn }, firstKind),
+    BEST_WAY_MS,
   )
   return { turn, first, second, way, openMs: [openA, openB] }
 }
