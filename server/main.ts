@@ -199,7 +199,7 @@ export async function startServer(options: Partial<ServerConfig> = {}): Promise<
       expel: (device, error) => admission.gateway?.expel(device, error),
       metrics,
       log: said,
-      policy: config.audits?.policy ?? {},
+      policy: { patienceMs: (config.audits?.holdMs ?? 0) / 3, ...config.audits?.policy },
     })
     await audits.open()
     closers.push(() => audits.close())

@@ -295,7 +295,7 @@ export class Coordinator implements RunControl {
     const { runId } = command
     const keys = [runId]
     if (command.type === 'claimed')
-      return { keys, perform: () => void this.#audits?.claimed(command.claim, command.replicas) }
+      return { keys, perform: () => void this.#audits?.claimed(command.claim, command.replicas, command.reserves) }
     if (command.type === 'disputed') return { keys, perform: () => this.#audits?.disputed(command.devices) }
     if (command.type === 'publishCheckpoint') {
       // Reading back takes long; nothing waits for it.
