@@ -172,6 +172,7 @@ export async function startServer(options: Partial<ServerConfig> = {}): Promise<
     const registry = new Registry({
       store: store.identity,
       ss58Prefix: () => (config.chainUrl === null ? config.ss58Prefix : money.treasury!.prefix()),
+      remarks: () => money.treasury!.remarks(),
       recorded: (entry) => ledger.record(entry),
       revoked: (deviceId) => admission.gateway?.expel(deviceId, deviceRevoked(deviceId)),
       failed: (err) => log.app?.log.error({ err }, 'the ledger has not taken an identity'),

@@ -7,6 +7,8 @@ import { hexToU8a, u8aToHex } from '@polkadot/util'
 import { blake2AsHex, encodeAddress } from '@polkadot/util-crypto'
 import { z } from 'zod'
 import { SkeinError } from '../../src/protocol/errors.ts'
+import type { RemarkPayload } from '../../src/protocol/wallet.ts'
+import { readRemark, writeRemark } from './remark.ts'
 import { readInclusion, readTransfersTo } from './inclusion.ts'
 import type {
   BlockRef,
@@ -15,6 +17,7 @@ import type {
   DryRun,
   Hex,
   Inclusion,
+  ReadPayload,
   Receipt,
   RuntimeVersion,
   SignedExtrinsic,
@@ -217,6 +220,14 @@ class PolkadotChain implements Chain {
 
   addressOf(wallet: WalletId): string {
     return encodeAddress(`0x${wallet}`, this.info.prefix)
+  }
+
+  async remarkOf(wallet: WalletId, text: string): Promise<RemarkPayload> {
+    return writeRemark(this.api, this.addressOf(wallet), text, await this.finalized())
+  }
+
+  readPayload(payload: RemarkPayload): ReadPayload | null {
+    return readRemark(this.api, payload)
   }
 
   async close(): Promise<void> {

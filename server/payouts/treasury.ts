@@ -95,6 +95,11 @@ export class Treasury {
     return this.#connected().info.prefix
   }
 
+  /** What wallets' remarks are written and read by; null without a chain. @throws SkeinError `chain.unreachable` */
+  remarks(): Pick<Chain, 'info' | 'remarkOf' | 'readPayload' | 'runtimeVersion'> | null {
+    return this.#deps.config.chainUrl === null ? null : this.#connected()
+  }
+
   /** Where a run's money is sent; null without a chain or a key. */
   async depositWallet(runId: string): Promise<WalletId | null> {
     const { chainUrl, payouts } = this.#deps.config

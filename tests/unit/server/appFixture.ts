@@ -65,6 +65,7 @@ export async function openFixture(
   const registry = new Registry({
     store: store.identity,
     ss58Prefix: () => config.ss58Prefix,
+    remarks: () => null,
     recorded: null,
     revoked: () => {},
     failed: (error) => {
