@@ -36,6 +36,8 @@ export interface ChainInfo {
   readonly symbol: string
   /** Planck below which an account cannot exist. */
   readonly existentialDeposit: bigint
+  /** Milliseconds between blocks; null where it is not said. */
+  readonly blockMs: number | null
 }
 
 export interface RuntimeVersion {
