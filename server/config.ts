@@ -6,6 +6,7 @@ import { fileURLToPath } from 'node:url'
 import { z } from 'zod'
 import type { iceServerSchema } from '../src/protocol/control.ts'
 import { fail } from '../src/protocol/errors.ts'
+import { profileNames, type CHAIN_PROFILES } from './chain/profile.ts'
 import type { AuditPolicy } from './audits/policy.ts'
 import { normalHost } from './identity/audience.ts'
 import type { TurnService } from './signalling/iceServers.ts'
@@ -77,6 +78,8 @@ const environmentSchema = z.object({
     .regex(/^wss?:\/\/\S+$/, 'must begin with ws:// or wss://')
     .max(300)
     .optional(),
+  /** Which chain that has to be: then one with other properties is refused, and what it does not say of itself is known. */
+  SKEIN_CHAIN_PROFILE: z.enum(profileNames).optional(),
   /** Secret of the account that pays; it is kept in the environment alone. */
   SKEIN_PAYOUT_SEED: z.string().max(500).optional(),
   SKEIN_PAYOUT_BATCH: z.coerce.number().int().min(1).max(500).default(200),
@@ -119,6 +122,8 @@ export interface ServerConfig {
   logLevel: z.infer<typeof environmentSchema>['SKEIN_LOG']
   /** Null stands for no chain: everything works and stays unpaid. */
   chainUrl: string | null
+  /** Null: whatever chain is there. */
+  chainProfile: keyof typeof CHAIN_PROFILES | null
   /** Null: nothing that was claimed is audited. What `policy` leaves out is as `DEFAULT_POLICY` has it. */
   audits: {
     /** Milliseconds that a merge waits for audits of its stage. */
@@ -188,6 +193,7 @@ export function configFromEnvironment(environment: Record<string, string | undef
     ss58Prefix: env.SKEIN_SS58_PREFIX,
     logLevel: env.SKEIN_LOG,
     chainUrl: env.SKEIN_CHAIN_URL ?? null,
+    chainProfile: env.SKEIN_CHAIN_PROFILE ?? null,
     audits: env.SKEIN_AUDITS === 'on' ? { holdMs: AUDIT_MS, policy: {} } : null,
     payouts: {
       seed: env.SKEIN_PAYOUT_SEED ?? null,

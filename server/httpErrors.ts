@@ -22,6 +22,7 @@ const STATUS: Readonly<Record<string, number>> = {
   'identity.challenge_expired': 410,
   'identity.audience': 421,
   'identity.too_many_challenges': 503,
+  'identity.no_chain': 409,
   'ledger.unknown_epoch': 404,
   'ledger.no_leaf': 404,
   'run.ended': 409,

@@ -172,6 +172,7 @@ export async function startServer(options: Partial<ServerConfig> = {}): Promise<
     const registry = new Registry({
       store: store.identity,
       ss58Prefix: () => (config.chainUrl === null ? config.ss58Prefix : money.treasury!.prefix()),
+      remarks: () => money.treasury!.remarks(),
       recorded: (entry) => ledger.record(entry),
       revoked: (deviceId) => admission.gateway?.expel(deviceId, deviceRevoked(deviceId)),
       failed: (err) => log.app?.log.error({ err }, 'the ledger has not taken an identity'),
@@ -199,7 +200,7 @@ export async function startServer(options: Partial<ServerConfig> = {}): Promise<
       expel: (device, error) => admission.gateway?.expel(device, error),
       metrics,
       log: said,
-      policy: config.audits?.policy ?? {},
+      policy: { patienceMs: (config.audits?.holdMs ?? 0) / 3, ...config.audits?.policy },
     })
     await audits.open()
     closers.push(() => audits.close())

@@ -76,6 +76,11 @@ export function decideAudits(state: AuditState, event: AuditEvent): AuditCommand
       if (audit && !audit.claimed) notShown(state, audit, now, commands)
       break
     }
+    case 'outlived': {
+      const audit = state.audits.get(event.audit)
+      if (audit?.claimed) unsettled(state, audit, commands)
+      break
+    }
     case 'withdrawn': {
       const audit = state.audits.get(event.audit)
       if (audit) close(state, audit, { verdict: 'open' }, commands)
@@ -113,7 +118,7 @@ function watch(state: AuditState, device: string): void {
 
 function onClaim(
   state: AuditState,
-  { claim, draw, replicas, now }: Extract<AuditEvent, { type: 'claimed' }>,
+  { claim, draw, replicas, reserves = [], now }: Extract<AuditEvent, { type: 'claimed' }>,
   commands: AuditCommand[],
 ): void {
   const { claimant, neighbours, receipt, microbatches, codec, credit } = claim
@@ -123,7 +128,7 @@ function onClaim(
   const rate = auditRate(state.policy, standing)
   if (standing.watched > 0) standing.watched--
   if (draw.whether >= rate) return
-  const bench = benchOf(state, replicas, [claimant], neighbours, draw.who, now)
+  const bench = [replicas, reserves].flatMap((some) => benchOf(state, some, [claimant], neighbours, draw.who, now))
   const base = begun(claim, draw, bench, now)
   open(state, { ...base, of: 'work', id: receipt, accused: [claimant], microbatches, codec, credit }, now, commands)
 }
@@ -157,7 +162,7 @@ function askNext(audit: Audit, now: number, commands: AuditCommand[]): boolean {
   const place = audit.bench.findIndex((party) => !audit.jurors.some((juror) => sameHands(juror.party, party)))
   if (place < 0) return false
   const [juror] = audit.bench.splice(place, 1)
-  audit.jurors.push({ party: juror!, askedAt: now, evidence: null })
+  audit.jurors.push({ party: juror!, askedAt: now, evidence: null, late: false })
   commands.push({ type: 'recompute', audit, juror: juror! })
   return true
 }
@@ -165,13 +170,16 @@ function askNext(audit: Audit, now: number, commands: AuditCommand[]): boolean {
 function advance(state: AuditState, audit: Audit, now: number, commands: AuditCommand[]): void {
   const settlement = settle(audit)
   switch (settlement.type) {
-    case 'waiting':
+    case 'waiting': {
+      // One word against the claim stands, and whoever could confirm it is late: somebody else may.
+      const heard = audit.claimed && audit.jurors.some(({ evidence }) => evidence !== null)
+      const late = audit.jurors.every(({ evidence, late }) => evidence !== null || late)
+      if (heard && late && audit.jurors.length < state.policy.mostJurors) askNext(audit, now, commands)
       return
+    }
     case 'another':
       if (audit.jurors.length < state.policy.mostJurors && askNext(audit, now, commands)) return
-      // Word against word: nobody is convicted, and none of them is believed unseen for a while.
-      for (const { device } of [...audit.accused, ...audit.jurors.map(({ party }) => party)]) watch(state, device)
-      return close(state, audit, { verdict: 'open' }, commands)
+      return unsettled(state, audit, commands)
     case 'passed':
       return pass(state, audit, new Set(), commands)
     case 'settled': {
@@ -269,16 +277,42 @@ function excuse(
   const absent = audit.jurors.filter(({ party, evidence }) => evidence === null && gone(party.device))
   if (absent.length === 0) return
   for (const juror of absent) audit.jurors.splice(audit.jurors.indexOf(juror), 1)
-  if (askNext(audit, now, commands)) return
+  // Beside one that was late another is asked already.
+  const replaced = absent.every(({ late }) => late) && audit.jurors.length > 0
+  if (!replaced && askNext(audit, now, commands)) return
   if (audit.jurors.length > 0) advance(state, audit, now, commands)
-  else close(state, audit, { verdict: 'open' }, commands)
+  else unsettled(state, audit, commands)
+}
+
+/**
+ * Ends an audit that nobody can settle. Word against word convicts nobody, and none of them is believed unseen for a while.
+ * Where nobody gave his word the claimant loses of its record, and its next claim is looked at for sure: else it would pay to
+ * have every juror fail, and to claim falsely.
+ */
+function unsettled(state: AuditState, audit: Audit, commands: AuditCommand[]): void {
+  const witnesses = audit.jurors.filter(({ evidence }) => evidence !== null)
+  if (audit.claimed && witnesses.length > 0)
+    for (const { device } of [...audit.accused, ...witnesses.map(({ party }) => party)]) watch(state, device)
+  for (const { device } of audit.accused) {
+    const standing = standingOf(state, device)
+    standing.passed = Math.max(0, standing.passed - state.policy.halving)
+    standing.watched = Math.max(standing.watched, 1)
+  }
+  close(state, audit, { verdict: 'open' }, commands)
 }
 
 function expire(state: AuditState, audit: Audit, now: number, commands: AuditCommand[]): void {
-  const { answerMs } = state.policy
+  const { answerMs, patienceMs, mostLate, mostJurors } = state.policy
   if (!audit.claimed && now - audit.openedAt > answerMs) return notShown(state, audit, now, commands)
   const late = new Set(audit.jurors.filter(({ askedAt }) => now - askedAt > answerMs).map(({ party }) => party.device))
   excuse(state, audit, (device) => late.has(device), now, commands)
+  if (!state.audits.has(audit.id)) return
+  for (const juror of [...audit.jurors]) {
+    const { askedAt, evidence } = juror
+    if (juror.late || evidence || now - askedAt < patienceMs) continue
+    if (audit.jurors.filter((other) => other.late).length >= mostLate || audit.jurors.length >= mostJurors) return
+    juror.late = askNext(audit, now, commands)
+  }
 }
 
 /**

@@ -20,6 +20,10 @@ export interface AuditPolicy {
   readonly longestShutMs: number
   /** Longest wait for an answer. */
   readonly answerMs: number
+  /** Shorter than a merge waits for audits: after so long another juror is asked beside one that is silent. */
+  readonly patienceMs: number
+  /** Jurors of one claim that another is asked beside for being silent, at most. */
+  readonly mostLate: number
   /** Recomputations of one claim, at most. */
   readonly mostJurors: number
   /** Audits for which a device may fail to show what it signed for, and so many passed for each further one. */
@@ -45,6 +49,8 @@ export const DEFAULT_POLICY: AuditPolicy = {
   shutGrowth: 4,
   longestShutMs: 90 * 24 * HOUR,
   answerMs: 60_000,
+  patienceMs: 1000,
+  mostLate: 2,
   mostJurors: 5,
   mostUnshown: 2,
   passedPerUnshown: 16,

@@ -67,7 +67,7 @@ export function settle(audit: Audit): Settlement {
     compareEvidence(claimed, juror.evidence!, [claimant, juror.party.class], codec).against
   const apart = (a: Juror, b: Juror) =>
     compareEvidence(a.evidence!, b.evidence!, [a.party.class, b.party.class], codec).against
-  if (answered.length === 1 && jurors.length === 1 && !claimAgainst(answered[0]!)) return { type: 'passed' }
+  if (answered.length === 1 && !claimAgainst(answered[0]!)) return { type: 'passed' }
   for (const [i, first] of answered.entries()) {
     const second = answered.slice(i + 1).find((juror) => !apart(first, juror))
     if (!second) continue

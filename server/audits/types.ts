@@ -73,6 +73,8 @@ export interface Juror {
   readonly askedAt: number
   /** Null until it answers. */
   evidence: Evidence | null
+  /** It took so long that another was asked beside it; what it says first still counts. */
+  late: boolean
 }
 
 interface AuditBase extends Place {
@@ -154,7 +156,14 @@ export interface AuditState {
 }
 
 export type AuditEvent = { readonly now: number } & (
-  | { readonly type: 'claimed'; readonly claim: Claim; readonly draw: AuditDraw; readonly replicas: readonly Party[] }
+  | {
+      readonly type: 'claimed'
+      readonly claim: Claim
+      readonly draw: AuditDraw
+      /** Who is free to recompute it, and who will be: they are asked after all of those. */
+      readonly replicas: readonly Party[]
+      readonly reserves?: readonly Party[]
+    }
   | {
       readonly type: 'merged'
       readonly claim: MergeClaim
@@ -173,6 +182,8 @@ export type AuditEvent = { readonly now: number } & (
   | { readonly type: 'answered'; readonly audit: string; readonly device: string; readonly evidence: Evidence }
   /** It cannot answer: gone, or its stage is. */
   | { readonly type: 'excused'; readonly audit: string; readonly device: string }
+  /** The step is over, and nobody can recompute it any more. */
+  | { readonly type: 'outlived'; readonly audit: string }
   /** Receipts contradict each other: one of them is false, and nobody knows which. */
   | { readonly type: 'disputed'; readonly devices: readonly string[] }
   /** The mean loss of one microbatch, and the devices that computed it. */

@@ -7,6 +7,9 @@ import { hexToU8a, u8aToHex } from '@polkadot/util'
 import { blake2AsHex, encodeAddress } from '@polkadot/util-crypto'
 import { z } from 'zod'
 import { SkeinError } from '../../src/protocol/errors.ts'
+import type { RemarkPayload } from '../../src/protocol/wallet.ts'
+import { chainProperties, type ChainProperties } from './profile.ts'
+import { readRemark, writeRemark } from './remark.ts'
 import { readInclusion, readTransfersTo } from './inclusion.ts'
 import type {
   BlockRef,
@@ -15,6 +18,7 @@ import type {
   DryRun,
   Hex,
   Inclusion,
+  ReadPayload,
   Receipt,
   RuntimeVersion,
   SignedExtrinsic,
@@ -219,6 +223,14 @@ class PolkadotChain implements Chain {
     return encodeAddress(`0x${wallet}`, this.info.prefix)
   }
 
+  async remarkOf(wallet: WalletId, text: string): Promise<RemarkPayload> {
+    return writeRemark(this.api, this.addressOf(wallet), text, await this.finalized())
+  }
+
+  readPayload(payload: RemarkPayload): ReadPayload | null {
+    return readRemark(this.api, payload)
+  }
+
   async close(): Promise<void> {
     await this.api.disconnect()
   }
@@ -233,30 +245,41 @@ class PolkadotChain implements Chain {
   }
 }
 
-function infoOf(api: ApiPromise, name: string): ChainInfo {
-  const { existentialDeposit } = api.consts.balances!
-  return {
-    name,
-    genesis: api.genesisHash.toHex(),
-    prefix: api.registry.chainSS58 ?? 42,
-    decimals: api.registry.chainDecimals[0] ?? 12,
-    symbol: api.registry.chainTokens[0] ?? 'UNIT',
-    existentialDeposit: (existentialDeposit as unknown as { toBigInt(): bigint }).toBigInt(),
+function infoOf(api: ApiPromise, name: string, profile: ChainProperties | null): ChainInfo {
+  const { registry, consts } = api
+  const big = (constant: unknown) => (constant as { toBigInt(): bigint }).toBigInt()
+  // The registry would give what is usual where the chain says nothing.
+  const said = registry.getChainProperties()
+  const expected = consts.babe?.expectedBlockTime
+  const least = consts.timestamp?.minimumPeriod
+  // The least period between two timestamps is half of a slot; where slots are not fixed it is 0.
+  const blockMs = expected ? big(expected) : least ? 2n * big(least) : 0n
+  const properties = {
+    prefix: registry.chainSS58 ?? null,
+    decimals: said?.tokenDecimals.isSome ? (registry.chainDecimals[0] ?? null) : null,
+    symbol: said?.tokenSymbol.isSome ? (registry.chainTokens[0] ?? null) : null,
+    existentialDeposit: big(consts.balances!.existentialDeposit),
+    blockMs: blockMs > 0n ? Number(blockMs) : null,
   }
+  return { name, genesis: api.genesisHash.toHex(), ...chainProperties(properties, profile) }
 }
 
 /**
  * Connects to a node; a connection that is lost later is made again by itself.
  * @param endpoint a `ws:` or `wss:` URL, or a provider that is connected already
- * @throws SkeinError `chain.unreachable`
+ * @param profile which chain it has to be
+ * @throws SkeinError `chain.unreachable`, `chain.profile`
  */
-export async function connectChain(endpoint: string | ProviderInterface): Promise<Chain> {
+export async function connectChain(
+  endpoint: string | ProviderInterface,
+  profile: ChainProperties | null = null,
+): Promise<Chain> {
   const provider = typeof endpoint === 'string' ? new WsProvider(endpoint, 2500, {}, ANSWER_MS) : endpoint
   const api = new ApiPromise({ provider, noInitWarn: true, throwOnConnect: true })
   try {
     await within(CONNECT_MS, api.isReadyOrError)
     const name = (await ask(api.rpc.system.chain())).toString()
-    return new PolkadotChain(api, provider, infoOf(api, name))
+    return new PolkadotChain(api, provider, infoOf(api, name, profile))
   } catch (caught) {
     await api.disconnect().catch(() => {})
     throw caught instanceof SkeinError ? caught : unreachable(caught)

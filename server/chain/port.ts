@@ -1,9 +1,25 @@
 /** Owns the chain port: what the server asks of a Substrate chain, whichever node or library answers. */
 
+import type { RemarkPayload } from '../../src/protocol/wallet.ts'
+
 /** Lower-case hex with `0x`, as chains write hashes and extrinsics. */
 export type Hex = `0x${string}`
 /** A public key (32 bytes) in lower-case hex without `0x`. */
 export type WalletId = string
+
+/** An extrinsic that is to be signed, as a wallet is given it; none of it has been checked but its shape. */
+export interface ReadPayload {
+  readonly signer: WalletId
+  readonly genesis: Hex
+  readonly specVersion: number
+  readonly transactionVersion: number
+  /** Such as `system.remark`. */
+  readonly call: string
+  /** What is remarked; null of any other call. */
+  readonly remark: Uint8Array | null
+  /** What the key signs. */
+  readonly signed: Uint8Array
+}
 
 export interface BlockRef {
   readonly number: number
@@ -20,6 +36,8 @@ export interface ChainInfo {
   readonly symbol: string
   /** Planck below which an account cannot exist. */
   readonly existentialDeposit: bigint
+  /** Milliseconds between blocks; null where it is not said. */
+  readonly blockMs: number | null
 }
 
 export interface RuntimeVersion {
@@ -112,5 +130,9 @@ export interface Chain {
   /** Transfers to any of these wallets in a finalized block, in order; a node may have forgotten old blocks' events. */
   transfersTo(wallets: ReadonlySet<WalletId>, block: number): Promise<Receipt[]>
   addressOf(wallet: WalletId): string
+  /** An extrinsic for a wallet that says `text` and that no block can ever include. */
+  remarkOf(wallet: WalletId, text: string): Promise<RemarkPayload>
+  /** Reads what a wallet signed by the runtime's own metadata, asking nobody; null where it is no extrinsic of this runtime. */
+  readPayload(payload: RemarkPayload): ReadPayload | null
   close(): Promise<void>
 }

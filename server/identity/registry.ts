@@ -9,6 +9,7 @@ import {
   type Challenge,
   type DeviceProof,
   type Purpose,
+  type RemarkPayload,
   type RevokeRequest,
 } from '../../src/protocol/wallet.ts'
 import { parseSs58 } from '../../src/wallet/ss58.ts'
@@ -22,6 +23,7 @@ import type {
 import { isOwnableKey, verifyEd25519 } from './ed25519.ts'
 import { evidenceOf } from './evidence.ts'
 import { CHALLENGE_USED, deviceRevoked } from './refusals.ts'
+import { checkRemark, NO_CHAIN, type Remarks } from './remark.ts'
 import { checkWalletSignature } from './walletSignature.ts'
 
 export const REGISTRY_LIMITS = {
@@ -43,6 +45,8 @@ export interface RegistryOptions {
   store: IdentityStore
   /** Of the chain. */
   ss58Prefix: () => number
+  /** What remarks are read by; null where no chain is configured. @throws what the chain says while it cannot be asked */
+  remarks: () => Remarks | null
   /**
    * Takes an entry into the ledger. Each is offered in order and again until this resolves, in the next process too: one that the
    * ledger has already is to be passed over. Where there is no ledger they wait in the store.
@@ -164,6 +168,16 @@ export class Registry {
     return revoked
   }
 
+  /**
+   * The challenge as an extrinsic, for a wallet that signs nothing else.
+   * @throws SkeinError `identity.*`, `identity.no_chain` where no chain is configured, `chain.unreachable`
+   */
+  async remark(site: string, id: string): Promise<RemarkPayload> {
+    const given = await this.open(id)
+    const challenge = this.#answerable(given, site, given.purpose)
+    return this.#remarks().remarkOf(challenge.walletId, challengeText(challenge))
+  }
+
   binding(deviceId: string): Promise<BindingRecord | null> {
     return this.#options.store.binding(deviceId)
   }
@@ -200,10 +214,20 @@ export class Registry {
     }
   }
 
+  #remarks(): Remarks {
+    const remarks = this.#options.remarks()
+    if (!remarks) throw new SkeinError(NO_CHAIN)
+    return remarks
+  }
+
   /** The challenge that a request answers, once everything but the devices' proofs has been checked. */
   async #signed(site: string, purpose: Purpose, request: RevokeRequest): Promise<KeptChallenge> {
     const challenge = this.#answerable(await this.open(request.challenge), site, purpose)
-    const error = checkWalletSignature(challenge.walletId, request, challengeText(challenge))
+    const { remark } = request
+    const text = challengeText(challenge)
+    const error = remark
+      ? await checkRemark(this.#remarks(), challenge.walletId, { ...request, remark }, text)
+      : checkWalletSignature(challenge.walletId, request, text)
     if (error) throw new SkeinError(error)
     return challenge
   }

@@ -12,6 +12,7 @@ import {
   challengeViewSchema,
   deviceProofSchema,
   deviceViewSchema,
+  remarkPayloadSchema,
   revokeRequestSchema,
   ss58TextSchema,
   walletDevicesSchema,
@@ -105,6 +106,20 @@ export function identityRoutes(app: ApiApp, { config, registry }: AppDeps): void
       },
     },
     async (request) => challengeView(await registry.agree(siteOf(request), request.params.id, request.body)),
+  )
+
+  app.get(
+    '/wallet/challenges/:id/remark',
+    {
+      config: signing.config,
+      schema: {
+        tags,
+        summary: 'The challenge as an extrinsic, for a wallet that signs no text; it is not to be submitted.',
+        params: challengeParams,
+        response: { 200: remarkPayloadSchema },
+      },
+    },
+    (request) => registry.remark(siteOf(request), request.params.id),
   )
 
   app.post(

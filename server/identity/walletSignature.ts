@@ -11,8 +11,10 @@ export interface WalletSignature {
   signature: string
 }
 
-function holds(walletId: string, { scheme, signature }: WalletSignature, text: string): boolean {
-  const bytes = new TextEncoder().encode(text)
+const encoded = (text: string) => new TextEncoder().encode(text)
+
+/** Whether the wallet's key signed the bytes. */
+export function holds(walletId: string, { scheme, signature }: WalletSignature, bytes: Uint8Array): boolean {
   if (scheme === 'ed25519') return verifyEd25519(walletId, bytes, signature)
   try {
     return verifySr25519(bytes, hexToBytes(signature), hexToBytes(walletId))
@@ -27,16 +29,18 @@ function holds(walletId: string, { scheme, signature }: WalletSignature, text: s
  * sign: such a signature is refused although it is the wallet's.
  */
 export function checkWalletSignature(walletId: string, given: WalletSignature, text: string): ErrorBody | null {
-  if (holds(walletId, given, `<Bytes>${text}</Bytes>`)) return null
-  if (holds(walletId, given, text))
+  if (holds(walletId, given, encoded(`<Bytes>${text}</Bytes>`))) return null
+  if (holds(walletId, given, encoded(text)))
     return {
       code: 'identity.raw_signature',
       message: 'The text was signed as it is, not within <Bytes> and </Bytes>.',
       remedy: 'Sign with the extension’s signRaw for bytes, which wraps the text; sign nothing that is not wrapped.',
     }
-  return {
-    code: 'identity.wallet_signature',
-    message: 'The signature is not the wallet’s over this challenge.',
-    remedy: 'Sign the challenge’s text, unchanged, with the account that it names.',
-  }
+  return NOT_SIGNED
+}
+
+export const NOT_SIGNED: ErrorBody = {
+  code: 'identity.wallet_signature',
+  message: 'The signature is not the wallet’s over this challenge.',
+  remedy: 'Sign the challenge’s text, unchanged, with the account that it names.',
 }

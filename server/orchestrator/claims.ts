@@ -35,8 +35,9 @@ export function offerClaims(state: OrchestratorState, run: Run, stage: number, c
     if (others.length === 0 || free.length < Math.min(JURY, others.length)) continue
     progress.unoffered.delete(id)
     progress.audits.set(claim.receipt, { nodeId: id, version: progress.work.get(id)!.version })
-    const replicas = free.map(({ id: nodeId, deviceId: device }) => ({ nodeId, device }))
-    commands.push({ type: 'claimed', runId: run.id, claim, replicas })
+    const named = (nodes: FleetNode[]) => nodes.map(({ id: nodeId, deviceId: device }) => ({ nodeId, device }))
+    const reserves = named(others.filter((node) => !free.includes(node)))
+    commands.push({ type: 'claimed', runId: run.id, claim, replicas: named(free), reserves })
   }
 }
 
@@ -141,13 +142,13 @@ export function onClaimSettled(
   now: number,
   commands: Commands,
 ): void {
-  const run = roundOf(state, place)
+  const run = claimedRun(state, place)
   if (!run?.round!.stages[place.stage]?.audits.delete(receipt)) return
   sumWhenWhole(state, run, place.stage, now, commands)
 }
 
 /** The run whose round under way the claim is of. */
-function roundOf({ runs }: OrchestratorState, { runId, generation, step }: ClaimPlace): Run | null {
+export function claimedRun({ runs }: OrchestratorState, { runId, generation, step }: ClaimPlace): Run | null {
   const run = runs.get(runId)
   return run?.generation === generation && run.round?.step === step && run.round.mode === 'train' ? run : null
 }
@@ -177,7 +178,7 @@ export function redoWork(
   now: number,
   commands: Commands,
 ): void {
-  const run = roundOf(state, place)
+  const run = claimedRun(state, place)
   if (!run) return
   for (const [id, { device }] of run.round!.stages[place.stage]?.work ?? []) {
     if (device !== place.device) continue

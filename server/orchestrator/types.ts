@@ -372,7 +372,14 @@ export type OrchestratorCommand =
    * A node has finished what it signed for, and enough others of its stage are free to recompute it (`timing.auditMs` above 0).
    * Every claim is answered with one `claimSettled`; the stage's merge waits for that, for a while.
    */
-  | { type: 'claimed'; runId: string; claim: WorkClaim; replicas: readonly { nodeId: string; device: string }[] }
+  | {
+      type: 'claimed'
+      runId: string
+      claim: WorkClaim
+      replicas: readonly { nodeId: string; device: string }[]
+      /** Others of the stage, who are still at work. */
+      reserves: readonly { nodeId: string; device: string }[]
+    }
   /** Devices that contradict each other under their signatures: their next claims deserve a look. */
   | { type: 'disputed'; runId: string; step: number; devices: readonly string[] }
   /**

@@ -3,6 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { fail, toErrorBody } from '../../src/protocol/errors.ts'
 import type { ChainView, PayoutsView } from '../../src/protocol/payouts.ts'
 import type { Chain, Signer, WalletId } from '../chain/port.ts'
+import { CHAIN_PROFILES } from '../chain/profile.ts'
 import type { ServerConfig } from '../config.ts'
 import type { PayoutStore } from '../db/payoutStore.ts'
 import { watchDeposits } from './deposits.ts'
@@ -21,7 +22,7 @@ const CLOSE_MS = 1000
 const ERA_BLOCKS = 64
 
 export interface TreasuryDeps {
-  config: Pick<ServerConfig, 'chainUrl' | 'payouts'>
+  config: Pick<ServerConfig, 'chainUrl' | 'chainProfile' | 'payouts'>
   store: PayoutStore
   /** Null while there is no ledger to pay from. */
   source: PayoutSource | null
@@ -74,7 +75,7 @@ export class Treasury {
   async chainView(): Promise<ChainView | null> {
     if (this.#deps.config.chainUrl === null) return null
     const chain = this.#connected()
-    const { existentialDeposit, ...info } = chain.info
+    const { existentialDeposit, blockMs: _, ...info } = chain.info
     const hot = this.#hot
     const balance = hot ? (await chain.freeBalances([hot.wallet]))[0]! : 0n
     return {
@@ -93,6 +94,11 @@ export class Treasury {
   /** SS58 prefix of the chain's addresses. @throws SkeinError `chain.unreachable` */
   prefix(): number {
     return this.#connected().info.prefix
+  }
+
+  /** What wallets' remarks are written and read by; null without a chain. @throws SkeinError `chain.unreachable` */
+  remarks(): Pick<Chain, 'info' | 'remarkOf' | 'readPayload' | 'runtimeVersion'> | null {
+    return this.#deps.config.chainUrl === null ? null : this.#connected()
   }
 
   /** Where a run's money is sent; null without a chain or a key. */
@@ -156,7 +162,8 @@ export class Treasury {
     const { log } = this.#deps
     try {
       const { connectChain } = await import('../chain/polkadotChain.ts')
-      this.#chain ??= await connectChain(url)
+      const profile = this.#deps.config.chainProfile
+      this.#chain ??= await connectChain(url, profile && CHAIN_PROFILES[profile])
       if (this.#closed) return await this.#chain.close()
       await this.#startPayouts(this.#chain)
       if (this.#closed) return

@@ -1,6 +1,8 @@
 /** Owns what the audit desk is told of the live runs and may do in them. */
 import type { AuditedRuns } from '../audits/desk/port.ts'
+import { claimedRun } from '../orchestrator/claims.ts'
 import { affords } from '../orchestrator/purse.ts'
+import { inputHolder, isHeard, outputTakers } from '../orchestrator/whereabouts.ts'
 import type { OrchestratorState } from '../orchestrator/types.ts'
 import type { DistributedEvent } from './coordinator.ts'
 
@@ -21,6 +23,10 @@ export function auditedRuns(
       const { vendor, architecture } = node.adapter
       return { vendor, architecture, products: run.config.products }
     },
+    isHere: (nodeId, runId) => isHeard(state, runId, nodeId),
+    isUnderWay: (claim) => claimedRun(state, claim) !== null,
+    takersOf: (claim, drawn) => outputTakers(state, claim, drawn),
+    holderOf: (claim, microbatch, direction) => inputHolder(state, claim, microbatch, direction),
     creditAudit(runId, credit) {
       const run = state.runs.get(runId)
       // What is left of a run that has ended may have been sent back.

@@ -11,7 +11,7 @@ export const isForAuditor = (command: OrchestratorCommand): command is Told =>
 export function tellAuditor(auditor: Auditor | null, command: Told): void {
   switch (command.type) {
     case 'claimed':
-      void auditor?.claimed(command.claim, command.replicas)
+      void auditor?.claimed(command.claim, command.replicas, command.reserves)
       return
     case 'disputed':
       auditor?.disputed(command.devices)

@@ -76,9 +76,23 @@ export const auditServerMessages = [
     shard,
   }),
   /**
+   * To who took it of `maker`, whose claim is audited: give the server the bytes, as `show` has it. Both signed for the same
+   * ones, and the maker does not show them. Who has none says nothing.
+   */
+  z.object({
+    type: z.literal('showTaken'),
+    generation: uint,
+    step: uint,
+    audit: auditIdSchema,
+    kind: exhibitKindSchema,
+    maker: id,
+    microbatch: uint,
+    shard,
+  }),
+  /**
    * To a replica of the claimant's stage whose own work is done: compute these microbatches as if they were its own and say
    * what came of it, without having seen the claim. `[microbatch, up, down, activation, gradient]` as in a receipt: places in
-   * `peers` of who keeps the inputs, and the digests that they have to have.
+   * `peers` of who keeps the inputs, and the digests that they have to have. Said again, it names others who keep them now.
    */
   z.object({
     type: z.literal('recompute'),

@@ -48,8 +48,42 @@ export const challengeSchema = z.object({
 })
 export type Challenge = z.infer<typeof challengeSchema>
 
-/** A wallet's signature over the challenge's text within `<Bytes>` and `</Bytes>`, as extensions make it. */
-const walletSignature = { challenge: challengeSchema.shape.id, scheme: schemeSchema, signature: signatureSchema }
+const hex = (bytes: number) => z.string().regex(new RegExp(`^0x(?:[0-9a-f]{2}){1,${bytes}}$`))
+const hash = z.string().regex(/^0x[0-9a-f]{64}$/)
+
+/** A challenge is under 3 KB with all its devices. */
+const MAX_CALL_BYTES = 8192
+
+/**
+ * An extrinsic as extensions are asked to sign it (`SignerPayloadJSON` of @polkadot/types), numbers big-endian: a call of
+ * `system.remark` with a challenge's text, for whoever signs extrinsics and nothing else, as a Ledger does.
+ */
+export const remarkPayloadSchema = z.strictObject({
+  address: ss58TextSchema,
+  blockHash: hash,
+  blockNumber: hex(8),
+  era: hex(2),
+  genesisHash: hash,
+  method: hex(MAX_CALL_BYTES),
+  nonce: hex(8),
+  signedExtensions: z.array(z.string().max(64)).max(64),
+  specVersion: hex(4),
+  tip: hex(16),
+  transactionVersion: hex(4),
+  version: z.int().min(4).max(5),
+})
+export type RemarkPayload = z.infer<typeof remarkPayloadSchema>
+
+/**
+ * A wallet's signature: over the challenge's text within `<Bytes>` and `</Bytes>`, as extensions make it; or over `remark`, which
+ * says the same and is never submitted.
+ */
+const walletSignature = {
+  challenge: challengeSchema.shape.id,
+  scheme: schemeSchema,
+  signature: signatureSchema,
+  remark: remarkPayloadSchema.optional(),
+}
 
 /** A device's signature over {@link deviceProofText}. */
 export const deviceProofSchema = z.object({ device: deviceIdSchema, signature: signatureSchema })

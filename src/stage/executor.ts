@@ -354,12 +354,13 @@ export class StageExecutor {
     if (this.#tenure === tenure) this.handle({ type: 'signed', generation, step, version, receipts })
   }
 
-  async #exhibit(tenure: Tenure, { audit, step, kind, tensor }: Extract<Action, { type: 'exhibit' }>): Promise<void> {
+  async #exhibit(tenure: Tenure, action: Extract<Action, { type: 'exhibit' }>): Promise<void> {
+    const { audit, step, kind, tensor, taken = false } = action
     const { generation } = tenure.assignment
     try {
       await this.#host.exhibit(audit, kind, tensor, tenure.abort.signal)
     } catch (caught) {
-      if (this.#tenure !== tenure) return
+      if (this.#tenure !== tenure || taken) return
       this.#host.report({
         type: 'declined',
         generation,

@@ -6,7 +6,7 @@
  */
 import type { ServerMessage } from '../protocol/control.ts'
 import { announceKept, assign, clear, onPrepared } from './machine/assignment.ts'
-import { onShow } from './machine/exhibits.ts'
+import { onShow, onShowTaken } from './machine/exhibits.ts'
 import { dropCases, fileInput, onRecompute, onRecomputed, onTestified, proceedWithCases } from './machine/jury.ts'
 import { onInnerUpdated } from './machine/lanes.ts'
 import {
@@ -115,6 +115,9 @@ function onServerMessage<T>(state: StageState<T>, message: ServerMessage, action
       return
     case 'show':
       onShow(state, message, actions)
+      return
+    case 'showTaken':
+      onShowTaken(state, message, actions)
       return
     case 'recompute':
       onRecompute(state, message, actions)

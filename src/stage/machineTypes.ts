@@ -140,7 +140,8 @@ export type StageAction<T> =
       losses: readonly number[]
     }
   /** Give the server these bytes of this node's claim. */
-  | { type: 'exhibit'; audit: string; step: number; kind: ExhibitKind; tensor: T }
+  /** `taken` of another: the audit does not hang on whether it can be shown. */
+  | { type: 'exhibit'; audit: string; step: number; kind: ExhibitKind; tensor: T; taken?: true }
   /** Sign what this version of the leases took and made, and its shares of the sum; the answer is `signed`. */
   | {
       type: 'sign'

@@ -3,6 +3,7 @@ import type { z } from 'zod'
 import { errorSchema, SkeinError } from '../protocol/errors.ts'
 import {
   challengeViewSchema,
+  remarkPayloadSchema,
   deviceViewSchema,
   walletDevicesSchema,
   walletInfoSchema,
@@ -63,6 +64,7 @@ export function identityApi(root: string, fetcher: typeof fetch = (input, init) 
     ss58Prefix: async () => (await call('/wallet', walletInfoSchema)).ss58Prefix,
     challenge: (request) => call('/wallet/challenge', challengeViewSchema, request),
     open: (id) => call(`/wallet/challenges/${encodeURIComponent(id)}`, challengeViewSchema),
+    remark: (id) => call(`/wallet/challenges/${encodeURIComponent(id)}/remark`, remarkPayloadSchema),
     agree: (id, proof) => call(`/wallet/challenges/${encodeURIComponent(id)}/proofs`, challengeViewSchema, proof),
     bind: (request) => call('/wallet/bind', walletDevicesSchema, request),
     revoke: (request) => call('/wallet/revoke', walletDevicesSchema, request),

@@ -9,16 +9,20 @@ import {
   type ChallengeView,
   type DeviceProof,
   type Purpose,
+  type RemarkPayload,
   type RevokeRequest,
   type WalletDevices,
 } from '../protocol/wallet.ts'
+import { parseSs58 } from './ss58.ts'
 import type { DeviceKey } from '../store/deviceKey.ts'
-import { signText, type WalletAccount } from './extension.ts'
+import { signRemark, signText, type WalletAccount } from './extension.ts'
 
 /** What the server is asked. */
 export interface WalletApi {
   challenge(request: ChallengeRequest): Promise<ChallengeView>
   open(id: string): Promise<ChallengeView>
+  /** The challenge as an extrinsic. */
+  remark(id: string): Promise<RemarkPayload>
   agree(id: string, proof: DeviceProof): Promise<ChallengeView>
   bind(request: BindRequest): Promise<WalletDevices>
   revoke(request: RevokeRequest): Promise<WalletDevices>
@@ -31,6 +35,9 @@ export interface BindingOptions {
   account: WalletAccount
   /** Has the account sign a text within `<Bytes>`; in a page, its wallet. */
   sign?: (account: WalletAccount, text: string) => Promise<string>
+  /** Has the account sign the same as a remark, for a wallet that signs no texts; told the text too. */
+  byRemark?: boolean
+  signPayload?: (account: WalletAccount, payload: RemarkPayload, text: string) => Promise<string>
 }
 
 /**
@@ -38,9 +45,9 @@ export interface BindingOptions {
  * @throws SkeinError `wallet.*` (see extension.ts), `wallet.challenge`, and what the server refuses: `identity.*`
  */
 export async function bindDevice(options: BindingOptions, device: DeviceKey): Promise<WalletDevices> {
-  const { challenge, scheme, signature, text } = await signChallenge(options, 'bind', [device.id])
+  const { text, ...signed } = await signChallenge(options, 'bind', [device.id])
   const proof = bytesToHex(await device.sign(deviceProofText(text)))
-  return options.api.bind({ challenge, scheme, signature, proofs: [{ device: device.id, signature: proof }] })
+  return options.api.bind({ ...signed, proofs: [{ device: device.id, signature: proof }] })
 }
 
 /**
@@ -78,14 +85,30 @@ export async function agreeToBinding(
 
 /** Voids devices of the account for good, lost ones too. @throws SkeinError as {@link bindDevice} */
 export async function revokeDevices(options: BindingOptions, deviceIds: string[]): Promise<WalletDevices> {
-  const { challenge, scheme, signature } = await signChallenge(options, 'revoke', deviceIds)
-  return options.api.revoke({ challenge, scheme, signature })
+  const { text: _, ...signed } = await signChallenge(options, 'revoke', deviceIds)
+  return options.api.revoke(signed)
 }
 
 async function signChallenge(options: BindingOptions, purpose: Purpose, devices: string[]) {
-  const { account, sign = signText } = options
+  const { account, api, sign = signText, signPayload = (by, payload) => signRemark(by, payload) } = options
   const { id, text } = await askChallenge(options, purpose, devices)
-  return { challenge: id, scheme: account.scheme, signature: await sign(account, text), text }
+  const about = { challenge: id, scheme: account.scheme, text }
+  if (!(options.byRemark ?? account.hardware)) return { ...about, signature: await sign(account, text) }
+  const remark = await api.remark(id)
+  // A server that was broken into gets nothing signed that says more than the text.
+  const { publicKey } = parseSs58(remark.address) ?? {}
+  if (!saysOnly(remark.method, text) || !publicKey || bytesToHex(publicKey) !== account.walletId) refuseChallenge()
+  return { ...about, remark, signature: await signPayload(account, remark, text) }
+}
+
+/** Whether a call is two bytes that name it and one argument, the text: the wallet shows which call that is. */
+function saysOnly(method: string, text: string): boolean {
+  const bytes = new TextEncoder().encode(text)
+  // SCALE's compact length, of one, two or four bytes.
+  const size = bytes.length < 64 ? 1 : bytes.length < 16_384 ? 2 : 4
+  const compact = bytes.length * 4 + (size === 4 ? 2 : size - 1)
+  const length = Uint8Array.from({ length: size }, (_, i) => (compact >>> (8 * i)) & 255)
+  return method.slice(6) === bytesToHex(length) + bytesToHex(bytes) && method.startsWith('0x')
 }
 
 async function askChallenge({ api, site, account }: BindingOptions, purpose: Purpose, devices: string[]) {

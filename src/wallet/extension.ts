@@ -2,7 +2,7 @@
 import type * as dapp from '@polkadot/extension-dapp'
 import { bytesToHex } from '@noble/hashes/utils.js'
 import { fail, SkeinError } from '../protocol/errors.ts'
-import { schemeSchema, type Scheme } from '../protocol/wallet.ts'
+import { schemeSchema, type RemarkPayload, type Scheme } from '../protocol/wallet.ts'
 import { encodeAddress, parseSs58 } from './ss58.ts'
 
 export interface WalletAccount {
@@ -15,6 +15,8 @@ export interface WalletAccount {
   /** The wallet's name for itself, such as `polkadot-js`. */
   source: string
   scheme: Scheme
+  /** Its key lies in a device that signs extrinsics and no texts. */
+  hardware?: true
 }
 
 /** What is used of the package that wallets are reached by. */
@@ -61,8 +63,13 @@ function accountOf({ address, meta, type }: InjectedAccount, ss58Prefix: number)
     name: meta.name ?? '',
     source: meta.source,
     scheme,
+    ...(isHardware(meta, scheme) && { hardware: true }),
   }
 }
+
+/** Extensions bind a Ledger's accounts to one chain, and its keys are ed25519; some say by their name that it is one. */
+const isHardware = ({ genesisHash, source }: InjectedAccount['meta'], scheme: Scheme) =>
+  /ledger/i.test(source) || (Boolean(genesisHash) && scheme === 'ed25519')
 
 /**
  * Has the account sign a text, which its wallet shows to its owner and wraps in `<Bytes>`.
@@ -79,10 +86,31 @@ export async function signText(account: WalletAccount, text: string, load = load
       `The wallet ${account.source} cannot sign a text with this account.`,
       'Choose an account whose key lies in the wallet itself.',
     )
+  const data = `0x${bytesToHex(new TextEncoder().encode(text))}` as const
+  return signatureOf(account, () => signRaw({ address: account.address, data, type: 'bytes' }))
+}
+
+/**
+ * Has the account sign an extrinsic, which is not submitted: all that a Ledger signs.
+ * @returns, throws as {@link signText}
+ */
+export async function signRemark(account: WalletAccount, payload: RemarkPayload, load = loadAccess): Promise<string> {
+  const { web3FromSource } = await load()
+  const wallet = await web3FromSource(account.source)
+  const signPayload = wallet.signer.signPayload?.bind(wallet.signer)
+  if (!signPayload)
+    return fail(
+      'wallet.cannot_sign',
+      `The wallet ${account.source} cannot sign an extrinsic with this account.`,
+      'Choose an account whose key lies in the wallet itself, or in a Ledger.',
+    )
+  return signatureOf(account, () => signPayload(payload as Parameters<typeof signPayload>[0]))
+}
+
+async function signatureOf(account: WalletAccount, sign: () => Promise<{ signature: string }>): Promise<string> {
   let signature: string
   try {
-    const data = `0x${bytesToHex(new TextEncoder().encode(text))}` as const
-    signature = (await signRaw({ address: account.address, data, type: 'bytes' })).signature
+    signature = (await sign()).signature
   } catch (caught) {
     throw new SkeinError(
       {

@@ -3,6 +3,7 @@ import { u8aToHex } from '@polkadot/util'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { startLocalChain } from '../../server/chain/local/localChain.ts'
 import type { LocalChain } from '../../server/chain/local/localChain.ts'
+import { CHAIN_PROFILES } from '../../server/chain/profile.ts'
 import { connectChain } from '../../server/chain/polkadotChain.ts'
 import type { Chain, Signer, TransferBatch } from '../../server/chain/port.ts'
 import { signerFromSecret } from '../../server/chain/signer.ts'
@@ -36,6 +37,19 @@ describe('the chain port on a real runtime', () => {
     })
     expect(chain.addressOf(alice.wallet)).toBe(encodeAddress(`0x${alice.wallet}`, chain.info.prefix))
     expect(await chain.runtimeVersion()).toMatchObject({ specName: 'statemine', specVersion: 900 })
+  })
+
+  it('has to be the chain of its profile', async () => {
+    const refused = connectChain(local.url, CHAIN_PROFILES.bittensor)
+    await expect(refused).rejects.toMatchObject({
+      code: 'chain.profile',
+      message: expect.stringContaining('the symbol would be TAO and is ROC') as string,
+    })
+    const { prefix } = chain.info
+    const rococo = { prefix, decimals: 12, symbol: 'ROC', existentialDeposit: 3_333_333n, blockMs: 12_000 }
+    const again = await connectChain(local.url, rococo)
+    expect(again.info).toMatchObject(rococo)
+    await again.close()
   })
 
   it('lets finality lag behind the head', async () => {

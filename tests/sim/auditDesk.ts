@@ -1,12 +1,15 @@
 /** Owns the simulated audits: the decisions that ship, put before claims in integers, whose randomness is the world's. */
 import { decideAudits, initialAudits, standingOf } from '../../server/audits/audits.ts'
+import { attend, findInputs, type Attended } from '../../server/audits/desk/absence.ts'
+import { recomputeMessage } from '../../server/audits/desk/case.ts'
 import type { AuditPolicy } from '../../server/audits/policy.ts'
 import type { AuditCommand, AuditEvent, Evidence, Party } from '../../server/audits/types.ts'
 import type { ClaimPlace, WorkClaim } from '../../server/orchestrator/workClaim.ts'
+import { auditedRuns } from '../../server/runs/auditedRuns.ts'
 import { evidenceFloats } from '../../src/audit/evidence.ts'
-import type { SketchSeed } from '../../src/audit/sketch.ts'
 import type { ExhibitKind } from '../../src/protocol/audit.ts'
 import type { ClientMessage } from '../../src/protocol/control.ts'
+import type { Digest } from '../../src/protocol/receipt.ts'
 import { sketchRow, sketchShare } from './integerEvidence.ts'
 import { demand } from './invariants.ts'
 import type { SimNode } from './node.ts'
@@ -16,13 +19,15 @@ import type { World } from './world.ts'
 type Said<K extends ClientMessage['type']> = Extract<ClientMessage, { type: K }>
 type Told = AuditEvent extends infer E ? (E extends unknown ? Omit<E, 'now'> : never) : never
 
-interface Docket {
-  readonly claim: WorkClaim
+interface Replica {
+  nodeId: string
+  device: string
+}
+
+interface Docket extends Attended {
   readonly entry: WorkClaim['entries'][number]
-  readonly shard: number
-  readonly seed: SketchSeed
-  /** By device: the node that it is. */
-  readonly nodes: ReadonlyMap<string, string>
+  readonly awaited: Map<ExhibitKind, Digest>
+  readonly asked: Map<string, boolean>
   readonly shown: Map<ExhibitKind, Tensor>
 }
 
@@ -46,18 +51,22 @@ export class AuditDesk {
     this.state = initialAudits({ ...POLICY, ...policy })
   }
 
-  claimed(claim: WorkClaim, replicas: readonly { nodeId: string; device: string }[]): void {
+  claimed(claim: WorkClaim, replicas: readonly Replica[], reserves: readonly Replica[]): void {
     const { random } = this.#world
     const lengths = this.#world.nodes.get(claim.nodeId)?.tenure?.ranges.map(({ length }) => length) ?? [1]
     const shards = claim.shares.flatMap((_, shard) => (lengths[shard]! > 0 ? [shard] : []))
     const seed = [Math.floor(random.next() * 2 ** 32), Math.floor(random.next() * 2 ** 32)] as const
+    const entry = random.pick(claim.entries)!
+    const shard = random.pick(shards)!
+    const committed = { activation: entry.activationMade, gradient: entry.gradientMade, share: claim.shares[shard]! }
+    const awaited = new Map<ExhibitKind, Digest>()
+    for (const [kind, digest] of Object.entries(committed))
+      if (digest !== null) awaited.set(kind as ExhibitKind, digest)
     this.#dockets.set(claim.receipt, {
-      claim,
-      entry: random.pick(claim.entries)!,
-      shard: random.pick(shards)!,
-      seed,
-      nodes: new Map(replicas.map(({ nodeId, device }) => [device, nodeId])),
-      shown: new Map(),
+      ...{ claim, entry, awaited, withheld: false, overSince: null },
+      drawn: { microbatch: entry.microbatch, shard, seed },
+      nodes: new Map([...replicas, ...reserves].map(({ device, nodeId }) => [device, nodeId])),
+      ...{ asked: new Map(), lenders: new Map(), sources: new Map(), shown: new Map() },
     })
     const { runId: run, generation, step, stage, receipt, device, neighbours, entries, codec, credit } = claim
     this.#tell({
@@ -71,6 +80,7 @@ export class AuditDesk {
       },
       draw: { whether: random.next(), who: random.next(), seed },
       replicas: replicas.map((replica) => partyOf(replica.device)),
+      reserves: reserves.map((replica) => partyOf(replica.device)),
     })
     if (!this.state.audits.has(receipt)) this.#settle(receipt)
   }
@@ -78,13 +88,14 @@ export class AuditDesk {
   /** Bytes that a claimant shows: they are believed as far as the digest of them is in its receipt. */
   exhibit(node: SimNode, audit: string, kind: ExhibitKind, tensor: Tensor): void {
     const docket = this.#dockets.get(audit)
-    if (!docket || docket.claim.device !== node.deviceId) return
-    const { claim, entry, shard, seed, shown } = docket
-    const committed = { activation: entry.activationMade, gradient: entry.gradientMade, share: claim.shares[shard]! }
-    if (committed[kind] !== tensor.digest) return
+    if (!docket) return
+    const { claim, awaited, drawn, lenders, shown } = docket
+    const { seed } = drawn
+    const mayShow = claim.device === node.deviceId || lenders.get(kind)?.has(node.id)
+    if (!mayShow || awaited.get(kind) !== tensor.digest) return
     shown.set(kind, tensor)
-    const due = (['activation', 'gradient', 'share'] as const).filter((wanted) => committed[wanted] !== null)
-    if (!due.every((wanted) => shown.has(wanted))) return
+    awaited.delete(kind)
+    if (awaited.size > 0) return
     const row = (wanted: ExhibitKind) => shown.get(wanted) && sketchRow(shown.get(wanted)!.values, seed)
     const [activation, inputGradient] = [row('activation'), row('gradient')]
     const evidence: Evidence = {
@@ -99,7 +110,11 @@ export class AuditDesk {
   heard(node: SimNode, message: Said<'recomputed'> | Said<'declined'>): void {
     const { audit } = message
     const { deviceId: device } = node
+    const docket = this.#dockets.get(audit)
+    if (!docket) return
+    if (message.type === 'declined' && device === docket.claim.device) docket.withheld = true
     if (message.type === 'declined') return this.#tell({ type: 'excused', audit, device })
+    if (docket.asked.has(device)) docket.asked.set(device, true)
     const evidence = Object.fromEntries(
       Object.entries(message.evidence).map(([kind, text]) => [kind, evidenceFloats(text)]),
     )
@@ -118,6 +133,13 @@ export class AuditDesk {
   }
 
   tick(): void {
+    const { clock } = this.#world
+    const { patienceMs } = this.state.policy
+    const runs = this.#runs
+    for (const [audit, docket] of this.#dockets) {
+      const { openedAt } = this.state.audits.get(audit)!
+      for (const event of attend(audit, docket, runs, { now: clock.now, openedAt, patienceMs })) this.#tell(event)
+    }
     this.#tell({ type: 'tick' })
   }
 
@@ -125,6 +147,12 @@ export class AuditDesk {
   forget(): void {
     this.state.audits.clear()
     this.#dockets.clear()
+  }
+
+  /** Of the server as it is: one that died is replaced. */
+  get #runs() {
+    const { server } = this.#world
+    return auditedRuns(server.state, (event) => server.soon(event), (id, message) => server.send(id, message)) // prettier-ignore
   }
 
   #tell(event: Told): void {
@@ -135,9 +163,10 @@ export class AuditDesk {
   #carryOut(command: AuditCommand): void {
     switch (command.type) {
       case 'testify': {
-        const { claim, entry, shard } = this.#dockets.get(command.audit.id)!
+        const { claim, drawn } = this.#dockets.get(command.audit.id)!
         const { generation, step, nodeId, receipt: audit } = claim
-        this.#world.server.send(nodeId, { type: 'show', generation, step, audit, microbatch: entry.microbatch, shard })
+        const { microbatch, shard } = drawn
+        this.#world.server.send(nodeId, { type: 'show', generation, step, audit, microbatch, shard })
         return
       }
       case 'recompute':
@@ -160,16 +189,10 @@ export class AuditDesk {
   }
 
   #recompute(audit: string, juror: Party): void {
-    const { claim, entry, shard, seed, nodes } = this.#dockets.get(audit)!
-    const { generation, step, entries } = claim
-    const peers = [...new Set(entries.flatMap(({ up, down }) => [up, down]).filter((id) => id !== null))]
-    const place = (id: string | null) => (id === null ? -1 : peers.indexOf(id))
-    const leases = entries.map(
-      ({ microbatch, up, down, activationTaken, gradientTaken }) =>
-        [microbatch, place(up), place(down), activationTaken, gradientTaken] as [number, number, number, string, string], // prettier-ignore
-    )
-    const about = { generation, step, audit, microbatch: entry.microbatch, shard, seed: [...seed] as [number, number] }
-    this.#world.server.send(nodes.get(juror.device)!, { type: 'recompute', ...about, peers, leases })
+    const docket = this.#dockets.get(audit)!
+    docket.asked.set(juror.device, false)
+    findInputs(docket, this.#runs)
+    this.#world.server.send(docket.nodes.get(juror.device)!, recomputeMessage(audit, docket))
   }
 
   #settle(receipt: string): void {

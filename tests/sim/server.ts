@@ -281,7 +281,7 @@ export class SimServer {
         return this.dispatch({ type: 'recutRefused', runId, error })
       }
       case 'claimed':
-        return this.desk?.claimed(command.claim, command.replicas)
+        return this.desk?.claimed(command.claim, command.replicas, command.reserves)
       case 'disputed':
         return this.desk?.watch(command.devices)
       case 'publishCheckpoint':

@@ -6,17 +6,14 @@ import type { ServerMessage } from '../../../src/protocol/control.ts'
 import type { RunConfig } from '../../../src/protocol/runConfig.ts'
 import type { WorkClaim } from '../../orchestrator/types.ts'
 import type { AuditDraw, Claim, Evidence, Party } from '../types.ts'
-import type { Drawn, Exhibit } from './exhibits.ts'
+import type { Attended } from './absence.ts'
+import type { Exhibit } from './exhibits.ts'
 
-export interface Case {
-  readonly claim: WorkClaim
+export interface Case extends Attended {
   readonly config: RunConfig
-  readonly drawn: Drawn
   /** What has not been shown. */
   readonly awaited: Map<ExhibitKind, Exhibit>
   readonly shown: Map<Exhibit['tensor'], Float32Array>
-  /** By device: the node of each replica that may be asked. */
-  readonly nodes: ReadonlyMap<string, string>
   /** Devices that were asked, in that order, and whether they answered. */
   readonly asked: Map<string, boolean>
   /** The run was told that nothing waits for it. */
@@ -46,8 +43,16 @@ export function coreClaim(claim: WorkClaim, claimant: Party): Claim {
 }
 
 /** What a juror is asked: to compute what the claimant did, of the same inputs, without what it made of them. */
-export function recomputeMessage(audit: string, { claim, drawn }: Case): ServerMessage {
-  const { generation, step, entries } = claim
+export function recomputeMessage(
+  audit: string,
+  { claim, drawn, sources }: Pick<Attended, 'claim' | 'drawn' | 'sources'>,
+): ServerMessage {
+  const { generation, step } = claim
+  const entries = claim.entries.map((entry) => ({
+    ...entry,
+    up: entry.up && (sources.get(`activation ${entry.microbatch}`) ?? entry.up),
+    down: entry.down && (sources.get(`gradient ${entry.microbatch}`) ?? entry.down),
+  }))
   const peers = [...new Set(entries.flatMap(({ up, down }) => [up, down]).filter((node) => node !== null))]
   const placeOf = (node: string | null) => (node === null ? -1 : peers.indexOf(node))
   const leases = entries.map(
@@ -81,8 +86,13 @@ export function evidenceOf(message: EvidenceMessage): Evidence | null {
 }
 
 /** Why an audit was left open. */
-export function openWords({ awaited, asked }: Case): string {
-  if (awaited.size > 0) return 'The claimant did not show in time what it had signed for, or was given other work.'
+export function openWords({ awaited, asked, lenders, sources }: Case): string {
+  if (awaited.size > 0) {
+    const nobodyElse = [...awaited.keys()].some((kind) => lenders.has(kind)) ? ', and nobody who had taken it did' : ''
+    return `The claimant did not show in time what it had signed for, or was given other work${nobodyElse}.`
+  }
   if ([...asked.values()].some((answered) => answered)) return 'The recomputations did not settle it.'
+  if ([...sources.values()].includes(null))
+    return 'An input of it is gone with the volunteer that made it, and nobody who is to be believed has it.'
   return 'Nobody recomputed it in time.'
 }

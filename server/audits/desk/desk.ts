@@ -15,6 +15,7 @@ import type { WorkClaim } from '../../orchestrator/types.ts'
 import { decideAudits, initialAudits, standingOf } from '../audits.ts'
 import { auditRate, type AuditPolicy } from '../policy.ts'
 import type { Audit, AuditCommand, AuditEvent, AuditState, Party, RouteLoss } from '../types.ts'
+import { askLenders, attend, findInputs } from './absence.ts'
 import { coreClaim, drawAudit, evidenceOf, recomputeMessage, type Case } from './case.ts'
 import { digestOf, exhibitsOf, isWhole, shardsToDraw, type Exhibit } from './exhibits.ts'
 import type { AuditedRuns } from './port.ts'
@@ -23,6 +24,11 @@ import { Verdicts, type Closed } from './verdicts.ts'
 
 type Jury = Extract<ClientMessage, { type: 'recomputed' | 'declined' }>
 type DistributedEvent = AuditEvent extends infer E ? (E extends unknown ? Omit<E, 'now'> : never) : never
+
+interface Replica {
+  nodeId: string
+  device: string
+}
 
 const TICK_MS = 500
 /** Bodies of exhibits that are taken at one time. */
@@ -84,8 +90,8 @@ export class AuditDesk {
   }
 
   /** A node has committed to its work: decides whether somebody computes it again. Answered once by `claimSettled`. */
-  async claimed(claim: WorkClaim, replicas: readonly { nodeId: string; device: string }[]): Promise<void> {
-    const { runs, walletOf } = this.#options
+  async claimed(claim: WorkClaim, replicas: readonly Replica[], reserves: readonly Replica[] = []): Promise<void> {
+    const { runs } = this.#options
     try {
       const config = runs.configOf(claim.runId)
       const claimant = await this.#partyOf(claim, claim)
@@ -93,21 +99,18 @@ export class AuditDesk {
       if (this.#cases.has(claim.receipt)) return
       if (!config || !claimant || shards.length === 0) return this.#answer(claim)
       this.#supersede(claim)
-      const bench: Party[] = []
-      for (const replica of replicas) {
-        const deviceClass = runs.classOf(replica.nodeId, claim.runId)
-        const { device } = replica
-        if (deviceClass) bench.push({ device, wallet: await walletOf(device), class: deviceClass })
-      }
-      const nodes = new Map(replicas.map(({ device, nodeId }) => [device, nodeId]))
+      const bench = await this.#partiesOf(claim, replicas)
+      const second = await this.#partiesOf(claim, reserves)
+      const nodes = new Map([...replicas, ...reserves].map(({ device, nodeId }) => [device, nodeId]))
       const draw = drawAudit()
       const { microbatch } = claim.entries[randomInt(claim.entries.length)]!
       const drawn = { microbatch, shard: shards[randomInt(shards.length)]!, seed: draw.seed }
       const exhibits = exhibitsOf(config, claim, drawn)
       const awaited = new Map(exhibits.map((exhibit) => [exhibit.kind, exhibit]))
-      const about = { claim, config, drawn, awaited, nodes, released: false }
-      this.#cases.set(claim.receipt, { ...about, shown: new Map(), asked: new Map() })
-      this.#tell({ type: 'claimed', claim: coreClaim(claim, claimant), draw, replicas: bench })
+      const about = { claim, config, drawn, awaited, nodes, withheld: false, overSince: null, released: false }
+      const heard = { shown: new Map(), asked: new Map(), lenders: new Map(), sources: new Map() }
+      this.#cases.set(claim.receipt, { ...about, ...heard })
+      this.#tell({ type: 'claimed', claim: coreClaim(claim, claimant), draw, replicas: bench, reserves: second })
       if (this.#state.audits.has(claim.receipt)) return
       this.#cases.delete(claim.receipt)
       this.#answer(claim)
@@ -123,8 +126,7 @@ export class AuditDesk {
     const open = this.#cases.get(message.audit)
     if (!open || message.generation !== open.claim.generation || message.step !== open.claim.step) return
     if (nodeId === open.claim.nodeId) {
-      // Its leases may be others by now, which a later claim shows; else the deadline counts against it.
-      if (message.type === 'declined') this.#release(open)
+      if (message.type === 'declined') this.#withhold(message.audit, open)
       return
     }
     const device = [...open.asked.keys()].find((juror) => open.nodes.get(juror) === nodeId)
@@ -181,9 +183,10 @@ export class AuditDesk {
    */
   show(audit: string, kind: ExhibitKind, nodeId: string, bytes: Uint8Array): void {
     const exhibit = this.#awaited(audit, kind, nodeId)
-    const { awaited, shown, claim } = this.#cases.get(audit)!
+    const open = this.#cases.get(audit)!
+    const { awaited, shown, claim } = open
     if (digestOf(bytes) !== exhibit.digest) {
-      this.#tell({ type: 'unshown', audit })
+      if (nodeId === claim.nodeId && !this.#withhold(audit, open)) this.#tell({ type: 'unshown', audit })
       fail(
         'audit.exhibit_digest',
         'These are not the bytes that the receipt was signed for.',
@@ -242,10 +245,10 @@ export class AuditDesk {
 
   #awaited(audit: string, kind: ExhibitKind, nodeId: string): Exhibit {
     const open = this.#cases.get(audit)
-    if (open && open.claim.nodeId !== nodeId)
+    if (open && open.claim.nodeId !== nodeId && !open.lenders.get(kind)?.has(nodeId))
       return fail(
         'audit.exhibit_stranger',
-        'Only the node whose claim is audited can show what it made.',
+        'Only the node whose claim is audited can show what it made, or who took it and was asked.',
         'Reload the page: a new session gets a new token.',
       )
     return (
@@ -255,17 +258,26 @@ export class AuditDesk {
   }
 
   #tick(): void {
-    for (const [audit, { claim, asked, nodes }] of this.#cases) {
-      if (!this.#state.audits.has(audit)) continue
-      if (!this.#options.runs.isCurrent(claim.runId, claim.generation)) {
-        this.#tell({ type: 'withdrawn', audit })
-        continue
-      }
-      for (const [device, answered] of [...asked])
-        if (!answered && !this.#options.runs.classOf(nodes.get(device)!, claim.runId))
-          this.#tell({ type: 'excused', audit, device })
-    }
+    for (const [audit, open] of this.#cases) if (this.#state.audits.has(audit)) this.#look(audit, open)
     this.#tell({ type: 'tick' })
+  }
+
+  /** Whether those that the audit needs are here; who is not is done without. */
+  #look(audit: string, open: Case): void {
+    const { openedAt } = this.#state.audits.get(audit)!
+    const { patienceMs } = this.#state.policy
+    const found = attend(audit, open, this.#options.runs, { now: this.#now(), openedAt, patienceMs })
+    for (const event of found) this.#tell(event)
+  }
+
+  /** The claimant shows nothing: those who took it are asked. @returns whether there is anybody */
+  #withhold(audit: string, open: Case): boolean {
+    open.withheld = true
+    askLenders(audit, open, this.#options.runs)
+    if (open.lenders.size > 0) return true
+    // Its leases may be others by now, which a later claim shows; else the deadline counts against it.
+    this.#release(open)
+    return false
   }
 
   /** An earlier claim of the same node for the same step is void: it was given other leases since. */
@@ -280,6 +292,12 @@ export class AuditDesk {
         claim.stage === stage
       )
         this.#tell({ type: 'withdrawn', audit })
+  }
+
+  async #partiesOf(claim: WorkClaim, replicas: readonly Replica[]): Promise<Party[]> {
+    const parties = []
+    for (const replica of replicas) parties.push(await this.#partyOf(replica, claim))
+    return parties.filter((party) => party !== null)
   }
 
   async #partyOf(
@@ -333,6 +351,7 @@ export class AuditDesk {
   #ask({ id }: Audit, { device }: Party): void {
     const open = this.#cases.get(id)!
     open.asked.set(device, false)
+    findInputs(open, this.#options.runs)
     this.#options.runs.send(open.nodes.get(device)!, recomputeMessage(id, open))
   }
 

@@ -17,7 +17,7 @@ const MAX_CASES = 8
 
 /** What of a microbatch goes in: a tensor, where it comes from and what it has to be. */
 interface Input<T> {
-  readonly from: string
+  from: string
   readonly claimed: Digest
   taken: { readonly tensor: T; readonly digest: TensorDigest } | null
 }
@@ -51,8 +51,13 @@ export interface Case<T> {
 export function onRecompute<T>(state: StageState<T>, message: Asked, actions: Actions<T>): void {
   const current = state.current!
   const { audit, seed, shard, microbatch } = message
-  if (current.cases.some((other) => other.audit === audit)) return
   const rows = rowsOf(state, message)
+  const known = current.cases.find((other) => other.audit === audit)
+  if (known) {
+    askElsewhere(known, rows)
+    wantInputs(state, current, known, actions)
+    return
+  }
   // Begun anew the device would forget what lanes changed.
   const able =
     current.mode === 'train' && !current.lanes && !current.revoked && !merging(state, current) && current.shards[shard]
@@ -86,6 +91,15 @@ function rowsOf<T>(state: StageState<T>, { leases, peers }: Asked): Map<number, 
     rows.set(microbatch, { microbatch, activation, gradient, phase: 'waiting', loss: 0 })
   }
   return rows
+}
+
+/** Whoever kept an input may be gone: another is named who has it. */
+function askElsewhere<T>(of: Case<T>, named: ReadonlyMap<number, Row<T>> | null): void {
+  for (const [microbatch, { activation, gradient }] of of.rows) {
+    const row = named?.get(microbatch)
+    if (activation && row?.activation) activation.from = row.activation.from
+    if (gradient && row?.gradient) gradient.from = row.gradient.from
+  }
 }
 
 /** Asks for what has not come; whoever made it keeps it until the step commits. */

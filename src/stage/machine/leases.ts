@@ -67,6 +67,7 @@ function addLease<T>(
     gradient: null,
     activation: null,
     inputGradient: null,
+    kept: { activation: null, gradient: null },
     digests: { activationTaken: null, activationMade: null, gradientTaken: null, gradientMade: null },
     lossSum: 0,
     lossTokens: 0,
@@ -144,6 +145,8 @@ export function fileBoundary<T>(
     // Before its forward is done here a gradient waits: the neighbour may have it from the owner before.
     if (lease.phase !== 'waiting' && lease.phase !== 'forwarding') enqueue(current.backwards, address.index)
   }
+  // Guard: audits. Only who took it still has what was made by somebody that is gone.
+  if (current.shared && !current.lanes) lease.kept[forward ? 'activation' : 'gradient'] = tensor
   state.progressed = true
   wantGap(state, current, from, address, actions)
 }

@@ -23,6 +23,8 @@ export interface Lease<T> {
   /** Made here and kept until the step commits. */
   activation: T | null
   inputGradient: T | null
+  /** What arrived, kept until the step commits where audits may ask for it: who made it may be gone by then. */
+  readonly kept: { activation: T | null; gradient: T | null }
   readonly digests: Digests
   /** Sum of token losses in nats, and tokens; from the last stage. */
   lossSum: number

@@ -39,17 +39,14 @@ export function onWant<T>(
   const { kind, index, boundary, step } = address
   const { stage } = assignment
   if (kind === 'activation' || kind === 'gradient') {
-    if (!current || step !== current.step || boundary !== (kind === 'activation' ? stage : stage - 1)) return
+    if (!current || step !== current.step) return
     const lease = current.leases.get(index)
-    const tensor = (kind === 'activation' ? lease?.activation : lease?.inputGradient) ?? null
-    if (tensor !== null)
-      actions.push({
-        type: 'send',
-        to: from,
-        address: addressOf(state, kind, step, index, boundary),
-        tensor,
-        again: true,
-      })
+    const [made, taken] = kind === 'activation' ? [stage, stage - 1] : [stage - 1, stage]
+    const madeHere = kind === 'activation' ? lease?.activation : lease?.inputGradient
+    // What was taken a juror asks for, whoever made it being gone.
+    const tensor = (boundary === made ? madeHere : boundary === taken ? lease?.kept[kind] : null) ?? null
+    const address = addressOf(state, kind, step, index, boundary)
+    if (tensor !== null) actions.push({ type: 'send', to: from, address, tensor, again: true })
   } else if (kind === 'relayedShard') serveRelay(state, from, address, actions)
   else if (boundary !== stage || kind === 'meanShard') return
   else if (kind === 'momentShard' && assignment.config.sync === 'local') return

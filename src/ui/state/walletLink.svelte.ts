@@ -7,6 +7,8 @@ export interface WalletTask {
   purpose: Purpose
   account: WalletAccount
   device: string
+  /** Signed as an extrinsic that is not sent, for a wallet that signs no texts. */
+  byRemark?: true
 }
 
 /** What the page needs of a wallet. All of it rejects with a SkeinError that can be shown. */
@@ -38,6 +40,8 @@ export class WalletLink {
   /** What was done last, in a sentence. */
   news = $state('')
   readonly #options: WalletLinkOptions
+  /** What was to be signed as a text last. */
+  #refused: WalletTask | null = null
   /** Aborted by whatever ends the attempt: its late answers then change nothing. */
   #attempt = new AbortController()
 
@@ -48,6 +52,18 @@ export class WalletLink {
   /** There is no wallet, or none that shows an account: a person can be told what to install. */
   get lacksWallet(): boolean {
     return this.error?.code === 'wallet.none' || this.error?.code === 'wallet.no_account'
+  }
+
+  /** The wallet did not sign the text: a Ledger, which cannot, may sign the same as a remark. */
+  get offersRemark(): boolean {
+    const code = this.error?.code
+    return this.#refused !== null && (code === 'wallet.refused' || code === 'wallet.cannot_sign')
+  }
+
+  /** Does again, by a remark, what the wallet did not sign as a text. */
+  async signAsRemark(): Promise<void> {
+    const task = this.#refused
+    if (task) await this.#try((access, signal) => this.#sign(access, signal, { ...task, byRemark: true }))
   }
 
   get busy(): boolean {
@@ -104,11 +120,13 @@ export class WalletLink {
     this.#attempt.abort()
     this.progress = { name: 'closed' }
     this.error = null
+    this.#refused = null
     this.news = ''
   }
 
   async #sign(access: WalletAccess, signal: AbortSignal, task: WalletTask): Promise<void> {
     this.progress = { name: 'signing', task, text: null }
+    this.#refused = task.byRemark || task.account.hardware ? null : task
     await access.carryOut(task, signal, (text) => {
       if (!signal.aborted) this.progress = { name: 'signing', task, text }
     })

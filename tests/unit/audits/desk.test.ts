@@ -2,8 +2,9 @@
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
 import type { AuditPolicy } from '../../../server/audits/policy.ts'
+import type { AuditedRuns } from '../../../server/audits/desk/port.ts'
 import { AuditDesk } from '../../../server/audits/desk/desk.ts'
 import { digestOf, exhibitsOf, shardsToDraw } from '../../../server/audits/desk/exhibits.ts'
 import { openSqliteStore } from '../../../server/db/sqlite.ts'
@@ -12,45 +13,13 @@ import { serverClock } from '../../../server/ledger/sealing.ts'
 import type { WorkClaim } from '../../../server/orchestrator/types.ts'
 import { evidenceText } from '../../../src/audit/evidence.ts'
 import { encodedBytes } from '../../../src/codec/size.ts'
-import { runLayouts } from '../../../src/model/layout.ts'
-import { stageShards } from '../../../src/model/optimizerShards.ts'
 import type { EvidenceMessage } from '../../../src/protocol/audit.ts'
 import type { ServerMessage } from '../../../src/protocol/control.ts'
 import type { ErrorBody } from '../../../src/protocol/errors.ts'
 import type { LedgerEntry } from '../../../src/protocol/ledger.ts'
-import { shardCount } from '../../../src/protocol/routing.ts'
-import { runConfigSchema } from '../../../src/protocol/runConfig.ts'
-import { noise } from '../../kernels/gpu.ts'
 import { work } from '../ledger/sampleLedger.ts'
+import { claimOf, config, device, lies, replicas, shares, STAGE, truth } from './claimedWork.ts'
 import { checkpoint, dataset, run } from '../server/store.compliance.ts'
-
-const model = { dModel: 16, layers: 3, heads: 2, kvHeads: 2, ffn: 16, blockSize: 8, vocabSize: 32 }
-const config = runConfigSchema.parse({ model, stages: 3, replicas: 3, batch: 4, microbatch: 1, codec: 'f32' })
-const STAGE = 1
-const device = (n: number) => n.toString(16).padStart(64, '0')
-const bytesOf = (values: Float32Array) => new Uint8Array(values.buffer, values.byteOffset, values.byteLength)
-const boundary = (seed: number) => bytesOf(noise(config.microbatch * model.blockSize * model.dModel, seed))
-const shares = stageShards(runLayouts(config)[STAGE]!, shardCount(config), config.optimizer).map(({ length }, i) =>
-  bytesOf(noise(length, 100 + i)),
-)
-/** What the stage really makes of microbatch 4. */
-const truth = { activation: boundary(1), gradient: boundary(2), input: boundary(3) }
-
-let nth = 0
-const claimOf = (made: { shares?: Uint8Array[] } = {}, more: Partial<WorkClaim> = {}): WorkClaim => ({
-  ...{ runId: 'r1', generation: 1, step: 5, stage: STAGE, nodeId: 'n1', device: device(1) },
-  receipt: (++nth).toString(16).padStart(64, 'e'),
-  entries: [
-    {
-      ...{ microbatch: 4, up: 'u1', down: 'd1', activationTaken: digestOf(truth.input), gradientTaken: '0'.repeat(32) },
-      ...{ activationMade: digestOf(truth.activation), gradientMade: digestOf(truth.gradient) },
-    },
-  ],
-  shares: (made.shares ?? shares).map(digestOf),
-  ...{ losses: [], credit: 1000n, neighbours: [device(90)], codec: 'f32' },
-  ...more,
-})
-const replicas = [2, 3, 4].map((n) => ({ nodeId: `n${n}`, device: device(n) }))
 
 let folder: string
 let store: Awaited<ReturnType<typeof openSqliteStore>>
@@ -60,6 +29,11 @@ let sent: { nodeId: string; message: ServerMessage }[]
 let happened: unknown[]
 let expelled: [string, ErrorBody][]
 let clock: number
+/** Who crashed, what others took of the claimant, and who gives an input instead of its maker. */
+let gone: Set<string>
+let takers: ReturnType<AuditedRuns['takersOf']>
+let holders: Map<string, string | null>
+let over: boolean
 
 async function start(policy: Partial<AuditPolicy> = { newRate: 1, settledRate: 1 }): Promise<void> {
   store = await openSqliteStore(join(folder, 'skein.db'))
@@ -77,6 +51,11 @@ async function start(policy: Partial<AuditPolicy> = { newRate: 1, settledRate: 1
       configOf: () => config,
       isCurrent: () => true,
       classOf: () => ({ vendor: 'google', architecture: 'swiftshader', products: 'f32' }),
+      isHere: (nodeId) => !gone.has(nodeId),
+      isUnderWay: () => !over,
+      takersOf: () => takers,
+      holderOf: ({ entries: [entry] }, _, direction) =>
+        holders.has(direction) ? holders.get(direction)! : direction === 'activation' ? entry!.up : entry!.down,
       send: (nodeId, message) => void sent.push({ nodeId, message }),
       creditAudit: () => true,
       claimSettled: (_, receipt) => void happened.push(['settled', receipt]),
@@ -96,6 +75,10 @@ beforeEach(async () => {
   sent = []
   happened = []
   expelled = []
+  gone = new Set()
+  takers = []
+  holders = new Map()
+  over = false
   clock = 1_700_000_000_000
   await start()
   await store.insertDataset(dataset())
@@ -135,9 +118,6 @@ function answer(evidence = testimony()): void {
   const { nodeId, generation, step, audit } = of('recompute').at(-1)!
   desk.said(nodeId, { type: 'recomputed', generation, step, audit, evidence })
 }
-/** A claim of another gradient than the stage has. */
-const lies = shares.map((share) => bytesOf(new Float32Array(share.slice().buffer).map((value) => -value)))
-
 describe('an honest claim', () => {
   it('is shown, recomputed and passed; its juror is credited, and nothing waits any more', async () => {
     const claim = claimOf()
@@ -276,6 +256,136 @@ describe('a false claim', () => {
   })
 })
 
+describe('somebody that crashes in the middle of an audit', () => {
+  afterEach(() => void vi.useRealTimers())
+  const pass = async (ms: number) => {
+    for (let t = 0; t < ms; t += 500) {
+      clock += 500
+      await vi.advanceTimersByTimeAsync(500)
+    }
+  }
+  const latest = async () => {
+    await desk.settled()
+    return (await store.audits.audits({ run: 'r1', device: null }, null, 1))[0]!
+  }
+  beforeEach(async () => {
+    await stop()
+    // The desk looks twice a second.
+    vi.useFakeTimers({ toFake: ['setInterval', 'clearInterval'] })
+    await start()
+  })
+
+  it('is a juror: another recomputes it within a second', async () => {
+    const claim = claimOf({ shares: lies })
+    await desk.claimed(claim, replicas)
+    show(claim, lies)
+    gone.add(of('recompute')[0]!.nodeId)
+    await pass(500)
+    expect(of('recompute')).toHaveLength(2)
+    answer()
+    answer()
+    expect(await latest()).toMatchObject({ verdict: 'convicted' })
+  })
+
+  it('is every free juror: those who were still at work do', async () => {
+    const claim = claimOf({ shares: lies })
+    await desk.claimed(claim, replicas.slice(0, 1), replicas.slice(1))
+    show(claim, lies)
+    gone.add('n2')
+    await pass(500)
+    answer()
+    answer()
+    expect(await latest()).toMatchObject({ verdict: 'convicted' })
+  })
+
+  it('is whoever made an input: the juror asks who has it now', async () => {
+    const claim = claimOf()
+    await desk.claimed(claim, replicas)
+    holders.set('activation', 'n1')
+    await pass(500)
+    const [first, again] = of('recompute')
+    expect(again).toEqual({ ...first, peers: ['n1', 'd1'] })
+    await pass(500)
+    expect(of('recompute').filter(({ nodeId }) => nodeId === first!.nodeId)).toHaveLength(2)
+    gone.add(first!.nodeId)
+    await pass(500)
+    expect(of('recompute').at(-1)).toMatchObject({ peers: ['n1', 'd1'] })
+  })
+
+  it('is the claimant: those who took what it made show it', async () => {
+    const claim = claimOf({ shares: lies })
+    await desk.claimed(claim, replicas)
+    takers = [
+      { kind: 'activation', nodeId: 'd1' },
+      { kind: 'gradient', nodeId: 'u1' },
+      { kind: 'share', nodeId: 'o1' },
+      { kind: 'share', nodeId: 'o2' },
+    ]
+    gone.add('n1')
+    await pass(500)
+    expect(of('showTaken').map(({ kind, nodeId, maker }) => [kind, nodeId, maker])).toEqual([
+      ['activation', 'd1', 'n1'],
+      ['gradient', 'u1', 'n1'],
+      ['share', 'o1', 'n1'],
+    ])
+    const { shard } = of('show')[0]!
+    desk.show(claim.receipt, 'activation', 'd1', truth.activation)
+    desk.show(claim.receipt, 'gradient', 'u1', truth.gradient)
+    const refused = (code: string, ask: () => void) => expect(ask).toThrow(expect.objectContaining({ code }))
+    refused('audit.exhibit_stranger', () => desk.show(claim.receipt, 'share', 'd1', lies[shard]!))
+    // Whoever has something else is not believed, and does the claimant no harm.
+    refused('audit.exhibit_digest', () => desk.show(claim.receipt, 'share', 'o1', shares[shard]!))
+    await pass(500)
+    expect(of('showTaken').at(-1)).toMatchObject({ kind: 'share', nodeId: 'o2' })
+    desk.show(claim.receipt, 'share', 'o2', lies[shard]!)
+    answer()
+    answer()
+    expect(await latest()).toMatchObject({ verdict: 'convicted' })
+  })
+
+  it.each([
+    [
+      'says that it cannot show it',
+      (claim: WorkClaim) => {
+        desk.said('n1', { type: 'declined', generation: 1, step: 5, audit: claim.receipt, reason: '' })
+      },
+    ],
+    [
+      'shows something else',
+      (claim: WorkClaim) => {
+        expect(() => desk.show(claim.receipt, 'share', 'n1', new Uint8Array(4))).toThrow()
+      },
+    ],
+  ])('is nobody, but the claimant %s: the same are asked, and the merge goes on waiting', async (_, withholds) => {
+    takers = [{ kind: 'share', nodeId: 'o1' }]
+    const claim = claimOf({ shares: lies })
+    await desk.claimed(claim, replicas)
+    withholds(claim)
+    expect(of('showTaken')).toMatchObject([{ kind: 'share', nodeId: 'o1' }])
+    expect(happened).toEqual([])
+    desk.show(claim.receipt, 'activation', 'n1', truth.activation)
+    desk.show(claim.receipt, 'gradient', 'n1', truth.gradient)
+    desk.show(claim.receipt, 'share', 'o1', lies[of('show')[0]!.shard]!)
+    answer()
+    answer()
+    expect(await latest()).toMatchObject({ verdict: 'convicted' })
+  })
+
+  it('is all that hold an input: that is said, counted, and the claimant is looked at again', async () => {
+    const claim = claimOf()
+    await desk.claimed(claim, replicas)
+    show(claim)
+    holders.set('activation', null)
+    await pass(500)
+    over = true
+    await pass(1000)
+    expect(await latest()).toMatchObject({ verdict: 'open', reason: expect.stringContaining('An input of it is gone') })
+    expect(await store.audits.totals({ run: null, device: device(1) })).toMatchObject({ open: 1 })
+    expect(await desk.standing(device(1))).toMatchObject({ watched: 1, rate: 1, convictions: 0 })
+    expect(happened).toEqual([['settled', claim.receipt]])
+  })
+})
+
 it('an audit under way when the server goes is left open, and its claimant is looked at again', async () => {
   await desk.claimed(claimOf(), replicas)
   await stop()
@@ -283,23 +393,6 @@ it('an audit under way when the server goes is left open, and its claimant is lo
   const [listed] = await store.audits.audits({ run: 'r1', device: null }, null, 1)
   expect(listed).toMatchObject({ verdict: 'open', reason: expect.stringContaining('started again') })
   expect((await desk.standing(device(1))).watched).toBeGreaterThan(0)
-})
-
-it('a device on whose routes the losses are high is looked at, also by the next server', async () => {
-  const harmful = device(7)
-  for (let step = 0; step < 40; step++) {
-    const devices = step % 2 === 0 ? [harmful, device(8)] : [device(9), harmful]
-    desk.scored('r1', [
-      { devices, loss: 3 },
-      ...[2, 2.1, 2.2].map((loss, i) => ({ devices: [device(20 + i), device(30 + i)], loss })),
-    ])
-  }
-  expect((await desk.standing(harmful)).watched).toBeGreaterThan(0)
-  expect((await desk.standing(device(20))).watched).toBe(0)
-  await stop()
-  await start()
-  expect((await desk.standing(harmful)).watched).toBeGreaterThan(0)
-  expect(expelled).toEqual([])
 })
 
 it('every shard that holds something can be drawn', () => {

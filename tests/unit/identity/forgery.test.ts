@@ -180,6 +180,30 @@ describe('refused, with a code of its own:', () => {
       },
     ],
     [
+      'a remark, where there is no chain to read it by',
+      'no_chain',
+      async () => {
+        const challenge = await offer()
+        const asked = await fixture.app.inject({ url: `/api/v1/wallet/challenges/${challenge.id}/remark` })
+        expect(asked.json()).toMatchObject({ code: 'identity.challenge_domain' })
+        const here = { url: `/api/v1/wallet/challenges/${challenge.id}/remark`, headers: { ...local } }
+        expect((await fixture.app.inject(here)).json()).toMatchObject({ code: 'identity.no_chain' })
+        const hash = `0x${'00'.repeat(32)}`
+        const numbers = {
+          blockNumber: '0x01',
+          nonce: '0x00',
+          specVersion: '0x01',
+          tip: '0x00',
+          transactionVersion: '0x01',
+        }
+        const about = { address: alice.address(), blockHash: hash, genesisHash: hash, era: '0x00', method: '0x0000' }
+        return post('bind', {
+          ...signed(challenge),
+          remark: { ...about, ...numbers, signedExtensions: [], version: 4 },
+        })
+      },
+    ],
+    [
       'a challenge that nobody gave',
       'challenge_unknown',
       async () => post('bind', { ...signed(await offer()), challenge: '0'.repeat(32) }),

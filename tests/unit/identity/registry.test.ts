@@ -23,6 +23,7 @@ const open = (recorded: RegistryOptions['recorded']) =>
   new Registry({
     store: store.identity,
     ss58Prefix: () => 42,
+    remarks: () => null,
     recorded,
     revoked: () => {},
     failed: (error) => failures.push(error),

@@ -36,6 +36,10 @@ const noAuditedRuns: AuditedRuns = {
   configOf: () => null,
   isCurrent: () => false,
   classOf: () => null,
+  isHere: () => false,
+  isUnderWay: () => false,
+  takersOf: () => [],
+  holderOf: () => null,
   send: () => {},
   creditAudit: () => false,
   claimSettled: () => {},
@@ -61,6 +65,7 @@ export async function openFixture(
   const registry = new Registry({
     store: store.identity,
     ss58Prefix: () => config.ss58Prefix,
+    remarks: () => null,
     recorded: null,
     revoked: () => {},
     failed: (error) => {

@@ -162,6 +162,21 @@ describe('a claim to recompute', () => {
     }
   })
 
+  it('is computed from what others keep where the server names them, and goes on with what came before', () => {
+    const stage = middle()
+    ask(stage, [rowOf(4)], 4)
+    stage.settle(stage.frame('up', 'activation', 4))
+    const again = stage.server({ type: 'recompute', generation: 1, step: 1, audit: AUDIT, peers: ['up', 'claimant'], leases: [rowOf(4)], microbatch: 4, shard: 1, seed: [3, 9] }) // prettier-ignore
+    expect(stage.of('want', again).map(({ to, address }) => `${address.kind} of ${to}`)).toEqual([
+      'gradient of claimant',
+    ])
+    stage.settle(stage.frame('down', 'gradient', 4))
+    expect(stage.of('testify')).toEqual([])
+    const tensor = 'gradient 4 of down'
+    stage.settle(stage.do({ type: 'frame', from: 'claimant', address: stage.address('gradient', 4), tensor, digest: digestOf(tensor) })) // prettier-ignore
+    expect(stage.of('testify')).toHaveLength(1)
+  })
+
   it('follows another, and is asked for once', () => {
     const stage = middle()
     ask(stage, [rowOf(4)], 4)
@@ -193,6 +208,29 @@ describe('what a claimant shows', () => {
     show(stage)
     expect(stage.of('exhibit')).toEqual([])
     expect(declined(stage)).toHaveLength(2)
+  })
+})
+
+describe('what another made whose claim is audited', () => {
+  const show = (stage: Stage, kind: 'activation' | 'gradient' | 'share', maker: string, microbatch = 0) =>
+    stage.server({ type: 'showTaken', generation: 1, step: 1, audit: AUDIT, kind, maker, microbatch, shard: 0 })
+
+  it('is shown by who took it, as it came', () => {
+    const stage = middle([[0, 'up', 'down']], [['me', 'other'], ['other', 'third']]) // prettier-ignore
+    give(stage, 0)
+    stage.frame('other', 'gradientShard', 0)
+    const shown = [show(stage, 'activation', 'up'), show(stage, 'gradient', 'down'), show(stage, 'share', 'other')]
+    expect(shown.flat()).toEqual(
+      [['activation', 'activation 0 of up'], ['gradient', 'gradient 0 of down'], ['share', 'gradientShard 0 of other']].map(([kind, tensor]) => ({ type: 'exhibit', audit: AUDIT, step: 1, kind, tensor, taken: true })), // prettier-ignore
+    )
+  })
+
+  it('is nothing that came from somebody else, or not at all', () => {
+    const stage = middle([[0, 'up', 'down']])
+    give(stage, 0)
+    expect(show(stage, 'activation', 'down')).toEqual([])
+    expect(show(stage, 'gradient', 'down', 3)).toEqual([])
+    expect(show(stage, 'share', 'other')).toEqual([])
   })
 })
 

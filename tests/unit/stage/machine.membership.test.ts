@@ -204,7 +204,10 @@ describe('what others ask for', () => {
     const [given] = stage.of('send', stage.want('other', 'activation', 0, { boundary: 1 }))
     expect(given).toMatchObject({ to: 'other', tensor: 'forward 0', again: true, address: { boundary: 1 } })
     expect(stage.sends(stage.want('up', 'gradient', 0, { boundary: 0 }))).toEqual(['gradient 0 to up'])
-    expect(stage.want('up', 'gradient', 0, { boundary: 1 })).toEqual([])
+    // A juror asks for what was taken, when whoever made it is gone.
+    const kept = stage.want('you', 'gradient', 0, { boundary: 1 })
+    expect(kept).toMatchObject([{ type: 'send', to: 'you', tensor: 'gradient 0 of down', address: { boundary: 1 } }])
+    expect(stage.want('up', 'gradient', 0, { boundary: 2 })).toEqual([])
     expect(stage.sends(stage.want('you', 'gradientShard', 0))).toEqual(['gradientShard 0 to you'])
     expect(stage.want('you', 'gradientShard', 0, { attempt: 2 })).toEqual([])
     expect(stage.want('down', 'activation', 0, { boundary: 1, step: 2 })).toEqual([])

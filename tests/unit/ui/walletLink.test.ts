@@ -79,6 +79,32 @@ test('a refusal in the wallet is shown with its remedy', async () => {
   expect([link.busy, link.lacksWallet]).toEqual([false, false])
 })
 
+test('what the wallet does not sign as a text it may sign as a remark, when the person says so', async () => {
+  const { link, sent, sign, refuse } = linked()
+  expect(link.offersRemark).toBe(false)
+  const binding = link.bind(account, 'd1')
+  await settle()
+  refuse(new SkeinError({ code: 'wallet.cannot_sign', message: 'Cannot.', remedy: 'Choose another.' }))
+  await binding
+  expect(link.offersRemark).toBe(true)
+  const again = link.signAsRemark()
+  await settle()
+  expect(link.offersRemark).toBe(false)
+  sign()
+  await again
+  expect(sent).toEqual([{ purpose: 'bind', account, device: 'd1', byRemark: true }])
+  expect(link.words).toBe('The device is bound to the wallet.')
+})
+
+test('a remark that is refused is not offered again', async () => {
+  const { link, refuse } = linked()
+  const binding = link.bind({ ...account, hardware: true }, 'd1')
+  await settle()
+  refuse(new SkeinError({ code: 'wallet.refused', message: 'Refused.', remedy: 'Allow it.' }))
+  await binding
+  expect([link.error?.code, link.offersRemark]).toEqual(['wallet.refused', false])
+})
+
 test('a browser without a wallet is told apart, for a person can install one', async () => {
   const none = new SkeinError({ code: 'wallet.none', message: 'None.', remedy: 'Install one.' })
   const { link } = linked({ accounts: () => Promise.reject(none) })
