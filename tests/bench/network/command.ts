@@ -2,6 +2,7 @@
 import { writeFileSync } from 'node:fs'
 import path from 'node:path'
 import { fail } from '../../../src/protocol/errors.ts'
+import { codecNameSchema } from '../../../src/protocol/runConfig.ts'
 import { isInside, resultInside, runInside, whyNoBox } from '../../wan/box/enter.ts'
 import { bestWay, matrixTable } from '../../wan/matrixTable.ts'
 import type { NatMatrix } from '../../wan/programs/natMatrix.ts'
@@ -9,6 +10,7 @@ import { CommandLine, FLAG, TEXT } from '../commandLine.ts'
 import { markdownTable, terminalTable, type Table } from '../report.ts'
 import { MEASURED_LINKS } from './links.ts'
 import { LinkBench, type Measurement } from './measure.ts'
+import { trainingOver } from './training.ts'
 
 const USAGE = `npm run bench -- network [options]
   two ends in network namespaces, a line between them: how full it gets, how long 64 KiB take; needs root on Linux
@@ -16,6 +18,10 @@ const USAGE = `npm run bench -- network [options]
   --link A,B       of ${MEASURED_LINKS.map(({ name }) => name).join(', ')} (all)
   --seconds N      of bulk, for each figure (12)
   --nat            instead: the ways between homes behind NATs, two browsers or agents at a time, with and without TURN (coturn)
+  --train          instead: four agents, a stage each, train over each link; what it leaves of the tokens a second
+  --batch N        sequences of 64 tokens in a step of --train (192)
+  --codec NAME     of the boundaries of --train (bottleneck-f16, two numbers a token: 64 times below bf16)
+  --steps N        of --train, two of them to warm up (8)
   --first KIND     for --nat: browser or agent, the first of each two; the other is an agent (agent)
   --json FILE      writes the measurements as a list of flat records
   --markdown       prints the table as Markdown
@@ -57,7 +63,10 @@ export async function networkBench(
   print: (text: string) => void,
   say: (text: string) => void,
 ): Promise<number> {
-  const options = line.read(args, { ends: TEXT, link: TEXT, seconds: TEXT, nat: FLAG, first: TEXT }).values
+  const options = line.read(args, {
+    ...{ ends: TEXT, link: TEXT, seconds: TEXT, nat: FLAG, first: TEXT },
+    ...{ train: FLAG, batch: TEXT, codec: TEXT, steps: TEXT },
+  }).values
   if (options.help) {
     print(USAGE)
     return 0
@@ -70,6 +79,16 @@ export async function networkBench(
     const reason = whyNoBox()
     if (reason) fail('bench.box', `No network can be made on this machine: ${reason}.`, 'Run it as root on Linux.')
     if (options.nat) return natBench(first, print)
+    if (options.train) {
+      const batch = line.number('batch', options.batch ?? '192', { whole: true, least: 4, most: 4096 })
+      const steps = line.number('steps', options.steps ?? '8', { whole: true, least: 4, most: 1000 })
+      const codec = line.choice('codec', options.codec ?? 'bottleneck-f16', codecNameSchema.options)
+      const named = options.link ? links : MEASURED_LINKS.filter(({ trained }) => trained)
+      const { table, records } = await trainingOver(named, { batch, steps, codec })
+      print(options.markdown ? markdownTable(table) : terminalTable(table))
+      if (options.json) writeFileSync(options.json, `${JSON.stringify(records, null, 2)}\n`)
+      return 0
+    }
     return runInside(process.execPath, process.argv.slice(1))
   }
   const bench = await LinkBench.open(ends)
