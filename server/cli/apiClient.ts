@@ -31,14 +31,18 @@ export interface ApiClient {
 /**
  * @param origin such as `http://127.0.0.1:8080`
  * @param signal ends every call under way
+ * @param adminToken what a server asks for from whoever is not on its own machine
  * All methods throw SkeinError: what the server answered, or `api.unreachable`.
  */
-export function createApiClient(origin: string, signal?: AbortSignal): ApiClient {
+export function createApiClient(origin: string, signal?: AbortSignal, adminToken?: string): ApiClient {
   async function call(path: string, init: RequestInit = {}): Promise<Response> {
     const both = [signal, init.signal].filter((s) => s != null)
     let response: Response
     try {
-      response = await fetch(`${origin}/api/v1${path}`, { ...init, signal: both.length ? AbortSignal.any(both) : null })
+      const headers = new Headers(init.headers)
+      if (adminToken) headers.set('authorization', `Bearer ${adminToken}`)
+      const ended = both.length ? AbortSignal.any(both) : null
+      response = await fetch(`${origin}/api/v1${path}`, { ...init, headers, signal: ended })
     } catch (caught) {
       for (const one of both) one.throwIfAborted()
       const message = `The server at ${origin} does not answer: ${reason(caught)}.`

@@ -31,6 +31,8 @@ export interface TrainingOver {
 /** Kernels are chosen and links opened in these. */
 const WARM_UP_STEPS = 2
 const READY_MS = 120_000
+/** The homes see the server from afar. */
+const ADMIN_TOKEN = 'of-this-box-alone'
 
 const input = JSON.parse(process.argv[2]!) as RunConfigInput
 const names = JSON.parse(process.argv[3]!) as string[]
@@ -40,10 +42,17 @@ const hosts = Array.from({ length: config.stages }, (_, stage) => `stage-${stage
 const box = await openBox(hosts.map((name) => ({ name, nat: 'open' })))
 const folder = await mkdtemp(path.join(tmpdir(), 'skein-training-'))
 const server = await startServer({
-  ...{ host: box.address, port: 0, dataFolder: path.join(folder, 'server'), logLevel: 'error', audits: null },
+  ...{
+    host: box.address,
+    port: 0,
+    adminToken: ADMIN_TOKEN,
+    dataFolder: path.join(folder, 'server'),
+    logLevel: 'error',
+    audits: null,
+  },
   ratePerMinute: 1_000_000,
 })
-const api = createApiClient(server.url)
+const api = createApiClient(server.url, undefined, ADMIN_TOKEN)
 const dataset = await api.uploadDataset('stories', generateCorpus(7, 400_000))
 const root = path.resolve(import.meta.dirname, '..', '..', '..')
 for (const name of hosts) {
