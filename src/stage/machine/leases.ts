@@ -32,6 +32,9 @@ export function takeTable<T>(state: StageState<T>, table: LeaseTable & { version
   }
 }
 
+/** Steps without a lease after which a node looks again how fast it is; the next time after twice as many. */
+const IDLE_STEPS = 4
+
 /**
  * A node that was slow for a while, when it warmed up or because something else kept it busy, is given no leases, and would
  * never show that it is fast again. Before the step's first work, for it clears the gradient.
@@ -39,8 +42,8 @@ export function takeTable<T>(state: StageState<T>, table: LeaseTable & { version
 export function measureWhenIdle<T>(state: StageState<T>, current: StepState<T>, actions: Actions<T>): void {
   if (current.mode !== 'train' || !state.prepared) return
   state.idleSteps = current.leases.size > 0 ? 0 : state.idleSteps + 1
-  // In the first step without one, and whenever these have doubled.
-  if (Number.isInteger(Math.log2(state.idleSteps))) actions.push({ type: 'measure', step: current.step })
+  const doublings = Math.log2(state.idleSteps / IDLE_STEPS)
+  if (doublings >= 0 && Number.isInteger(doublings)) actions.push({ type: 'measure', step: current.step })
 }
 
 function addLease<T>(
