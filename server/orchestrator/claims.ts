@@ -36,7 +36,7 @@ export function offerClaims(state: OrchestratorState, run: Run, stage: number, c
     progress.unoffered.delete(id)
     progress.audits.set(claim.receipt, { nodeId: id, version: progress.work.get(id)!.version })
     const named = (nodes: FleetNode[]) => nodes.map(({ id: nodeId, deviceId: device }) => ({ nodeId, device }))
-    const reserves = named(others.filter((node) => !free.includes(node)))
+    const reserves = named(others.filter((node) => !isFree(progress, node.id)))
     commands.push({ type: 'claimed', runId: run.id, claim, replicas: named(free), reserves })
   }
 }

@@ -41,8 +41,7 @@ export function onRunMessage(
       return
     case 'measured':
       // What leases show counts for more, and whoever has one shows it.
-      if (!run.round?.stages[node.stage]?.work.has(node.id))
-        node.busyMs = node.busyMs === null ? message.expectedMs : (node.busyMs + message.expectedMs) / 2
+      if (!run.round?.stages[node.stage]?.work.has(node.id)) learnSpeed(node, message.expectedMs)
       return
     case 'advanced':
       if (run.round?.step !== message.step || !run.round.stages[node.stage]?.pending.has(node.id)) return
@@ -168,8 +167,7 @@ function onFinished(
   node.blamedSince = null
   node.presumedAt = null
   progress.pending.delete(node.id)
-  if (message.busyMs !== null && message.busyMs > 0)
-    node.busyMs = node.busyMs === null ? message.busyMs : (node.busyMs + message.busyMs) / 2
+  if (message.busyMs !== null && message.busyMs > 0) learnSpeed(node, message.busyMs)
   if (message.links)
     node.links = new Map(
       message.links.map(([id, rttMs, rate]) => [id, { rttMs, bytesPerMs: rate === null ? null : rate / 1000 }]),
@@ -179,6 +177,11 @@ function onFinished(
     if (audited) progress.unoffered.add(node.id)
     sumWhenWhole(state, run, node.stage, now, commands)
   } else scoreWhenWhole(state, run, now, commands)
+}
+
+/** Takes in what one microbatch took, in milliseconds; what was known counts as much as what is new. */
+function learnSpeed(node: FleetNode, ms: number): void {
+  node.busyMs = node.busyMs === null ? ms : (node.busyMs + ms) / 2
 }
 
 /** Whether there is exactly one loss for each of these microbatches. */

@@ -2,6 +2,7 @@
 import type { AuditDesk } from '../audits/desk/desk.ts'
 import type { OrchestratorCommand } from '../orchestrator/types.ts'
 
+/** Who audits what nodes claim. */
 export type Auditor = Pick<AuditDesk, 'claimed' | 'said' | 'disputed' | 'scored'>
 type Told = Extract<OrchestratorCommand, { type: 'claimed' | 'disputed' | 'scored' }>
 

@@ -47,8 +47,6 @@ const LEFT: ErrorBody = {
   remedy: 'Open the page again.',
 }
 
-/** Who audits what nodes claim. */
-
 export interface CoordinatorOptions extends BooksOptions, BudgetsOptions {
   blobs: BlobStore
   version: string

@@ -21,6 +21,7 @@ export interface WalletAccount {
 
 /** What is used of the package that wallets are reached by. */
 export type WalletAccess = Pick<typeof dapp, 'web3Enable' | 'web3Accounts' | 'web3FromSource'>
+type InjectedSigner = Awaited<ReturnType<WalletAccess['web3FromSource']>>['signer']
 type InjectedAccount = Awaited<ReturnType<WalletAccess['web3Accounts']>>[number]
 
 const loadAccess = (): Promise<WalletAccess> => import('@polkadot/extension-dapp')
@@ -77,15 +78,12 @@ const isHardware = ({ genesisHash, source }: InjectedAccount['meta'], scheme: Sc
  * @throws SkeinError `wallet.cannot_sign` (a Ledger, a watched account), `wallet.refused` (by its owner), `wallet.signature`
  */
 export async function signText(account: WalletAccount, text: string, load = loadAccess): Promise<string> {
-  const { web3FromSource } = await load()
-  const wallet = await web3FromSource(account.source)
-  const signRaw = wallet.signer.signRaw?.bind(wallet.signer)
-  if (!signRaw)
-    return fail(
-      'wallet.cannot_sign',
-      `The wallet ${account.source} cannot sign a text with this account.`,
-      'Choose an account whose key lies in the wallet itself.',
-    )
+  const signRaw = await signerOf(
+    account,
+    'signRaw',
+    ['a text', 'Choose an account whose key lies in the wallet itself.'],
+    load,
+  )
   const data = `0x${bytesToHex(new TextEncoder().encode(text))}` as const
   return signatureOf(account, () => signRaw({ address: account.address, data, type: 'bytes' }))
 }
@@ -95,16 +93,22 @@ export async function signText(account: WalletAccount, text: string, load = load
  * @returns, throws as {@link signText}
  */
 export async function signRemark(account: WalletAccount, payload: RemarkPayload, load = loadAccess): Promise<string> {
-  const { web3FromSource } = await load()
-  const wallet = await web3FromSource(account.source)
-  const signPayload = wallet.signer.signPayload?.bind(wallet.signer)
-  if (!signPayload)
-    return fail(
-      'wallet.cannot_sign',
-      `The wallet ${account.source} cannot sign an extrinsic with this account.`,
-      'Choose an account whose key lies in the wallet itself, or in a Ledger.',
-    )
+  const remedy = 'Choose an account whose key lies in the wallet itself, or in a Ledger.'
+  const signPayload = await signerOf(account, 'signPayload', ['an extrinsic', remedy], load)
   return signatureOf(account, () => signPayload(payload as Parameters<typeof signPayload>[0]))
+}
+
+/** One of the ways in which the account's wallet signs. @throws SkeinError `wallet.cannot_sign` where it has none of that kind */
+async function signerOf<K extends 'signRaw' | 'signPayload'>(
+  { source }: WalletAccount,
+  kind: K,
+  [what, remedy]: readonly [string, string],
+  load: typeof loadAccess,
+): Promise<NonNullable<InjectedSigner[K]>> {
+  const { signer } = await (await load()).web3FromSource(source)
+  const sign = signer[kind] as InjectedSigner[K]
+  if (!sign) return fail('wallet.cannot_sign', `The wallet ${source} cannot sign ${what} with this account.`, remedy)
+  return sign.bind(signer) as NonNullable<InjectedSigner[K]>
 }
 
 async function signatureOf(account: WalletAccount, sign: () => Promise<{ signature: string }>): Promise<string> {

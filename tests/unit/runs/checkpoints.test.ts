@@ -2,6 +2,17 @@
 import { expect, test } from 'vitest'
 import { blobs, config, coordinator, errors, join1, next, playStep, ready, say, store } from './coordinatorFixture.ts'
 
+/** A run whose one node is asked to save its shard after two steps. */
+async function untilAsked() {
+  const { id } = await coordinator.launch({ name: 'run', datasetId: 'd1', config })
+  join1()
+  await ready()
+  await playStep(2.5)
+  const generation = await playStep(2.4)
+  const { step } = await next('save')
+  return { id, generation, step }
+}
+
 test('a checkpoint can be asked for, and comes after the next step', async () => {
   const { id } = await coordinator.launch({ name: 'run', datasetId: 'd1', config })
   join1()
@@ -15,12 +26,7 @@ test('a checkpoint can be asked for, and comes after the next step', async () =>
 })
 
 test('a checkpoint whose chunks were never uploaded is refused, and training goes on', async () => {
-  const { id } = await coordinator.launch({ name: 'run', datasetId: 'd1', config })
-  join1()
-  await ready()
-  await playStep(2.5)
-  const generation = await playStep(2.4)
-  const { step } = await next('save')
+  const { id, generation, step } = await untilAsked()
   const chunk = { kind: 'parameters', offset: 0, length: 64, hash: 'a'.repeat(64) } as const
   say({ type: 'shardSaved', generation, step, shard: 0, chunks: [chunk] })
   const events = async () => (await coordinator.detail(id)).events.map((event) => event.text).join(' ')
@@ -30,12 +36,7 @@ test('a checkpoint whose chunks were never uploaded is refused, and training goe
 })
 
 test('a checkpoint that is being read back when the server closes is kept before the store may close', async () => {
-  const { id } = await coordinator.launch({ name: 'run', datasetId: 'd1', config })
-  join1()
-  await ready()
-  await playStep(2.5)
-  const generation = await playStep(2.4)
-  const { step } = await next('save')
+  const { id, generation, step } = await untilAsked()
   const { chunks } = (await store.latestCheckpoint(id))!.stages[0]!
   const reading = Promise.withResolvers<void>()
   const disk = Promise.withResolvers<void>()
