@@ -80,7 +80,7 @@ test('an agent whose GPU is lost takes a fresh one, reloads its stage and finish
     'with a lost GPU',
   )
   const said = agent
-    .output()
+    .stdout()
     .trim()
     .split('\n')
     .map((line) => JSON.parse(line) as { phase?: string; code?: string })

@@ -17,6 +17,8 @@ export interface AgentProcess {
   readonly child: ChildProcess
   /** Everything on stdout and stderr so far. */
   output(): string
+  /** What it printed on stdout: with `--json` its own lines alone, whatever a GPU driver writes on stderr. */
+  stdout(): string
   /** Resolves when the process is gone and its output complete. */
   readonly exit: Promise<{ code: number | null; signal: NodeJS.Signals | null; output: string }>
 }
@@ -31,11 +33,16 @@ export function startAgent(args: string[], command: string[] = agentCommand): Ag
     stdio: ['pipe', 'pipe', 'pipe'],
   })
   let output = ''
-  for (const stream of [child.stdout, child.stderr])
-    stream.setEncoding('utf8').on('data', (text: string) => (output += text))
+  let stdout = ''
+  child.stdout.setEncoding('utf8').on('data', (text: string) => {
+    output += text
+    stdout += text
+  })
+  child.stderr.setEncoding('utf8').on('data', (text: string) => (output += text))
   const agent: AgentProcess = {
     child,
     output: () => output,
+    stdout: () => stdout,
     exit: new Promise((resolve) =>
       child.on('close', (code, signal) => {
         running.delete(agent)
