@@ -29,6 +29,12 @@ export function stepMicrobatches(config: Numbering): number {
   return (config.batch / config.microbatch) * innerSteps(config)
 }
 
+/** Microbatches of a step at most, whether it trains or scores the held-out text: no honest number is as high. */
+export function mostMicrobatches(config: Numbering & Pick<RunConfig, 'evalTokens' | 'model'>): number {
+  const windows = Math.max(1, Math.floor(config.evalTokens / config.model.blockSize))
+  return Math.max(stepMicrobatches(config), Math.ceil(windows / config.microbatch))
+}
+
 /** Tokens whose loss makes a step. */
 export function stepTokens(
   config: Pick<RunConfig, 'sync' | 'local' | 'batch'> & { model: { blockSize: number } },

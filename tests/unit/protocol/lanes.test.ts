@@ -1,6 +1,6 @@
 /** Proves the numbering of a step's microbatches: lane by lane, and in a lane inner step by inner step. */
 import { describe, expect, it } from 'vitest'
-import { laneMicrobatches, lanePlace, stepMicrobatches, stepTokens, updateConfig, updateMicrobatches } from '../../../src/protocol/lanes.ts' // prettier-ignore
+import { laneMicrobatches, lanePlace, mostMicrobatches, stepMicrobatches, stepTokens, updateConfig, updateMicrobatches } from '../../../src/protocol/lanes.ts' // prettier-ignore
 import { runConfigSchema } from '../../../src/protocol/runConfig.ts'
 
 const local = runConfigSchema.parse({ sync: 'local', local: { innerSteps: 3 }, replicas: 2, batch: 12, microbatch: 3 })
@@ -26,5 +26,11 @@ describe('the microbatches of a step', () => {
   it('may be in more lanes than there are replicas', () => {
     const config = runConfigSchema.parse({ ...local, local: { innerSteps: 3, lanes: 4 } })
     expect([laneMicrobatches(config), stepMicrobatches(config)]).toEqual([3, 12])
+  })
+
+  it('are at most those of the longer of training and scoring', () => {
+    const scored = (evalTokens: number) => mostMicrobatches(runConfigSchema.parse({ ...exact, evalTokens }))
+    expect([scored(1), scored(64 * 12), scored(64 * 12 + 64), scored(64 * 30)]).toEqual([4, 4, 5, 10])
+    expect(mostMicrobatches(runConfigSchema.parse({ ...local, evalTokens: 1 }))).toBe(12)
   })
 })
