@@ -4,10 +4,11 @@ import { FRAME_HEADER_BYTES, MAX_FRAME_PAYLOAD_BYTES } from '../protocol/frame.t
 /** Largest message every WebRTC stack in use takes. */
 export const MAX_SLICE_BYTES = 256 * 1024
 /**
- * A slice at most, with its header: four packets of 1,160 bytes. Chromium's SCTP (dcsctp) puts no more than that on the line for one
- * message that it is given, even where its window is empty; the rest waits for the next acknowledgement, a whole round trip.
+ * A slice at most, with its header: four packets, of 1,160 bytes in Chromium's SCTP (dcsctp), of 1,156 in an agent's (usrsctp). The
+ * former puts no more than that on the line for one message that it is given, even where its window is empty; the rest waits for
+ * the next acknowledgement, a whole round trip. A fifth packet with a few bytes costs the latter as much as a full one.
  */
-export const SLICE_BYTES = 4 * 1160
+export const SLICE_BYTES = 4 * 1156
 /** A receiver that has acknowledged lately waits for so many bytes, or so long, until it does again: each answer is a packet too. */
 export const ACKNOWLEDGED_BYTES = 3 * SLICE_BYTES
 export const ACKNOWLEDGED_MS = 5
