@@ -119,7 +119,7 @@ export class Link {
         fail('net.queue_full', `More waits for ${this.partner} than memory allows.`, 'Await each send before the next.')
       }
       this.#messageId = (this.#messageId + 1) >>> 0
-      const parcels = cutFrame(this.#messageId, bytes, this.#strands.size)
+      const parcels = cutFrame(this.#messageId, bytes)
       for (const parcel of parcels) this.#priorities.set(parcel, priority)
       this.#queues[priority].frames.push({ parcels, at: 0, bytes: bytes.byteLength, resolve, reject })
       this.#queuedBytes += bytes.byteLength

@@ -38,7 +38,7 @@ const STEADY_GAIN = 1.25
 const PLATEAU_ROUNDS = 3
 /** A queue is a round trip longer than the shortest by a quarter and so many milliseconds, for so many slices in a row. */
 const QUEUE_MS = 10
-const QUEUED_SLICES = 4
+const QUEUED_SLICES = 12
 
 export class Pace {
   #underWay = 0
@@ -77,7 +77,7 @@ export class Pace {
     if (!Number.isFinite(held)) return FIRST_WINDOW_BYTES - this.#underWay
     if (this.#intoProbe(now) !== null) return Math.max(LEAST_WINDOW_BYTES, PROBE_SHARE * held) - this.#underWay
     const gain = this.#starting ? STARTING_GAIN : STEADY_GAIN
-    // A slice counts until it has arrived whole.
+    // What has come counts until it is acknowledged, several slices at a time.
     const window = Math.max(this.#starting ? FIRST_WINDOW_BYTES : 0, gain * held + LEAST_WINDOW_BYTES)
     return Math.min(LARGEST_WINDOW_BYTES, window) - this.#underWay
   }

@@ -211,6 +211,7 @@ export class PeerLinks {
       dialled,
       kind,
       now: this.#now,
+      later: (milliseconds, run) => void setTimeout(run, milliseconds),
       connect,
       ownLink: () => this.#nameOf(partner),
       established: (open) => this.#established(open),

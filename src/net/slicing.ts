@@ -7,7 +7,6 @@
  */
 import { fail } from '../protocol/errors.ts'
 import {
-  LEAST_SLICE_BYTES,
   MAX_FRAME_BYTES,
   MAX_PARTIAL_BYTES,
   MAX_PARTIAL_FRAMES,
@@ -27,15 +26,6 @@ export interface Parcel {
 }
 
 /**
- * How many slices a frame makes. Cut for all connections of its link, a small one arrives in a fraction of the time; slices
- * under a dozen packets or so cost more than they save.
- */
-export function sliceCount(frameBytes: number, connections: number): number {
-  const share = Math.ceil(frameBytes / Math.max(1, connections))
-  return Math.ceil(frameBytes / Math.min(SLICE_BYTES, Math.max(LEAST_SLICE_BYTES, share)))
-}
-
-/**
  * The slices of one frame in order; nothing is copied before they are encoded.
  * @param messageId u32; unique among the frames in flight on a link.
  * @throws SkeinError `net.frame_size` when the frame is empty or over {@link MAX_FRAME_BYTES}.
@@ -43,8 +33,7 @@ export function sliceCount(frameBytes: number, connections: number): number {
 export function cutFrame(
   messageId: number,
   frame: Uint8Array,
-  connections: number,
-  count = sliceCount(frame.byteLength, connections),
+  count = Math.ceil(frame.byteLength / (SLICE_BYTES - SLICE_HEADER_BYTES)),
 ): Parcel[] {
   const total = frame.byteLength
   if (total === 0 || total > MAX_FRAME_BYTES) {
@@ -106,7 +95,7 @@ export class Reassembler {
       frameBytes: MAX_FRAME_BYTES,
       partialFrames: MAX_PARTIAL_FRAMES,
       partialBytes: MAX_PARTIAL_BYTES,
-      leastSliceBytes: LEAST_SLICE_BYTES / 2,
+      leastSliceBytes: (SLICE_BYTES - SLICE_HEADER_BYTES) / 2,
       staleMs: STALE_PARTIAL_MS,
       ...limits,
     }

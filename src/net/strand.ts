@@ -3,7 +3,7 @@ import { fail, SkeinError } from '../protocol/errors.ts'
 import type { LinkKind } from '../protocol/control.ts'
 import { PROTOCOL_VERSION } from '../protocol/version.ts'
 import type { Channel, ChannelEvents } from './channel.ts'
-import { CONFIRMED_MS, STALL_MS } from './limits.ts'
+import { ACKNOWLEDGED_BYTES, ACKNOWLEDGED_MS, CONFIRMED_MS, STALL_MS } from './limits.ts'
 import { Pace, type Sent } from './pace.ts'
 import type { Parcel } from './slicing.ts'
 
@@ -14,6 +14,7 @@ export interface StrandOptions {
   dialled: boolean
   kind: LinkKind
   now: () => number
+  later: (milliseconds: number, run: () => void) => void
   connect: (events: ChannelEvents) => Channel
   /** What this end calls its link with the partner. */
   ownLink: () => string
@@ -32,7 +33,8 @@ const ACKNOWLEDGEMENT_BYTES = 4
  * A transferred channel loses what arrives before its new owner listens. So nothing is sent until both Workers are known to
  * listen: the one that was dialled says so first, the dialler had its channel before the connection began.
  *
- * Each slice is acknowledged by the number of slices that have come on this connection, as a message of four bytes, u32.
+ * Slices are acknowledged by the number of them that have come on this connection, as a message of four bytes, u32: the first after
+ * a silence at once, so that round trips are true, then several together.
  */
 export class Strand {
   readonly strandId: string
@@ -60,6 +62,10 @@ export class Strand {
   #acknowledged = 0
   #acknowledgedAt = 0
   #received = 0
+  /** Bytes that came since this end has acknowledged, and when it did. */
+  #unanswered = 0
+  #answeredAt = -Infinity
+  #willAnswer = false
 
   constructor(options: StrandOptions) {
     this.strandId = options.strandId
@@ -165,13 +171,31 @@ export class Strand {
       this.downBytes += data.byteLength
       this.#options.slice(this, new Uint8Array(data))
       this.#received = (this.#received + 1) >>> 0
-      const count = new Uint8Array(ACKNOWLEDGEMENT_BYTES)
-      new DataView(count.buffer).setUint32(0, this.#received, true)
-      this.#put(count)
+      this.#unanswered += data.byteLength
+      const isDue = this.#unanswered >= ACKNOWLEDGED_BYTES || this.usedAt - this.#answeredAt >= ACKNOWLEDGED_MS
+      if (isDue) this.#answerSlices()
+      else this.#answerLater()
     } catch (caught) {
       if (!(caught instanceof SkeinError)) throw caught
       this.close(caught)
     }
+  }
+
+  #answerLater(): void {
+    if (this.#willAnswer) return
+    this.#willAnswer = true
+    this.#options.later(ACKNOWLEDGED_MS, () => {
+      this.#willAnswer = false
+      if (this.#unanswered > 0 && this.state !== 'closed') this.#answerSlices()
+    })
+  }
+
+  #answerSlices(): void {
+    this.#unanswered = 0
+    this.#answeredAt = this.#options.now()
+    const count = new Uint8Array(ACKNOWLEDGEMENT_BYTES)
+    new DataView(count.buffer).setUint32(0, this.#received, true)
+    this.#put(count)
   }
 
   #handshake(text: string): void {

@@ -3,15 +3,16 @@ import type { LinkKind } from '../../src/protocol/control.ts'
 import { NATS, type Nat } from './box/nat.ts'
 import type { NatMatrix, Row } from './programs/natMatrix.ts'
 
-/** The best way that there is between two homes, which is the one that they are to come to. Native WebRTC speaks to TURN by UDP alone; a browser by TCP as well. */
-export function bestWay(
-  { first, second, turn }: Pick<Row, 'first' | 'second' | 'turn'>,
-  firstEnd: 'agent' | 'browser',
-): LinkKind {
+/**
+ * The best way that there is between two homes, which is the one that they are to come to. The second end is an agent, and no TURN
+ * joins one where UDP is blocked: native WebRTC speaks to TURN by UDP alone. A browser speaks to it by TCP as well, but Chromium’s
+ * checks from there have the ICE tiebreaker 0 (RFC 8445, 16.1, allows it), which libjuice takes for none and answers with error 400:
+ * its issue 355, open in node-datachannel 0.33.4.
+ */
+export function bestWay({ first, second, turn }: Pick<Row, 'first' | 'second' | 'turn'>): LinkKind {
   const pair: readonly Nat[] = [first, second]
-  if (second === 'blocked' || (first === 'blocked' && firstEnd === 'agent')) return 'server'
-  const direct = !pair.includes('blocked') && (pair.includes('open') || !pair.includes('symmetric'))
-  if (direct) return 'direct'
+  if (pair.includes('blocked')) return 'server'
+  if (pair.includes('open') || !pair.includes('symmetric')) return 'direct'
   return turn ? 'relayed' : 'server'
 }
 

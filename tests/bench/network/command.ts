@@ -51,7 +51,7 @@ async function natBench(first: (typeof ENDS)[number], print: (text: string) => v
   const matrix = await resultInside<NatMatrix>(program, [first])
   for (const turn of matrix.hasTurn ? [true, false] : [false]) print(`\n${terminalTable(matrixTable(matrix, turn))}`)
   if (!matrix.hasTurn) print('\nThere is no coturn here: nothing with TURN was tried.')
-  return matrix.rows.every((row) => row.way === bestWay(row, first) && !row.openMs.includes(null)) ? 0 : 1
+  return matrix.rows.every((row) => row.way === bestWay(row) && !row.openMs.includes(null)) ? 0 : 1
 }
 
 /**

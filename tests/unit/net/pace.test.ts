@@ -1,6 +1,6 @@
 /** Proves that the window finds what a line holds, fills it, and leaves no long queue on it. */
 import { describe, expect, it } from 'vitest'
-import { FIRST_WINDOW_BYTES, SLICE_BYTES } from '../../../src/net/limits.ts'
+import { FIRST_WINDOW_BYTES, LEAST_WINDOW_BYTES, SLICE_BYTES } from '../../../src/net/limits.ts'
 import { Pace, type Sent } from '../../../src/net/pace.ts'
 import { Line, Timeline } from './wire.ts'
 
@@ -42,8 +42,8 @@ describe('pace', () => {
     const known = paces.reduce((sum, pace) => sum + pace.bytesPerMs!, 0) / bytesPerMs
     expect(known).toBeGreaterThan(0.8)
     expect(known).toBeLessThan(1.6)
-    // A quarter of a round trip that looks for a faster line, and the slices being received.
-    const slices = (connections * 2 * SLICE_BYTES) / bytesPerMs
+    // A quarter of a round trip that looks for a faster line, and the slices that are not acknowledged yet.
+    const slices = (connections * 2 * LEAST_WINDOW_BYTES) / bytesPerMs
     expect(line.longestWaitMs).toBeLessThan(0.8 * rttMs + slices)
   })
 

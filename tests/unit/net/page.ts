@@ -49,7 +49,7 @@ export class Page {
   /** What the other end sent. */
   frame(strandId: string, frame: Uint8Array) {
     this.#messageId += 1
-    for (const parcel of cutFrame(this.#messageId, frame, 1)) {
+    for (const parcel of cutFrame(this.#messageId, frame)) {
       this.tell({ type: 'forwarded', strandId, data: parcel.encode().buffer })
     }
   }

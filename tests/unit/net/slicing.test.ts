@@ -1,8 +1,8 @@
 /** Proves that slices become the frame again in any order, and that no slice can make the reassembler misbehave. */
 import { describe, expect, it } from 'vitest'
 import { SkeinError } from '../../../src/protocol/errors.ts'
-import { LEAST_SLICE_BYTES, MAX_FRAME_BYTES, MAX_SLICE_BYTES, SLICE_BYTES } from '../../../src/net/limits.ts'
-import { cutFrame, Reassembler, SLICE_HEADER_BYTES, sliceCount } from '../../../src/net/slicing.ts'
+import { MAX_FRAME_BYTES, MAX_SLICE_BYTES, SLICE_BYTES } from '../../../src/net/limits.ts'
+import { cutFrame, Reassembler, SLICE_HEADER_BYTES } from '../../../src/net/slicing.ts'
 import { generator } from './random.ts'
 
 const randomBytes = (random: () => number, length: number) =>
@@ -27,7 +27,7 @@ const code = (run: () => unknown) => {
 
 /** Of at most `bytes` each. */
 const slicesOf = (id: number, frame: Uint8Array, bytes: number) =>
-  cutFrame(id, frame, 1, Math.ceil(frame.byteLength / bytes)).map((parcel) => parcel.encode())
+  cutFrame(id, frame, Math.ceil(frame.byteLength / bytes)).map((parcel) => parcel.encode())
 
 /** A header with a payload of `payload` zero bytes. */
 function slice(id: number, index: number, count: number, total: number, payload: number) {
@@ -38,22 +38,21 @@ function slice(id: number, index: number, count: number, total: number, payload:
 }
 
 describe('slicing', () => {
-  it('cuts a small frame for all connections, but not into crumbs, and a large one into slices of one size', () => {
-    for (const connections of [1, 2, 4]) {
-      for (const bytes of [1, 100, 12_289, 65_536, 1024 * 1024, 5_000_001]) {
-        const sizes = cutFrame(1, new Uint8Array(bytes), connections).map((s) => s.bytes - SLICE_HEADER_BYTES)
-        expect(Math.max(...sizes)).toBeLessThanOrEqual(SLICE_BYTES)
-        if (sizes.length > 1) expect(sizes[0]).toBeGreaterThanOrEqual(LEAST_SLICE_BYTES / 2)
-        expect(sizes.reduce((sum, n) => sum + n, 0)).toBe(bytes)
-      }
+  it('cuts a frame into slices of one size, each of which makes four packets at most in every SCTP', () => {
+    for (const bytes of [1, 100, 4_608, 4_609, 12_289, 65_536, 1024 * 1024, 5_000_001]) {
+      const parcels = cutFrame(1, new Uint8Array(bytes))
+      const sizes = parcels.map((parcel) => parcel.bytes - SLICE_HEADER_BYTES)
+      expect(Math.max(...parcels.map((parcel) => parcel.bytes))).toBeLessThanOrEqual(4 * 1156)
+      if (sizes.length > 1) expect(sizes[0]).toBeGreaterThanOrEqual(SLICE_BYTES / 2 - SLICE_HEADER_BYTES)
+      expect(sizes.reduce((sum, n) => sum + n, 0)).toBe(bytes)
     }
-    expect([1, 4].map((connections) => sliceCount(64 * 1024, connections))).toEqual([2, 4])
+    expect(cutFrame(1, new Uint8Array(64 * 1024))).toHaveLength(15)
   })
 
   it('refuses a frame that is empty or too large', () => {
-    expect(code(() => [...cutFrame(1, new Uint8Array(0), 1)])).toBe('net.frame_size')
+    expect(code(() => [...cutFrame(1, new Uint8Array(0))])).toBe('net.frame_size')
     const huge = { byteLength: MAX_FRAME_BYTES + 1 } as Uint8Array
-    expect(code(() => [...cutFrame(1, huge, 1)])).toBe('net.frame_size')
+    expect(code(() => [...cutFrame(1, huge)])).toBe('net.frame_size')
   })
 
   it('puts interleaved, shuffled and doubled slices of several frames together (fuzz, seeded)', () => {

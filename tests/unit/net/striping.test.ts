@@ -1,7 +1,8 @@
 /** Proves that frames striped over several connections come whole, once and in bounded memory, whatever connection breaks. */
 import { describe, expect, it } from 'vitest'
-import { LARGEST_WINDOW_BYTES } from '../../../src/net/limits.ts'
+import { LARGEST_WINDOW_BYTES, SLICE_BYTES } from '../../../src/net/limits.ts'
 import { Link, PRIORITIES, type Priority } from '../../../src/net/link.ts'
+import { SLICE_HEADER_BYTES } from '../../../src/net/slicing.ts'
 import { Strand } from '../../../src/net/strand.ts'
 import { generator } from './random.ts'
 import { Line, Timeline, Wire } from './wire.ts'
@@ -27,6 +28,7 @@ class End {
       dialled: which === 0,
       kind: 'direct',
       now: () => this.#time.now,
+      later: (milliseconds, run) => this.#time.at(this.#time.now + milliseconds, run),
       connect: wire.end(which),
       ownLink: () => (which === 0 ? '00000001' : '00000002'),
       established: (strand) => {
@@ -125,15 +127,17 @@ describe('striping', () => {
   })
 
   it('brings a frame cut for four connections in the time of a quarter of it', () => {
+    // Twelve slices.
+    const bytes = 12 * (SLICE_BYTES - SLICE_HEADER_BYTES)
     const once = (strands: number) => {
       const { time, a, b } = pairOver(Array.from({ length: strands }, () => [new Line(1_000, 25), new Line(1_000, 25)]))
       const start = time.now
-      void a.link!.send(frameOf(1, 64_000), 'boundary')
+      void a.link!.send(frameOf(1, bytes), 'boundary')
       while (b.arrived.length === 0) time.run(time.now + 1)
       return time.now - start
     }
-    expect(once(1)).toBeGreaterThanOrEqual(25 + 64)
-    expect(once(4)).toBeLessThanOrEqual(25 + 16 + 2)
+    expect(once(1)).toBeGreaterThanOrEqual(25 + bytes / 1_000)
+    expect(once(4)).toBeLessThanOrEqual(25 + bytes / 4_000 + 2)
   })
 
   it('overtakes bulk with what is urgent: it waits for less than a window', () => {

@@ -74,7 +74,7 @@ async function pairOf(round: string, turn: boolean, first: Nat, second: Nat): Pr
   const [openA, openB] = await Promise.all([arrival(a, nameB), arrival(b, nameA), send(a, nameB), send(b, nameA)])
   const way = await settles(
     async () => longestWay(await Promise.all([a.way(nameB), b.way(nameA)])),
-    (kind) => kind === bestWay({ first, second, turn }, firstKind),
+    (kind) => kind === bestWay({ first, second, turn }),
     BEST_WAY_MS,
   )
   return { turn, first, second, way, openMs: [openA, openB] }
