@@ -16,13 +16,20 @@ export interface ChannelEvents {
 /** A channel that was transferred to this Worker; `open` may have fired before it arrived. */
 export function ownedChannel(channel: RTCDataChannel, events: ChannelEvents): Channel {
   channel.binaryType = 'arraybuffer'
-  channel.onopen = () => events.open()
+  const send = (data: string | Uint8Array<ArrayBuffer>) =>
+    typeof data === 'string' ? channel.send(data) : channel.send(data)
+  /** What is to go out before `open`: the partner's first message may arrive earlier, and be answered. */
+  const held: (string | Uint8Array<ArrayBuffer>)[] = []
+  channel.onopen = () => {
+    for (const data of held.splice(0)) send(data)
+    events.open()
+  }
   channel.onmessage = (event: MessageEvent<string | ArrayBuffer>) => events.message(event.data)
   channel.onclose = () => events.closed()
   if (channel.readyState === 'open') queueMicrotask(() => events.open())
   else if (channel.readyState !== 'connecting') queueMicrotask(() => events.closed())
   return {
-    send: (data) => (typeof data === 'string' ? channel.send(data) : channel.send(data)),
+    send: (data) => void (channel.readyState === 'connecting' ? held.push(data) : send(data)),
     close: () => channel.close(),
   }
 }

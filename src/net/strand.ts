@@ -126,9 +126,8 @@ export class Strand {
   send(parcel: Parcel, last: boolean): void {
     const now = this.#options.now()
     this.#underWay.push({ parcel, sent: this.#pace.send(parcel.bytes, last, now) })
-    this.upBytes += parcel.bytes
     this.usedAt = now
-    this.#put(parcel.encode())
+    if (this.#put(parcel.encode())) this.upBytes += parcel.bytes
   }
 
   /** Takes out what was not acknowledged, to be sent another way. */
@@ -142,12 +141,15 @@ export class Strand {
     this.#end(error)
   }
 
-  #put(data: string | Uint8Array<ArrayBuffer>): void {
+  /** Returns whether the channel took it. */
+  #put(data: string | Uint8Array<ArrayBuffer>): boolean {
     try {
       this.#channel.send(data)
+      return true
     } catch {
       // A channel that refuses to send is lost.
       this.close()
+      return false
     }
   }
 
