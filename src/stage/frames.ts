@@ -4,7 +4,7 @@ import { groupedBytes } from '../codec/groups.ts'
 import type { Priority } from '../net/link.ts'
 import { fail } from '../protocol/errors.ts'
 import { decodeFrame, encodeFrame, FRAME_KINDS, type Frame, type FrameKind } from '../protocol/frame.ts'
-import { laneCount } from '../protocol/lanes.ts'
+import { laneCount, mostMicrobatches } from '../protocol/lanes.ts'
 import type { Shard } from '../protocol/routing.ts'
 import type { RunConfig } from '../protocol/runConfig.ts'
 import { lanesOf } from './laneShares.ts'
@@ -90,6 +90,8 @@ function lanesIn({ kind, index }: TensorAddress, byteLength: number, { config, s
 function fits({ codec, rows, columns, payload }: Frame, address: TensorAddress, shape: FrameShape): boolean {
   const { config, shards } = shape
   if (address.kind === 'activation' || address.kind === 'gradient') {
+    // A neighbour that sends ahead takes no more memory here than one step of the run does.
+    if (address.index >= mostMicrobatches(config)) return false
     const due = boundaryRows(address, payload.byteLength, shape)
     return codec === config.codec && columns === numbersPerToken(config) && rows > 0 && rows === due
   }
@@ -105,10 +107,10 @@ function fits({ codec, rows, columns, payload }: Frame, address: TensorAddress, 
   )
 }
 
-function refuse({ kind, rows, columns, payload }: Frame): never {
+function refuse({ kind, index, rows, columns, payload }: Frame): never {
   return fail(
     'frame.shape',
-    `A node sent a ${kind} of ${rows} × ${columns} in ${payload.byteLength} bytes, which does not fit this stage.`,
+    `A node sent a ${kind} ${index} of ${rows} × ${columns} in ${payload.byteLength} bytes, which does not fit this stage.`,
     'It is asked for again; if it persists, the sender is to reload its page.',
   )
 }

@@ -5,7 +5,6 @@
  * follow; the worker carries them out on a GPU and over WebRTC, the simulation in plain integers.
  */
 import type { ServerMessage } from '../protocol/control.ts'
-import { mostMicrobatches } from '../protocol/lanes.ts'
 import { announceKept, assign, clear, onPrepared } from './machine/assignment.ts'
 import { onShow, onShowTaken } from './machine/exhibits.ts'
 import { dropCases, fileInput, onRecompute, onRecomputed, onTestified, proceedWithCases } from './machine/jury.ts'
@@ -228,9 +227,6 @@ function putBy<T>(state: StageState<T>, frame: EarlyFrame<T>): void {
   const key = latest ? `${kind} ${index}` : `${kind} ${index} ${frame.from}`
   const known = state.early.get(key)
   const older = known && (step < known.address.step || (step === known.address.step && attempt < known.address.attempt))
-  // A neighbour takes no more memory here than an honest one's step does.
-  const boundary = kind === 'activation' || kind === 'gradient'
-  if (boundary && index >= mostMicrobatches(state.assignment!.config)) return refuse(state)
   if (older || (!known && state.early.size >= MAX_EARLY_FRAMES)) return refuse(state)
   state.early.set(key, frame)
 }

@@ -5,6 +5,7 @@ import { runLayouts } from '../../../src/model/layout.ts'
 import { decodeFrame, encodeFrame } from '../../../src/protocol/frame.ts'
 import { codecNameSchema, runConfigSchema } from '../../../src/protocol/runConfig.ts'
 import type { CodecName, RunConfig } from '../../../src/protocol/runConfig.ts'
+import { mostMicrobatches } from '../../../src/protocol/lanes.ts'
 import { readFrame, tensorFrame } from '../../../src/stage/frames.ts'
 import { computeMicrobatch } from '../../../src/stage/microbatchWork.ts'
 import type { StageInput, StageModel } from '../../../src/stage/model.ts'
@@ -56,6 +57,16 @@ describe('a frame', () => {
       const refused = () => readFrame(encodeFrame({ ...header, ...change }, payload), 1, shape)
       expect(refused).toThrow(expect.objectContaining({ code: 'frame.shape' }))
     }
+  })
+
+  it('of a microbatch that no step has is refused', () => {
+    const config = configOf('f16')
+    const shape = { config, shards: [] }
+    const tensor = new Uint8Array(boundaryBytes(config, 64))
+    const read = (index: number) => readFrame(tensorFrame({ ...address, index }, tensor, shape), 1, shape)
+    const most = mostMicrobatches(config)
+    expect(read(most - 1)).toMatchObject({ address: { index: most - 1 } })
+    expect(() => read(most)).toThrow(expect.objectContaining({ code: 'frame.shape' }))
   })
 })
 

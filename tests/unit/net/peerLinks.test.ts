@@ -372,7 +372,7 @@ describe('an open link', () => {
     }
     vi.advanceTimersByTime(20_000)
     expect(dials()).toHaveLength(STRANDS - 1)
-    // A small frame is cut for all of them.
+    // A small frame goes over all of them.
     await links.send('z', new Uint8Array(60_000))
     for (let i = 0; i < STRANDS; i++) expect(page.sentBytes(`z ${i}`)).toBeGreaterThan(60_000 / (STRANDS + 1))
   })

@@ -126,7 +126,7 @@ describe('striping', () => {
     void taken
   })
 
-  it('brings a frame cut for four connections in the time of a quarter of it', () => {
+  it('brings a frame over four connections in the time of a quarter of it', () => {
     // Twelve slices.
     const bytes = 12 * (SLICE_BYTES - SLICE_HEADER_BYTES)
     const once = (strands: number) => {

@@ -1,6 +1,9 @@
-/** Proves that a Worker's own data channel loses nothing that it is given before it is open. */
+/** Proves that a Worker's own data channel loses nothing that it is given before it is open, and that no byte counts that one refuses. */
 import { expect, it } from 'vitest'
-import { ownedChannel } from '../../../src/net/channel.ts'
+import { type ChannelEvents, ownedChannel } from '../../../src/net/channel.ts'
+import { cutFrame } from '../../../src/net/slicing.ts'
+import { Strand } from '../../../src/net/strand.ts'
+import { listening } from './page.ts'
 
 function setUp(readyState: RTCDataChannelState) {
   const sent: unknown[] = []
@@ -35,4 +38,29 @@ it('a channel that was open when it came says so, and sends at once', async () =
   expect(sent).toEqual(['first'])
   await Promise.resolve()
   expect(told).toEqual(['open after 1'])
+})
+
+it('what a channel refuses to send is not counted as sent, and goes another way', () => {
+  let refuses = false
+  let events!: ChannelEvents
+  const strand = new Strand({
+    ...{ strandId: 's', partner: 'a', dialled: true, kind: 'direct', now: () => 0, later: () => {} },
+    connect: (given) => {
+      events = given
+      const send = () => {
+        if (refuses) throw new Error('The channel is closing.')
+      }
+      return { send, close: () => {} }
+    },
+    ownLink: () => '00000001',
+    ...{ established: () => {}, slice: () => {}, acknowledged: () => {}, closed: () => {} },
+  })
+  events.message(listening())
+  const [first, second] = [1, 2].map((id) => cutFrame(id, new Uint8Array(100))[0]!)
+  strand.send(first!, false)
+  refuses = true
+  strand.send(second!, true)
+  expect(strand.upBytes).toBe(first!.bytes)
+  expect(strand.state).toBe('closed')
+  expect(strand.takeUnderWay()).toEqual([first, second])
 })
