@@ -5,7 +5,7 @@
 import { readFileSync } from 'node:fs'
 import { floatBytes, safetensorsHeader } from '../../src/formats/safetensors.ts'
 import { byteTokenizer, characterTokenizer } from '../../src/formats/tokenizer.ts'
-import { codeWidthOf, RECEIVED_SCALE } from '../../src/codec/boundary.ts'
+import { codeWidthOf, RECEIVED_SCALE, RECEIVED_TAPS } from '../../src/codec/boundary.ts'
 import { tokenTableRow } from '../../src/codec/tokenTable.ts'
 import { codeHidden, stageLayouts } from '../../src/model/layout.ts'
 import type { StageLayout } from '../../src/model/layout.ts'
@@ -75,6 +75,7 @@ function skeinConfig(model: ModelConfig, { partition, codeWidth, halves }: Learn
     code_hidden: codeHidden(model),
     code_dtype: halves ? 'float16' : 'float32',
     received_scale: RECEIVED_SCALE,
+    received_taps: RECEIVED_TAPS,
   }
 }
 

@@ -31,6 +31,12 @@ export function codeWidthOf({ codec, codecWidth }: CodecChoice): number | null {
  */
 export const RECEIVED_SCALE = 0.03
 
+/**
+ * Tokens before its own whose streams the receiver takes in, column by column. What the tokens tell costs no bytes; a stage that
+ * had to gather it by attention would have that much less left for what it is told.
+ */
+export const RECEIVED_TAPS = 3
+
 /** Numbers that stand for one token. */
 export function numbersPerToken(config: BoundaryConfig): number {
   return codeWidthOf(config) ?? config.model.dModel

@@ -3,11 +3,12 @@
  * a token, with the token injected again behind it. The sender's half, with n = h / rms(h):
  *   code = n[:k] + W2·silu(W1·n)
  * and the receiver's, with E the frozen table of `src/codec/tokenTable.ts` and s small (`RECEIVED_SCALE`):
- *   stream = s·(pad(code) + V2·silu(V1·code) + E[token])
+ *   r = s·(pad(code) + V2·silu(V1·code) + E[token]);   stream[t] = r[t] + Σ_j taps[j − 1] ⊙ r[t − j]
+ * the last being a short causal convolution of each column by itself (as in Primer, So et al. 2021, arXiv 2109.08668).
  */
-import { RECEIVED_SCALE } from '../codec/boundary.ts'
+import { RECEIVED_SCALE, RECEIVED_TAPS } from '../codec/boundary.ts'
 import type { BufferView, PooledBuffer } from '../gpu/buffers.ts'
-import type { Strided } from '../gpu/kernels/bottleneck.ts'
+import type { SequenceShape, Strided } from '../gpu/kernels/bottleneck.ts'
 import type { Keeping } from './forward.ts'
 import { boundaryTensor, codeHidden } from './layout.ts'
 import { giveBack, gradient, lend, multiply, parameter } from './stageContext.ts'
@@ -32,6 +33,8 @@ export interface SentCode {
 /** What the receiver's backward needs. Its input is the code. */
 export interface ReceivedCode {
   readonly network: Network
+  /** What came of the code, before each row took in those before it, f32 [rows, d]. */
+  readonly received: PooledBuffer
 }
 
 interface Weights {
@@ -143,6 +146,12 @@ export function sendBackward(
   return dx
 }
 
+const tapsOf = ({ layout }: StageContext) => boundaryTensor(layout.stage - 1, 'receive_taps')
+
+function sequences({ config: { model } }: StageContext, rows: number): SequenceShape {
+  return { rows, columns: model.dModel, sequence: model.blockSize, taps: RECEIVED_TAPS }
+}
+
 /** Fills `stream` [rows, d] from `code` [rows, k], which `keeping` lent and now keeps, and `tokens` u32 [rows]. */
 export function receiveForward(
   stage: StageContext,
@@ -154,22 +163,32 @@ export function receiveForward(
 ): ReceivedCode {
   const { kernels, recorder, config } = stage
   const columns = config.model.dModel
-  const network = networkForward(stage, receiver(stage), code, stream, rows, keeping)
-  addCodeColumns(stage, ofCode(stage, code), ofStream(stage, stream), rows, RECEIVED_SCALE)
-  kernels.bottleneck!.inject(recorder, { tokens, stream }, { rows, columns }, config.seed, RECEIVED_SCALE)
-  return { network }
+  const received = keeping.lend(rows, columns, 'received stream')
+  const network = networkForward(stage, receiver(stage), code, received, rows, keeping)
+  addCodeColumns(stage, ofCode(stage, code), ofStream(stage, received), rows, RECEIVED_SCALE)
+  kernels.bottleneck!.inject(recorder, { tokens, stream: received }, { rows, columns }, config.seed, RECEIVED_SCALE)
+  const tensors = { x: received, taps: parameter(stage, tapsOf(stage)), y: stream }
+  kernels.bottleneck!.mixTaps(recorder, tensors, sequences(stage, rows))
+  return { network, received }
 }
 
 /** Gives `dStream` [rows, d] back; returns the gradient of the code as scratch. */
 export function receiveBackward(
   stage: StageContext,
-  { network }: ReceivedCode,
+  { network, received }: ReceivedCode,
   dStream: PooledBuffer,
   rows: number,
   keeping: Keeping,
 ): PooledBuffer {
-  const dCode = networkBackward(stage, receiver(stage), network, dStream, rows, keeping)
-  addCodeColumns(stage, ofStream(stage, dStream), ofCode(stage, dCode), rows, RECEIVED_SCALE)
-  giveBack(stage, dStream)
+  const { kernels, recorder, config } = stage
+  const shape = sequences(stage, rows)
+  const [taps, dTaps] = [parameter(stage, tapsOf(stage)), gradient(stage, tapsOf(stage))]
+  kernels.bottleneck!.mixTapsBackwardWeight(recorder, { x: received, dy: dStream, dTaps }, shape)
+  const dReceived = lend(stage, rows, config.model.dModel, 'received stream gradient')
+  kernels.bottleneck!.mixTapsBackward(recorder, { taps, dy: dStream, dx: dReceived }, shape)
+  keeping.giveBack(received)
+  const dCode = networkBackward(stage, receiver(stage), network, dReceived, rows, keeping)
+  addCodeColumns(stage, ofStream(stage, dReceived), ofCode(stage, dCode), rows, RECEIVED_SCALE)
+  giveBack(stage, dStream, dReceived)
   return dCode
 }

@@ -1,7 +1,7 @@
 /** Owns inference on the CPU: one token in, the next token's logits out, with keys and values cached. */
 import { fail } from '../protocol/errors.ts'
 import type { ModelConfig } from '../protocol/runConfig.ts'
-import { RECEIVED_SCALE } from '../codec/boundary.ts'
+import { RECEIVED_SCALE, RECEIVED_TAPS } from '../codec/boundary.ts'
 import { roundedToHalf } from '../codec/half.ts'
 import { boundaryTensor, codeHidden, stageLayouts } from './layout.ts'
 import { boundariesByLayer, TOKEN_TABLE } from './learnedBoundaries.ts'
@@ -65,31 +65,39 @@ function silu(x: Float32Array): Float32Array {
   return x.map((value) => value / (1 + Math.exp(-value)))
 }
 
-/** For each learned boundary the way of a stream [d] of one token across it, in place. */
+/** For each learned boundary the way of a stream [d] of the token at `position` across it, in place; those before it went first. */
 function crossingsOf(
   config: ModelConfig,
   { partition, codeWidth: k, halves }: LearnedBoundaries,
   tensor: (name: string) => Float32Array,
-): ((stream: Float32Array, token: number) => void)[] {
+): ((stream: Float32Array, token: number, position: number) => void)[] {
   const d = config.dModel
   const table = tensor(TOKEN_TABLE)
   const [ones, hidden] = [new Float32Array(d).fill(1), new Float32Array(codeHidden(config))]
   return partition.slice(1).map((_, boundary) => {
-    const [sendIn, sendOut, receiveIn, receiveOut] = (
-      ['send_in', 'send_out', 'receive_in', 'receive_out'] as const
-    ).map((matrix) => tensor(boundaryTensor(boundary, matrix))) as [
-      Float32Array,
-      Float32Array,
-      Float32Array,
-      Float32Array,
+    const of = (matrix: Parameters<typeof boundaryTensor>[1]) => tensor(boundaryTensor(boundary, matrix))
+    const [sendIn, sendOut, receiveIn, receiveOut] = [
+      of('send_in'),
+      of('send_out'),
+      of('receive_in'),
+      of('receive_out'),
     ]
-    return (stream, token) => {
+    const taps = of('receive_taps')
+    /** What the last tokens received, by position modulo their number. */
+    const received = Array.from({ length: RECEIVED_TAPS + 1 }, () => new Float32Array(d))
+    const at = (position: number) => received[position % received.length]!
+    return (stream, token, position) => {
       const normed = normalise(stream, ones, config.normEps)
       const code = multiply(sendOut, silu(multiply(sendIn, normed, hidden)), new Float32Array(k))
       addTo(code, normed.subarray(0, k))
       if (halves) code.forEach((x, i) => (code[i] = roundedToHalf(x)))
       multiply(receiveOut, silu(multiply(receiveIn, code, hidden)), stream)
       for (let i = 0; i < d; i++) stream[i] = RECEIVED_SCALE * (stream[i]! + (code[i] ?? 0) + table[token * d + i]!)
+      at(position).set(stream)
+      for (let j = 1; j <= Math.min(RECEIVED_TAPS, position); j++) {
+        const before = at(position - j)
+        for (let i = 0; i < d; i++) stream[i]! += taps[(j - 1) * d + i]! * before[i]!
+      }
     }
   })
 }
@@ -187,7 +195,7 @@ export function createDecoder({ config, tensors, boundaries = null }: TrainedMod
         for (let i = 0; i < ffn; i++) gate[i] = (gate[i]! / (1 + Math.exp(-gate[i]!))) * up[i]!
         addTo(stream, multiply(layer.down, gate, projected))
         const boundary = boundaryBehind.get(index)
-        if (boundary !== undefined) crossings![boundary]!(stream, token)
+        if (boundary !== undefined) crossings![boundary]!(stream, token, position)
       }
       return multiply(head, normalise(stream, finalNorm, normEps), logits)
     },

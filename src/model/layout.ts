@@ -5,7 +5,7 @@
  * shards, AdamW walks them, a checkpoint stores them, and none of these needs to know what a tensor is.
  * Matrices that decay come first, so that weight decay is `index < decayLength`.
  */
-import { codeWidthOf } from '../codec/boundary.ts'
+import { codeWidthOf, RECEIVED_TAPS } from '../codec/boundary.ts'
 import type { ModelConfig, RunConfig } from '../protocol/runConfig.ts'
 
 /** Tensors start at multiples of 64 elements (256 bytes), where WebGPU allows a storage binding to start. */
@@ -158,6 +158,7 @@ export function stageLayout(model: ModelConfig, slice: StageSlice, codeWidth: nu
     if (!hasEmbedding) {
       place(boundaryTensor(stage - 1, 'receive_in'), [hidden, codeWidth], 1 / Math.sqrt(codeWidth))
       place(boundaryTensor(stage - 1, 'receive_out'), [d, hidden], 0)
+      place(boundaryTensor(stage - 1, 'receive_taps'), [RECEIVED_TAPS, d], 0)
     }
     if (!hasHead) {
       place(boundaryTensor(stage, 'send_in'), [hidden, d], 1 / Math.sqrt(d))
@@ -181,7 +182,7 @@ export function codeHidden({ dModel }: Pick<ModelConfig, 'dModel'>): number {
 /** The name of a learned boundary's matrix; `boundary` is the one between the stage of that number and the next. */
 export function boundaryTensor(
   boundary: number,
-  matrix: 'send_in' | 'send_out' | 'receive_in' | 'receive_out',
+  matrix: 'send_in' | 'send_out' | 'receive_in' | 'receive_out' | 'receive_taps',
 ): string {
   return `model.boundaries.${boundary}.${matrix}.weight`
 }

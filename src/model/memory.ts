@@ -4,7 +4,7 @@
  * An upper bound of what the stage's plans lend, close enough to seat devices by: buffers are counted at the size in which
  * the pool lends them, and those of one pass as if each had a place of its own, except from layer to layer.
  */
-import { boundaryBytes } from '../codec/boundary.ts'
+import { boundaryBytes, RECEIVED_TAPS } from '../codec/boundary.ts'
 import { sizeClass } from '../gpu/buffers.ts'
 import type { RunConfig } from '../protocol/runConfig.ts'
 import { codeHidden, paddedVocabulary, receivesCode, runLayouts, sendsCode } from './layout.ts'
@@ -64,11 +64,11 @@ function layerScratch({ model: { dModel: d, ffn, heads, kvHeads } }: RunConfig):
 
 const f32 = (rows: number, columns: readonly number[]) => columns.reduce((sum, n) => sum + sizeClass(4 * rows * n), 0)
 
-/** Columns of what a stage keeps at its learned boundaries: the code and a hidden layer twice, for the sender's norm d twice. */
+/** Columns of what a stage keeps at its learned boundaries: the code, a hidden layer twice and what came of it; for the sender's norm d twice. */
 function codeActivations({ model }: RunConfig, layout: StageLayout): number[] {
   const [hidden, width] = [codeHidden(model), layout.codeWidth ?? 0]
   return [
-    ...(receivesCode(layout) ? [width, hidden, hidden] : []),
+    ...(receivesCode(layout) ? [width, hidden, hidden, model.dModel] : []),
     ...(sendsCode(layout) ? [model.dModel, model.dModel, 1, hidden, hidden] : []),
   ]
 }
@@ -113,11 +113,14 @@ function passBytes(config: RunConfig, layout: StageLayout): number {
   return f32(rows, layerScratch(config)) + streams + ends + head + codeBytes(config, layout) + partsBytes(config, rows)
 }
 
-/** Scratch of learned boundaries: ids, the code and its gradient, the gradients of hidden layer and norm, for one end at a time. */
+/** Scratch of learned boundaries: ids, the code and its gradient, the gradients of hidden layer and norm, the taps', for one end at a time. */
 function codeBytes(config: RunConfig, layout: StageLayout): number {
   if (!sendsCode(layout) && !receivesCode(layout)) return 0
   const { dModel: d } = config.model
-  return f32(microbatchRows(config), [1, layout.codeWidth!, layout.codeWidth!, codeHidden(config.model), d, d])
+  const rows = microbatchRows(config)
+  // The partial sums of the taps are one for every 32 rows.
+  const taps = f32(Math.ceil(rows / 32), [RECEIVED_TAPS * d])
+  return taps + f32(rows, [1, layout.codeWidth!, layout.codeWidth!, codeHidden(config.model), d, d])
 }
 
 /** What GPUs sum a weight's gradient in, where they cut its long sum over the tokens: at most 8 parts of a small matrix. */

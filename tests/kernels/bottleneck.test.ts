@@ -62,6 +62,44 @@ describe.each(shapes)('[$rows, $columns] of size $size', ({ rows, columns, size 
     expect(got).toEqual(expected)
   })
 
+  it.each([1, 3, 8])('mixes each row with those before it in sequences of %i, and back', async (sequence) => {
+    const shape = { rows: rows * sequence, columns, sequence, taps: 3 }
+    const length = shape.rows * columns
+    const [x, dy, before] = [noise(length, 5, size), noise(length, 6), noise(3 * columns, 7)]
+    const weights = noise(3 * columns, 8, 0.5)
+    const taps = gpu.pool.upload(weights)
+    const [y, dx] = [Float64Array.from(x), Float64Array.from(dy)]
+    const dTaps = Float64Array.from(before)
+    for (let to = 0; to < length; to++) {
+      const place = Math.floor(to / columns) % sequence
+      for (let j = 1; j <= Math.min(3, place); j++) {
+        const [from, tap] = [to - j * columns, (j - 1) * columns + (to % columns)]
+        y[to]! += weights[tap]! * x[from]!
+        dx[from]! += weights[tap]! * dy[to]!
+        dTaps[tap]! += dy[to]! * x[from]!
+      }
+    }
+    const place = () => gpu.pool.allocate(4 * length)
+    const forward = await read((recorder) => {
+      const out = place()
+      kernels.mixTaps(recorder, { x: gpu.pool.upload(x), taps, y: out }, shape)
+      return { ...out, size: 4 * length }
+    })
+    expect(relativeError(forward, y)).toBeLessThan(1e-6)
+    const backward = await read((recorder) => {
+      const out = place()
+      kernels.mixTapsBackward(recorder, { taps, dy: gpu.pool.upload(dy), dx: out }, shape)
+      return { ...out, size: 4 * length }
+    })
+    expect(relativeError(backward, dx)).toBeLessThan(1e-6)
+    const summed = await read((recorder) => {
+      const out = gpu.pool.upload(before)
+      kernels.mixTapsBackwardWeight(recorder, { x: gpu.pool.upload(x), dy: gpu.pool.upload(dy), dTaps: out }, shape)
+      return { ...out, size: before.byteLength }
+    })
+    expect(relativeError(summed, dTaps)).toBeLessThan(5e-6)
+  })
+
   it('injects the table of tokens exactly', async () => {
     const tokens = Uint32Array.from({ length: rows }, (_, row) => (row * 7919) % 65_536)
     const stream = gpu.pool.upload(new Float32Array(rows * columns))

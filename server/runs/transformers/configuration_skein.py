@@ -10,6 +10,7 @@ class SkeinConfig(PretrainedConfig):
     code_width, code_hidden: numbers a token of the code, hidden width of the two networks at each boundary
     code_dtype: what the code is rounded to, `float16` or `float32`
     received_scale: size of the stream behind a boundary
+    received_taps: tokens before its own whose streams each takes in there
     """
 
     model_type = "skein"
@@ -31,6 +32,7 @@ class SkeinConfig(PretrainedConfig):
         code_hidden=32,
         code_dtype="float16",
         received_scale=0.03,
+        received_taps=3,
         **kwargs,
     ):
         self.vocab_size = vocab_size
@@ -48,6 +50,7 @@ class SkeinConfig(PretrainedConfig):
         self.code_hidden = code_hidden
         self.code_dtype = code_dtype
         self.received_scale = received_scale
+        self.received_taps = received_taps
         kwargs["use_cache"] = False
         kwargs.setdefault("tie_word_embeddings", False)
         super().__init__(**kwargs)

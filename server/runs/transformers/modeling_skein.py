@@ -2,7 +2,8 @@
 
 At a boundary only a few numbers a token pass: with n the stream over its root mean square,
     code = n[:k] + send_out(silu(send_in(n)))
-    stream = scale * (pad(code) + receive_out(silu(receive_in(code))) + token_table[token])
+    received = scale * (pad(code) + receive_out(silu(receive_in(code))) + token_table[token])
+    stream[t] = received[t] + sum over j from 1 of receive_taps[j - 1] * received[t - j]
 where token_table was never trained. The whole context is read again for each new token.
 """
 
@@ -96,6 +97,21 @@ class Layer(nn.Module):
         return x + self.mlp(self.post_attention_layernorm(x))
 
 
+class Taps(nn.Module):
+    """A short causal convolution of each column by itself, on top of what goes in."""
+
+    def __init__(self, count, width):
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(count, width))
+
+    def forward(self, x):
+        length = x.shape[-2]
+        y = x
+        for back, weight in enumerate(self.weight[: length - 1], 1):
+            y = y + F.pad(x[..., : length - back, :], (0, 0, back, 0)) * weight
+        return y
+
+
 class Boundary(nn.Module):
     def __init__(self, config):
         super().__init__()
@@ -104,6 +120,7 @@ class Boundary(nn.Module):
         self.send_out = nn.Linear(inner, k, bias=False)
         self.receive_in = nn.Linear(k, inner, bias=False)
         self.receive_out = nn.Linear(inner, width, bias=False)
+        self.receive_taps = Taps(config.received_taps, width)
         self.k, self.eps, self.scale = k, config.rms_norm_eps, config.received_scale
         self.dtype = getattr(torch, config.code_dtype)
 
@@ -113,7 +130,7 @@ class Boundary(nn.Module):
         limit = torch.finfo(self.dtype).max
         code = code.clamp(-limit, limit).to(self.dtype).to(x.dtype)
         padded = F.pad(code, (0, x.shape[-1] - self.k))
-        return self.scale * (padded + self.receive_out(F.silu(self.receive_in(code))) + token_rows)
+        return self.receive_taps(self.scale * (padded + self.receive_out(F.silu(self.receive_in(code))) + token_rows))
 
 
 class SkeinModel(nn.Module):

@@ -1,9 +1,9 @@
 /**
  * Owns the reference learned boundary: a residual bottleneck (after ResBM) with token re-injection, in f64. The sender's half
  * code = n[:k] + W2·silu(W1·n) with n = h / rms(h), the receiver's stream =
- * s·(pad(code) + V2·silu(V1·code) + E[token]).
+ * r[t] + Σ_j taps[j − 1] ⊙ r[t − j] within a sequence, with r = s·(pad(code) + V2·silu(V1·code) + E[token]).
  */
-import { RECEIVED_SCALE } from '../../codec/boundary.ts'
+import { RECEIVED_SCALE, RECEIVED_TAPS } from '../../codec/boundary.ts'
 import { tokenTableRow } from '../../codec/tokenTable.ts'
 import { linear, linearBackward } from './linear.ts'
 import { rmsNorm, rmsNormBackward } from './rmsNorm.ts'
@@ -79,28 +79,60 @@ export function sendBackward(
   return rmsNormBackward(stream, new Float64Array(d).fill(1), dNormed, new Float64Array(d), eps)
 }
 
+/** Of the receiver: its network, and `taps` [RECEIVED_TAPS, d]. */
+export interface ReceiveWeights extends NetworkWeights {
+  readonly taps: Float64Array
+}
+
+export interface ReceiveTrace {
+  readonly network: NetworkTrace
+  readonly received: Float64Array
+}
+
+interface Rows {
+  readonly d: number
+  /** Rows of one sequence. */
+  readonly sequence: number
+}
+
+/** Calls `visit` for every element that another of its column takes in: `from`, `to`, and the weight's place among the taps. */
+function eachTap(length: number, { d, sequence }: Rows, visit: (from: number, to: number, tap: number) => void): void {
+  for (let to = 0; to < length; to++) {
+    const place = Math.floor(to / d) % sequence
+    for (let j = 1; j <= Math.min(RECEIVED_TAPS, place); j++) visit(to - j * d, to, (j - 1) * d + (to % d))
+  }
+}
+
 /** `code` [n, k] and `tokens` [n] → the stream [n, d]. */
 export function receive(
   code: Float64Array,
-  weights: NetworkWeights,
+  weights: ReceiveWeights,
   tokens: Uint32Array,
-  { d, k, seed }: { d: number; k: number; seed: number },
-) {
+  { d, k, seed, sequence }: Rows & { k: number; seed: number },
+): { stream: Float64Array; trace: ReceiveTrace } {
   const { y, trace } = network(code, weights, k, d)
   addColumns(code, k, y, d, k)
   tokens.forEach((token, row) => tokenTableRow(seed, token, d).forEach((x, c) => (y[row * d + c]! += x)))
-  return { stream: y.map((x) => RECEIVED_SCALE * x), trace }
+  const received = y.map((x) => RECEIVED_SCALE * x)
+  const stream = received.slice()
+  eachTap(stream.length, { d, sequence }, (from, to, tap) => (stream[to]! += weights.taps[tap]! * received[from]!))
+  return { stream, trace: { network: trace, received } }
 }
 
 /** Given `dStream` [n, d]: adds to `gradients` and returns the gradient of the code [n, k]. */
 export function receiveBackward(
-  trace: NetworkTrace,
-  weights: NetworkWeights,
+  { network: trace, received }: ReceiveTrace,
+  weights: ReceiveWeights,
   dStream: Float64Array,
-  gradients: NetworkWeights,
-  { d, k }: { d: number; k: number },
+  gradients: ReceiveWeights,
+  { d, k, sequence }: Rows & { k: number },
 ): Float64Array {
-  const dy = dStream.map((x) => RECEIVED_SCALE * x)
+  const dReceived = dStream.slice()
+  eachTap(dStream.length, { d, sequence }, (from, to, tap) => {
+    dReceived[from]! += weights.taps[tap]! * dStream[to]!
+    gradients.taps[tap]! += received[from]! * dStream[to]!
+  })
+  const dy = dReceived.map((x) => RECEIVED_SCALE * x)
   const dCode = networkBackward(trace, weights, dy, gradients, k, d)
   addColumns(dy, d, dCode, k, k)
   return dCode

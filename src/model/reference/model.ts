@@ -112,27 +112,29 @@ export function referenceModel(
   const boundaryBehind = boundariesByLayer(boundaries ?? { partition: [] })
   const sizes = { d, k: boundaries?.codeWidth ?? 0, eps: normEps, seed: boundaries?.seed ?? 0 }
 
-  function boundaryWeights(from: Tensors, boundary: number, end: 'send' | 'receive') {
-    const of = (matrix: 'in' | 'out') => from.get(boundaryTensor(boundary, `${end}_${matrix}`))!
-    return { first: of('in'), second: of('out') }
+  function boundaryWeights(from: Tensors, boundary: number) {
+    const of = (matrix: Parameters<typeof boundaryTensor>[1]) => from.get(boundaryTensor(boundary, matrix))!
+    return {
+      send: { first: of('send_in'), second: of('send_out') },
+      receive: { first: of('receive_in'), second: of('receive_out'), taps: of('receive_taps') },
+    }
   }
 
-  function cross(boundary: number, stream: Float64Array, tokens: Uint32Array) {
-    const weights = (end: 'send' | 'receive') => boundaryWeights(parameters, boundary, end)
-    const sent = bottleneck.send(stream, weights('send'), d, sizes.k, normEps)
-    const received = bottleneck.receive(sent.code, weights('receive'), tokens, sizes)
-    return { stream: received.stream, trace: { boundary, sent: sent.trace, received: received.trace } }
+  function cross(boundary: number, stream: Float64Array, tokens: Uint32Array, sequence: number) {
+    const weights = boundaryWeights(parameters, boundary)
+    const sent = bottleneck.send(stream, weights.send, d, sizes.k, normEps)
+    const received = bottleneck.receive(sent.code, weights.receive, tokens, { ...sizes, sequence })
+    return { stream: received.stream, trace: { boundary, sequence, sent: sent.trace, received: received.trace } }
   }
 
   function crossBack(
-    { boundary, sent, received }: ReturnType<typeof cross>['trace'],
+    { boundary, sequence, sent, received }: ReturnType<typeof cross>['trace'],
     dStream: Float64Array,
     g: Tensors,
   ) {
-    const [own, gradients] = [parameters, g].map((from) => {
-      return { send: boundaryWeights(from, boundary, 'send'), receive: boundaryWeights(from, boundary, 'receive') }
-    }) as [Record<'send' | 'receive', bottleneck.NetworkWeights>, Record<'send' | 'receive', bottleneck.NetworkWeights>]
-    const dCode = bottleneck.receiveBackward(received, own.receive, dStream, gradients.receive, sizes)
+    const [own, gradients] = [boundaryWeights(parameters, boundary), boundaryWeights(g, boundary)]
+    const rows = { ...sizes, sequence }
+    const dCode = bottleneck.receiveBackward(received, own.receive, dStream, gradients.receive, rows)
     return bottleneck.sendBackward(sent, own.send, dCode, gradients.send, sizes)
   }
 
@@ -147,7 +149,7 @@ export function referenceModel(
       stream = output
       const boundary = boundaryBehind.get(layer)
       if (boundary === undefined) continue
-      const crossed = cross(boundary, stream, tokens)
+      const crossed = cross(boundary, stream, tokens, shape.sequence)
       crossings.set(layer, crossed.trace)
       stream = crossed.stream
     }

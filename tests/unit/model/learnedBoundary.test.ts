@@ -130,8 +130,8 @@ describe('the weights of a boundary', () => {
     const names = (layout: typeof first) =>
       layout!.tensors.flatMap(({ name }) => name.match(/boundaries\.(.*)\.weight/)?.[1] ?? [])
     expect(names(first)).toEqual(['0.send_in', '0.send_out'])
-    expect(names(middle)).toEqual(['0.receive_in', '0.receive_out', '1.send_in', '1.send_out'])
-    expect(names(last)).toEqual(['1.receive_in', '1.receive_out'])
+    expect(names(middle)).toEqual(['0.receive_in', '0.receive_out', '0.receive_taps', '1.send_in', '1.send_out'])
+    expect(names(last)).toEqual(['1.receive_in', '1.receive_out', '1.receive_taps'])
     for (const layout of [first!, middle!, last!]) {
       for (const tensor of layout.tensors.filter(({ name }) => name.includes('boundaries'))) {
         expect(tensor.offset).toBeGreaterThanOrEqual(layout.decayLength)
@@ -139,8 +139,8 @@ describe('the weights of a boundary', () => {
       }
     }
     const plain = microbatchCredit(configOf({ codec: 'f16' }), 1)
-    // Two networks of a hidden width of 2: (8 + 2)·2 weights each, 6 FLOPs a token and weight.
-    expect(microbatchCredit(config, 1) - plain).toBe(6n * 40n * BigInt(config.microbatch * 6))
+    // Two networks of a hidden width of 2: (8 + 2)·2 weights each; three taps of 8; 6 FLOPs a token and weight.
+    expect(microbatchCredit(config, 1) - plain).toBe(6n * 64n * BigInt(config.microbatch * 6))
   })
 
   it.each([

@@ -3,7 +3,7 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { writeInitialCheckpoint } from '../../../server/checkpoints/initial.ts'
 import { CHUNK_ELEMENTS } from '../../../src/protocol/control.ts'
 import { readBack } from '../../../server/checkpoints/readBack.ts'
-import { RECEIVED_SCALE } from '../../../src/codec/boundary.ts'
+import { RECEIVED_SCALE, RECEIVED_TAPS } from '../../../src/codec/boundary.ts'
 import { tokenTableRow } from '../../../src/codec/tokenTable.ts'
 import { floatBytes, readSafetensors } from '../../../src/formats/safetensors.ts'
 import { initialParameters } from '../../../src/model/init.ts'
@@ -241,6 +241,7 @@ describe('the export', () => {
       code_hidden: 6,
       code_dtype: 'float16',
       received_scale: RECEIVED_SCALE,
+      received_taps: RECEIVED_TAPS,
     })
     const code = await fixture.app.inject('/api/v1/runs/r1/export/modeling_skein.py')
     expect(code.payload).toContain('class SkeinForCausalLM')
