@@ -158,7 +158,8 @@ export function stageLayout(model: ModelConfig, slice: StageSlice, codeWidth: nu
     if (!hasEmbedding) {
       place(boundaryTensor(stage - 1, 'receive_in'), [hidden, codeWidth], 1 / Math.sqrt(codeWidth))
       place(boundaryTensor(stage - 1, 'receive_out'), [d, hidden], 0)
-      place(boundaryTensor(stage - 1, 'receive_taps'), [RECEIVED_TAPS, d], 0)
+      // Not zeros: columns that mix differently from the first step tell which token lies how far back.
+      place(boundaryTensor(stage - 1, 'receive_taps'), [RECEIVED_TAPS, d], 0.3)
     }
     if (!hasHead) {
       place(boundaryTensor(stage, 'send_in'), [hidden, d], 1 / Math.sqrt(d))

@@ -25,7 +25,10 @@ export interface CodecRow {
 /** What all gaps are measured from. */
 export const UNCOMPRESSED: CodecRow = { name: 'f32', codec: 'f32' }
 
-/** Uncompressed first; a bottleneck is named by how many times fewer bytes than bf16 it sends. */
+/**
+ * Uncompressed first; a bottleneck is named by how many times fewer bytes than bf16 it sends. That of ×1 shows what a boundary's
+ * weights are good for when nothing is left out.
+ */
 export function codecRows(setting: SettingName): CodecRow[] {
   const { dModel } = SETTINGS[setting]
   const bottleneck = (ratio: number): CodecRow => {
@@ -36,6 +39,7 @@ export function codecRows(setting: SettingName): CodecRow[] {
     UNCOMPRESSED,
     ...ratios.map(bottleneck),
     { name: 'control', codec: 'f32', control: true },
+    bottleneck(1),
     { name: 'int4', codec: 'int4' },
     { name: 'int8', codec: 'int8' },
   ]
