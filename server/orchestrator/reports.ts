@@ -7,6 +7,7 @@ import { inherit } from './heirs.ts'
 import { adopt } from './leases.ts'
 import { dismiss } from './membership.ts'
 import { onMissing } from './losses.ts'
+import { learnLinks } from './nearness.ts'
 import { onCompared, onReduced, onUpdated, sumWhenWhole } from './merge.ts'
 import { onTallied } from './tallies.ts'
 import { onWaiting, ping } from './watch.ts'
@@ -168,10 +169,12 @@ function onFinished(
   node.presumedAt = null
   progress.pending.delete(node.id)
   if (message.busyMs !== null && message.busyMs > 0) learnSpeed(node, message.busyMs)
-  if (message.links)
+  if (message.links) {
     node.links = new Map(
       message.links.map(([id, rttMs, rate]) => [id, { rttMs, bytesPerMs: rate === null ? null : rate / 1000 }]),
     )
+    if (learnLinks(node)) run.lanes.remeasured = true
+  }
   if (progress.halfAt === null && progress.pending.size <= progress.work.size / 2) progress.halfAt = now
   if (round.mode === 'train') {
     if (audited) progress.unoffered.add(node.id)

@@ -177,7 +177,7 @@ export const clientMessageSchema = z.discriminatedUnion('type', [
     losses: z.array(z.tuple([uint, measured, uint])).max(4096),
     /** Mean time that one microbatch kept this device busy, forward and backward together; null when nothing was computed. */
     busyMs: z.number().min(0).nullable(),
-    /** What this node measured on its links to the owners of the same microbatches at the neighbouring stages. */
+    /** What this node measured on its links to the owners of the same microbatches at the neighbouring stages, and of its own shards. */
     links: z.array(linkMeasureSchema).max(MAX_LINK_MEASURES).optional(),
   }),
   /**

@@ -73,7 +73,7 @@ describe('one seed', () => {
     }
     expect(hash(3)).toEqual(hash(3))
     expect(hash(3)).not.toEqual(hash(4))
-    const options = { nodes: 60, stages: 4, churn: 0.5, loss: 0.02, slow: 0.05, steps: 2, restarts: 1, accidents: 2 }
+    const options = { ...FLEET, nodes: 60, stages: 4, churn: 0.5, steps: 2, restarts: 1, accidents: 2 }
     const [once, again] = [runFleet(11, options), runFleet(11, options)]
     expect(once.violation).toBeNull()
     expect(once).toEqual(again)
