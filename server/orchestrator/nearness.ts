@@ -28,9 +28,9 @@ const CHANGED = 0.25
 const CHANGED_MS = 5
 /** Partners that are remembered, those heard of last. */
 const MOST_PARTNERS = 64
-/** How far one sample moves a node, at most, and how fast its error follows (Vivaldi's c_c and c_e). */
-const STEP = 0.25
-const SWEEPS = 32
+/** How far one sample moves a node, at most, and how fast its error follows: Vivaldi's c_c and c_e, here for few samples often. */
+const STEP = 0.5
+const SWEEPS = 64
 /** In milliseconds: below it two nodes are at one place. */
 const LEAST_MS = 1
 
@@ -59,27 +59,31 @@ export function learnLinks({ links, nearness }: Pick<FleetNode, 'links' | 'nearn
 export function placeNodes(nodes: readonly FleetNode[]): void {
   const measured = nodes.filter(({ nearness }) => nearness.rttMs.size > 0)
   const index = new Map(measured.map(({ id }, i) => [id, i]))
-  const places = measured.map(({ id, nearness }) => ({ ...(nearness.coordinate ?? startOf(id)) }))
-  const samples = measured.map(({ nearness }) =>
-    [...nearness.rttMs].flatMap(([id, ms]): [Coordinate, number][] =>
-      index.has(id) ? [[places[index.get(id)!]!, Math.max(ms, LEAST_MS)]] : [],
-    ),
+  const places = measured.map(({ id, nearness }) => nearness.coordinate ?? startOf(id))
+  const [x, y, height, error] = (['x', 'y', 'height', 'error'] as const).map((key) =>
+    Float64Array.from(places, (place) => place[key]),
+  ) as [Float64Array, Float64Array, Float64Array, Float64Array]
+  const samples = measured.flatMap(({ nearness }, i) =>
+    [...nearness.rttMs].flatMap(([id, ms]) => {
+      const other = index.get(id)
+      return other === undefined ? [] : [{ i, other, ms: Math.max(ms, LEAST_MS) }]
+    }),
   )
   for (let sweep = 0; sweep < SWEEPS; sweep++)
-    for (const [i, place] of places.entries()) for (const [other, ms] of samples[i]!) pull(place, other, ms)
-  for (const [i, node] of measured.entries()) if (samples[i]!.length > 0) node.nearness.coordinate = places[i]!
-}
-
-/** One sample: the spring between a node and another, `ms` long, moves the node. */
-function pull(place: { -readonly [K in keyof Coordinate]: Coordinate[K] }, other: Coordinate, ms: number): void {
-  const [dx, dy] = [place.x - other.x, place.y - other.y]
-  const distance = Math.max(Math.sqrt(dx * dx + dy * dy) + place.height + other.height, 1e-3)
-  const weight = place.error / (place.error + other.error)
-  place.error = Math.max(0.01, place.error + STEP * weight * (Math.abs(distance - ms) / ms - place.error))
-  const force = (STEP * weight * (ms - distance)) / distance
-  place.x += force * dx
-  place.y += force * dy
-  place.height = Math.max(0, place.height + force * (place.height + other.height))
+    for (const { i, other, ms } of samples) {
+      // A spring of that length between the two moves the node.
+      const dx = x[i]! - x[other]!
+      const dy = y[i]! - y[other]!
+      const distance = Math.max(Math.sqrt(dx * dx + dy * dy) + height[i]! + height[other]!, 1e-3)
+      const pull = STEP * (error[i]! / (error[i]! + error[other]!))
+      error[i] = Math.max(0.01, error[i]! + pull * (Math.abs(distance - ms) / ms - error[i]!))
+      const force = (pull * (ms - distance)) / distance
+      x[i]! += force * dx
+      y[i]! += force * dy
+      height[i] = Math.max(0, height[i]! + force * (height[i]! + height[other]!))
+    }
+  for (const { i } of samples)
+    measured[i]!.nearness.coordinate = { x: x[i]!, y: y[i]!, height: height[i]!, error: error[i]! }
 }
 
 /** Somewhere near the middle, as its name has it (FNV-1a): who starts at one place would never part. */
@@ -117,7 +121,8 @@ export function distances(ups: readonly FleetNode[], downs: readonly FleetNode[]
     for (let j = 0; j < width; j++) {
       const to = downs[j]!.nearness.coordinate
       const at = i * width + j
-      if (linked[at] === 0 && from && to) ms[at] = Math.hypot(from.x - to.x, from.y - to.y) + from.height + to.height
+      if (linked[at] === 0 && from && to)
+        ms[at] = Math.sqrt((from.x - to.x) ** 2 + (from.y - to.y) ** 2) + from.height + to.height
       if (Number.isNaN(ms[at])) continue
       sum += ms[at]!
       known++

@@ -11,13 +11,15 @@ export class Transport {
   readonly #downs: number[]
   readonly #width: number
   readonly #count: Int32Array
-  /** Where `#count` is, or was, above 0: `i * width + j`. */
+  /** Pairs between which something passes, or did: `i * width + j`, and both places of each. */
   readonly #cells: number[] = []
+  readonly #rows: number[] = []
+  readonly #columns: number[] = []
   readonly #ms: Float64Array
   readonly #linked: Uint8Array
   readonly #nearerMs: number
-  /** By up: how long a round trip to one of the nearest is. */
-  readonly #nearMs: Float64Array
+  /** By up: the round trip to the nearest. */
+  readonly #leastMs: Float64Array
 
   /** `ups`, `downs`: how many microbatches each has, as many in all; nothing passes yet. */
   constructor(ups: readonly number[], downs: readonly number[], { ms, linked }: Distances, nearerMs: number) {
@@ -28,18 +30,16 @@ export class Transport {
     this.#ms = ms
     this.#linked = linked
     this.#nearerMs = nearerMs
-    this.#nearMs = new Float64Array(ups.length).fill(Infinity)
-    for (const [at, length] of ms.entries()) {
-      const i = Math.floor(at / this.#width)
-      this.#nearMs[i] = Math.min(this.#nearMs[i]!, (1 + CLEARLY) * length + nearerMs)
-    }
+    this.#leastMs = new Float64Array(ups.length)
+    for (let i = 0; i < ups.length; i++)
+      this.#leastMs[i] = ms.subarray(i * this.#width, (i + 1) * this.#width).reduce((least, of) => Math.min(least, of))
   }
 
   /** What passes, in the order in which it was first let. */
   passing(): [up: number, down: number, count: number][] {
-    return this.#cells.flatMap((at): [number, number, number][] =>
-      this.#count[at]! > 0 ? [[Math.floor(at / this.#width), at % this.#width, this.#count[at]!]] : [],
-    )
+    return this.#cells
+      .map((at, n): [number, number, number] => [this.#rows[n]!, this.#columns[n]!, this.#count[at]!])
+      .filter(([, , count]) => count > 0)
   }
 
   /** Lets `most` pass between two, or less where either has not so many left. */
@@ -50,7 +50,8 @@ export class Transport {
   /** Lets whatever is left pass: over links that are there if it can be, else to the nearest. */
   fill(): void {
     for (let i = 0; i < this.#ups.length; i++)
-      while (this.#ups[i]! > 0) if (!this.#passOn(i, false) && !this.#passOn(i, true)) this.#passNearest(i)
+      while (this.#ups[i]! > 0)
+        if (!this.#passOn(i, 'near') && !this.#passOn(i, 'used') && !this.#passOn(i, 'linked')) this.#passNearest(i)
   }
 
   /**
@@ -59,18 +60,12 @@ export class Transport {
    * @returns whether any did
    */
   exchange(): boolean {
-    const [cells, count, width] = [this.#cells, this.#count, this.#width]
     let any = false
-    for (let a = 0; a < cells.length; a++) {
-      const one = cells[a]!
-      let [best, most] = [-1, 0]
-      for (let b = 0; b < cells.length && count[one]! > 0; b++) {
-        const gain = this.#gain(one, cells[b]!)
-        if (gain > most) [best, most] = [cells[b]!, gain]
-      }
-      if (best < 0) continue
-      const [i, j, k, l] = [Math.floor(one / width), one % width, Math.floor(best / width), best % width]
-      const moved = Math.min(count[one]!, count[best]!)
+    for (let a = 0; a < this.#cells.length; a++) {
+      const b = this.#bestFor(a)
+      if (b < 0) continue
+      const [i, j, k, l] = [this.#rows[a]!, this.#columns[a]!, this.#rows[b]!, this.#columns[b]!]
+      const moved = Math.min(this.#count[this.#cells[a]!]!, this.#count[this.#cells[b]!]!)
       this.#add(i, j, -moved)
       this.#add(k, l, -moved)
       this.#add(i, l, moved)
@@ -80,18 +75,33 @@ export class Transport {
     return any
   }
 
-  /** In milliseconds, summed over the microbatches of a step. */
-  #gain(one: number, other: number): number {
-    const [count, ms, width] = [this.#count, this.#ms, this.#width]
-    const [i, j, k, l] = [Math.floor(one / width), one % width, Math.floor(other / width), other % width]
-    if (count[other] === 0 || i === k || j === l) return 0
-    const [third, fourth] = [i * width + l, k * width + j]
-    const moved = Math.min(count[one]!, count[other]!)
-    const before = ms[one]! + ms[other]!
-    const more = this.#linksMore(third) + this.#linksMore(fourth)
-    const spared = (count[one] === moved ? 1 : 0) + (count[other] === moved ? 1 : 0)
-    const saved = before - ms[third]! - ms[fourth]! - (more > 0 ? CLEARLY * before : 0)
-    return moved * saved + (spared - more) * LINK_MICROBATCHES * this.#nearerMs
+  /** With which other pair this one gains most by an exchange; -1 where it gains nothing. */
+  #bestFor(a: number): number {
+    const [cells, rows, columns] = [this.#cells, this.#rows, this.#columns]
+    const [count, ms, width, leastMs] = [this.#count, this.#ms, this.#width, this.#leastMs]
+    const [one, i, j] = [cells[a]!, rows[a]!, columns[a]!]
+    let [best, most] = [-1, 0]
+    if (count[one] === 0) return best
+    for (let b = 0; b < cells.length; b++) {
+      const other = cells[b]!
+      const k = rows[b]!
+      const l = columns[b]!
+      if (count[other] === 0 || i === k || j === l) continue
+      const third = i * width + l
+      const fourth = k * width + j
+      const before = ms[one]! + ms[other]!
+      // Most have nothing to gain: no link is spared, and there is none that is clearly shorter.
+      const clearly = CLEARLY * before
+      if (count[third] === 0 && count[fourth] === 0 && before - leastMs[i]! - leastMs[k]! <= clearly) continue
+      const moved = Math.min(count[one]!, count[other]!)
+      const more = this.#linksMore(third) + this.#linksMore(fourth)
+      const spared = (count[one] === moved ? 1 : 0) + (count[other] === moved ? 1 : 0)
+      // In milliseconds, summed over the microbatches of a step.
+      const saved = moved * (before - ms[third]! - ms[fourth]! - (more > 0 ? clearly : 0))
+      const gain = saved + (spared - more) * LINK_MICROBATCHES * this.#nearerMs
+      if (gain > most) [best, most] = [b, gain]
+    }
+    return best
   }
 
   #linksMore(at: number): number {
@@ -112,9 +122,9 @@ export class Transport {
   /**
    * Has a replica give what is left to a near one that it has a link to, whose partner gives as much to another, and so on until
    * one is reached that lacks something (breadth first): speeds are never quite the same, and no link is dialled for that.
-   * @param farther also over links to others, where something passes anyway
+   * @param over which links: to near ones, to others too where something passes anyway, or all there are
    */
-  #passOn(from: number, farther: boolean): boolean {
+  #passOn(from: number, over: 'near' | 'used' | 'linked'): boolean {
     const [count, width] = [this.#count, this.#width]
     /** By up: the down that gets less of it. By down: the up that gives it more. */
     const lessFor = new Map<number, number>()
@@ -124,7 +134,8 @@ export class Transport {
       for (let j = 0; j < width; j++) {
         const at = i * width + j
         if (this.#linked[at] === 0 || moreFrom.has(j)) continue
-        if (this.#ms[at]! > this.#nearMs[i]! && !(farther && count[at]! > 0)) continue
+        const near = this.#ms[at]! <= (1 + CLEARLY) * this.#leastMs[i]! + this.#nearerMs
+        if (!near && over !== 'linked' && !(over === 'used' && count[at]! > 0)) continue
         moreFrom.set(j, i)
         if (this.#downs[j]! > 0) {
           this.#shift(from, j, lessFor, moreFrom)
@@ -158,7 +169,11 @@ export class Transport {
 
   #add(i: number, j: number, count: number): void {
     const at = i * this.#width + j
-    if (count > 0 && this.#count[at] === 0 && !this.#cells.includes(at)) this.#cells.push(at)
+    if (count > 0 && this.#count[at] === 0 && !this.#cells.includes(at)) {
+      this.#cells.push(at)
+      this.#rows.push(i)
+      this.#columns.push(j)
+    }
     this.#count[at]! += count
     this.#ups[i]! -= count
     this.#downs[j]! -= count
