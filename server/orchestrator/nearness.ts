@@ -19,7 +19,7 @@ export interface Coordinate {
 export interface Nearness {
   /** Milliseconds of the round trip to each partner of late, those heard of last at the end; steady where measures jitter. */
   readonly rttMs: Map<string, number>
-  /** Null until it has measured a link to another node of its run. */
+  /** Null until it, and enough others of its run, have measured links to each other. */
   coordinate: Coordinate | null
 }
 
@@ -54,7 +54,7 @@ export function learnLinks({ links, nearness }: Pick<FleetNode, 'links' | 'nearn
 
 /**
  * Moves the nodes' coordinates until their distances fit what they measured. A node's own samples move it and nobody else, so
- * that a liar misplaces itself alone. In the order of `nodes`, always the same number of times: nothing here is left to chance.
+ * that a liar misplaces itself alone. Does nothing while too few links are measured. In the order of `nodes`, always the same number of times: nothing here is left to chance.
  */
 export function placeNodes(nodes: readonly FleetNode[]): void {
   const measured = nodes.filter(({ nearness }) => nearness.rttMs.size > 0)
@@ -69,6 +69,8 @@ export function placeNodes(nodes: readonly FleetNode[]): void {
       return other === undefined ? [] : [{ i, other, ms: Math.max(ms, LEAST_MS) }]
     }),
   )
+  // As many links as hold a frame in the plane stiff (Laman 1970), told of at both ends: lanes alone fold in any way.
+  if (samples.length < 2 * (2 * measured.length - 3)) return
   for (let sweep = 0; sweep < SWEEPS; sweep++)
     for (const { i, other, ms } of samples) {
       // A spring of that length between the two moves the node.

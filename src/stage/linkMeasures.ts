@@ -6,10 +6,7 @@ import type { LinkSpeed } from '../net/link.ts'
 import { MAX_LINK_MEASURES, MAX_RTT_MS, type LinkMeasure } from '../protocol/control.ts'
 import { laneNeighbours, type StageState } from './machine.ts'
 
-export function linkMeasures<T>(
-  machine: StageState<T>,
-  speedOf: (nodeId: string) => LinkSpeed | null,
-): LinkMeasure[] {
+export function linkMeasures<T>(machine: StageState<T>, speedOf: (nodeId: string) => LinkSpeed | null): LinkMeasure[] {
   const measures: LinkMeasure[] = []
   for (const nodeId of new Set([...laneNeighbours(machine), ...machine.owners.flat()])) {
     const speed = measures.length < MAX_LINK_MEASURES ? speedOf(nodeId) : null

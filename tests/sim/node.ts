@@ -120,14 +120,15 @@ export class SimNode {
 
   report(message: ClientMessage): void {
     this.#world.watch.report(this, message)
-    this.#line?.post(this.#world.checked('client', message.type === 'finished' ? this.#measured(message) : message))
+    this.#line?.post(this.#world.checked('client', this.#measured(message)))
   }
 
   /** With what it knows of its links. */
-  #measured(message: Extract<ClientMessage, { type: 'finished' }>): ClientMessage {
+  #measured(message: ClientMessage): ClientMessage {
+    if (message.type !== 'finished' && message.type !== 'ready') return message
     const { nodes, network } = this.#world
     const links = linkMeasures(this.machine, (id) => {
-      const other = id === this.id ? undefined : nodes.get(id)
+      const other = this.peers.has(id) ? nodes.get(id) : undefined
       return other ? { rttMs: 2 * network.wayMs(this, other), bytesPerSecond: null } : null
     })
     return { ...message, links }
