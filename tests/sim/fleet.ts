@@ -17,7 +17,12 @@ export interface FleetOptions {
   /** Server restarts, partitions, mute links and hung GPUs, each so often a minute. */
   restarts: number
   accidents: number
-  /** Any two are 75 ms apart, one way, beside the lines of both ends; where there are several, links take 1.5 s to be dialled. */
+  /** Milliseconds of a microbatch's forward; its backward takes twice as long. */
+  forward: number
+  /**
+   * Any two are 75 ms apart, one way, beside the lines of both ends. Where there are several, links take 1.5 s to be dialled, and
+   * devices have memory for as many microbatches in flight as links ask for.
+   */
   regions: number
   /** Such as `Timing` has, in milliseconds; Infinity: lanes go by seats, whoever is near. */
   nearer: number
@@ -32,6 +37,7 @@ export const FLEET: FleetOptions = {
   steps: 4,
   restarts: 0,
   accidents: 0,
+  forward: 210,
   regions: 1,
   nearer: DEFAULT_TIMING.nearerMs,
 }
@@ -69,7 +75,7 @@ export interface FleetOutcome {
 }
 
 export function fleet(seed: number, options: FleetOptions, trace = false): World {
-  const { nodes, stages, churn, loss, slow, steps, restarts, accidents, regions, nearer } = options
+  const { nodes, stages, churn, loss, slow, steps, restarts, accidents, forward, regions, nearer } = options
   const world = new World({
     seed,
     strict: false,
@@ -85,7 +91,7 @@ export function fleet(seed: number, options: FleetOptions, trace = false): World
       dialMs: regions > 1 ? DIAL_MS : 0,
     },
     timing: { nearerMs: nearer },
-    pace: { forwardMs: 210, backwardMs: 420, otherMs: 5, loadMs: [1000, 4000] },
+    pace: { forwardMs: forward, backwardMs: 2 * forward, otherMs: 5, loadMs: [1000, 4000] },
     progressMs: PROGRESS_MS,
   })
   const replicas = seatsOf(options)
@@ -94,7 +100,8 @@ export function fleet(seed: number, options: FleetOptions, trace = false): World
   const { random, clock } = world
   const join = () => {
     const slowness = random.chance(slow) ? SLOWNESS : random.between(0.9, 1.15)
-    return world.join({ slowness, region: regions > 1 ? Math.floor(random.between(0, regions)) : 0 })
+    if (regions === 1) return world.join({ slowness })
+    return world.join({ slowness, region: Math.floor(random.between(0, regions)), memoryBytes: 2 ** 30 })
   }
   const fleetNodes: SimNode[] = []
   for (let i = 0; i < nodes; i++) clock.after(random.between(0, 1500), () => void fleetNodes.push(join()))

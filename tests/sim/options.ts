@@ -39,6 +39,7 @@ export const SIM_USAGE = `npm run sim -- [options]: the deterministic simulation
   --slow P        share of the nodes that is four times slower (${FLEET.slow})
   --restarts R    restarts of the server a minute (${FLEET.restarts})
   --accidents R   mute and broken links, partitions and hung GPUs a minute (${FLEET.accidents})
+  --forward MS    a microbatch's forward takes; its backward takes twice as long (${FLEET.forward})
   --regions R     parts of the world, any two 75 ms apart one way (${FLEET.regions}); with several, calm seeds run with lanes by seat too
   --nearer MS     round trip that lanes save at least for links to be given up (${FLEET.nearer}; Infinity: lanes go by seat)
   --calm-every N  one seed in N is also run without churn, for the ratio of throughputs (20; 0: none)
@@ -67,6 +68,7 @@ export function simOptions(args: readonly string[]): SimOptions | null {
       slow: text,
       restarts: text,
       accidents: text,
+      forward: text,
       regions: text,
       nearer: text,
       'calm-every': text,
@@ -96,6 +98,7 @@ export function simOptions(args: readonly string[]): SimOptions | null {
     slow: number('slow', FLEET.slow, 0, 1, false),
     restarts: number('restarts', FLEET.restarts, 0, 10, false),
     accidents: number('accidents', FLEET.accidents, 0, 60, false),
+    forward: number('forward', FLEET.forward, 1, 10_000, false),
     regions: number('regions', FLEET.regions, 1, 100, true),
     nearer: number('nearer', FLEET.nearer, 0, Infinity, false),
   }
