@@ -19,10 +19,7 @@ export interface FleetOptions {
   accidents: number
   /** Milliseconds of a microbatch's forward; its backward takes twice as long. */
   forward: number
-  /**
-   * Any two are 75 ms apart, one way, beside the lines of both ends. Where there are several, links take 1.5 s to be dialled, and
-   * devices have memory for as many microbatches in flight as links ask for.
-   */
+  /** Any two are 75 ms apart, one way, beside the lines of both ends; where there are several, links take 1.5 s to be dialled. */
   regions: number
   /** Such as `Timing` has, in milliseconds; Infinity: lanes go by seats, whoever is near. */
   nearer: number
@@ -100,8 +97,7 @@ export function fleet(seed: number, options: FleetOptions, trace = false): World
   const { random, clock } = world
   const join = () => {
     const slowness = random.chance(slow) ? SLOWNESS : random.between(0.9, 1.15)
-    if (regions === 1) return world.join({ slowness })
-    return world.join({ slowness, region: Math.floor(random.between(0, regions)), memoryBytes: 2 ** 30 })
+    return world.join({ slowness, region: regions > 1 ? Math.floor(random.between(0, regions)) : 0 })
   }
   const fleetNodes: SimNode[] = []
   for (let i = 0; i < nodes; i++) clock.after(random.between(0, 1500), () => void fleetNodes.push(join()))
