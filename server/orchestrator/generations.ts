@@ -34,6 +34,7 @@ export function submit(
     owners: [],
     holders: [],
     round: null,
+    lanes: { pairings: [], remeasured: false },
     evaluation: null,
     saving: null,
     saveSoon: false,

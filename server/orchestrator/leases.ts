@@ -1,9 +1,8 @@
 /** Owns the leases of a round: who computes which microbatch at which stage, and how they move when somebody is lost. */
 import type { LeaseTable, ServerMessage } from '../../src/protocol/control.ts'
-import { laneMicrobatches } from '../../src/protocol/lanes.ts'
-import { apportion } from '../../src/protocol/routing.ts'
 import { leastWindow, openWindows } from './injection.ts'
 import { synced } from './owners.ts'
+import { leasedTogether, routesOf, speeds } from './routes.ts'
 import type {
   FleetNode,
   OrchestratorCommand,
@@ -16,45 +15,8 @@ import type {
 
 type Commands = OrchestratorCommand[]
 
-/** A node whose speed is not known yet is given as much as one this many times slower than its stage. */
-const CAUTION = 4
-
-/** Who may hold leases of a stage in the next round: at most `replicas`, the others of the stage stand by. */
-function workers(state: OrchestratorState, run: Run, stage: number, now: number): FleetNode[] {
-  const nodes = synced(state, run, stage)
-  const untroubled = nodes.filter((node) => node.penaltyUntil <= now)
-  const able = untroubled.length > 0 ? untroubled : nodes
-  if (able.length <= run.config.replicas) return able
-  const usual = median(able)
-  // Seats keep their order, so that lanes keep their links; only those who would hold up the others step back.
-  const slow = (node: FleetNode) => (node.busyMs !== null && usual !== null && node.busyMs > 2 * usual ? 1 : 0)
-  return able
-    .map((node, seat) => ({ node, seat }))
-    .sort((a, b) => slow(a.node) - slow(b.node) || a.seat - b.seat)
-    .slice(0, run.config.replicas)
-    .sort((a, b) => a.seat - b.seat)
-    .map(({ node }) => node)
-}
-
-function median(nodes: readonly FleetNode[]): number | null {
-  const times = nodes.flatMap(({ busyMs }) => (busyMs === null ? [] : [busyMs])).sort((a, b) => a - b)
-  return times[times.length >> 1] ?? null
-}
-
-/** Microbatches a second, each in relation to the others of its stage. */
-function speeds(nodes: readonly FleetNode[]): number[] {
-  const usual = median(nodes)
-  if (usual === null) return nodes.map(() => 1)
-  return nodes.map(({ busyMs }) => usual / Math.max(busyMs ?? CAUTION * usual, 1e-3 * usual))
-}
-
-/** How many neighbouring microbatches have one owner: all those of a lane that takes steps of its own. */
-function leasedTogether({ config }: Run, { mode }: Pick<Round, 'mode'>): number {
-  return mode === 'train' && config.sync === 'local' ? laneMicrobatches(config) : 1
-}
-
 /**
- * Gives every microbatch of a round its owner at each stage, in proportion to the measured speeds.
+ * Opens a round: every microbatch has its owner at each stage.
  * @returns null when some stage has nobody who could take leases now
  */
 export function newRound(
@@ -63,13 +25,9 @@ export function newRound(
   what: Pick<Round, 'step' | 'mode' | 'first' | 'microbatches'>,
   now: number,
 ): Round | null {
-  const stages: StageProgress[] = []
-  for (let stage = 0; stage < run.config.stages; stage++) {
-    const nodes = workers(state, run, stage, now)
-    if (nodes.length === 0) return null
-    const unit = leasedTogether(run, what)
-    const ofUnit = apportion(speeds(nodes), what.microbatches / unit).map((place) => nodes[place]!.id)
-    const owner = Array.from({ length: what.microbatches }, (_, place) => ofUnit[Math.floor(place / unit)]!)
+  const routes = routesOf(state, run, what, now)
+  if (!routes) return null
+  const stages = routes.map(({ nodes, owner }, stage) => {
     const shards = run.owners[stage]!.length
     const progress: StageProgress = {
       owner,
@@ -109,8 +67,8 @@ export function newRound(
       work.microbatches.add(place)
       work.added += 1
     })
-    stages.push(progress)
-  }
+    return progress
+  })
   openWindows(state, run.config, stages)
   return { ...what, startedAt: now, movedAt: now, stages, apply: null, prepared: false }
 }

@@ -172,6 +172,7 @@ function enter(
     loadedFrom: null,
     busyMs: null,
     links: new Map(),
+    nearness: { rttMs: new Map(), coordinate: null },
     waitingAt: -Infinity,
     waitingOn: [],
     blamedSince: null,

@@ -7,9 +7,11 @@ import { inherit } from './heirs.ts'
 import { adopt } from './leases.ts'
 import { dismiss } from './membership.ts'
 import { onMissing } from './losses.ts'
+import { learnLinks } from './nearness.ts'
 import { onCompared, onReduced, onUpdated, sumWhenWhole } from './merge.ts'
 import { onTallied } from './tallies.ts'
 import { onWaiting, ping } from './watch.ts'
+import type { LinkMeasure } from '../../src/protocol/control.ts'
 import type { FleetNode, OrchestratorCommand, OrchestratorState, Run, RunMessage } from './types.ts'
 
 type Commands = OrchestratorCommand[]
@@ -116,12 +118,13 @@ function onReady(
   state: OrchestratorState,
   run: Run,
   node: FleetNode,
-  { step, expectedMs }: Of<'ready'>,
+  { step, expectedMs, links }: Of<'ready'>,
   now: number,
   commands: Commands,
 ): void {
   // Whoever had the step before last whole gets the last one like everybody else; an older state is no use.
   if (step > run.step || step < run.step - 1) return
+  if (links) hearLinks(run, node, links)
   const first = node.ready === null
   node.ready = step
   if (step === run.step) node.presumedAt = null
@@ -168,15 +171,19 @@ function onFinished(
   node.presumedAt = null
   progress.pending.delete(node.id)
   if (message.busyMs !== null && message.busyMs > 0) learnSpeed(node, message.busyMs)
-  if (message.links)
-    node.links = new Map(
-      message.links.map(([id, rttMs, rate]) => [id, { rttMs, bytesPerMs: rate === null ? null : rate / 1000 }]),
-    )
+  if (message.links) hearLinks(run, node, message.links)
   if (progress.halfAt === null && progress.pending.size <= progress.work.size / 2) progress.halfAt = now
   if (round.mode === 'train') {
     if (audited) progress.unoffered.add(node.id)
     sumWhenWhole(state, run, node.stage, now, commands)
   } else scoreWhenWhole(state, run, now, commands)
+}
+
+function hearLinks(run: Run, node: FleetNode, links: readonly LinkMeasure[]): void {
+  node.links = new Map(
+    links.map(([id, rttMs, rate]) => [id, { rttMs, bytesPerMs: rate === null ? null : rate / 1000 }]),
+  )
+  if (learnLinks(node)) run.lanes.remeasured = true
 }
 
 /** Takes in what one microbatch took, in milliseconds; what was known counts as much as what is new. */

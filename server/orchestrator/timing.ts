@@ -30,6 +30,8 @@ export interface Timing {
   recoveryMs: number
   /** How long a stage's merge waits for audits of its claims after its last lease was finished; 0: no claim is audited. */
   auditMs: number
+  /** Round trip that lanes have to save for two of their links to be given up for others; Infinity: nobody looks. */
+  nearerMs: number
 }
 
 /** Where claims are audited at all. */
@@ -50,6 +52,7 @@ export const DEFAULT_TIMING: Timing = {
   retryMs: 500,
   recoveryMs: 15_000,
   auditMs: 0,
+  nearerMs: 10,
 }
 
 /** How long silence may last where nodes beat every `heartbeatMs`: never less than three beats until suspect, ten until gone. */

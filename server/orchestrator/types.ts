@@ -13,6 +13,8 @@ import type {
 import type { ErrorBody } from '../../src/protocol/errors.ts'
 import type { Digest, EarnedCredit } from '../../src/protocol/receipt.ts'
 import type { RunConfig } from '../../src/protocol/runConfig.ts'
+import type { Nearness } from './nearness.ts'
+import type { Lanes } from './pairing.ts'
 import type { ReceiptBook, Settlement } from './signedWork.ts'
 import type { Timing } from './timing.ts'
 import type { ClaimPlace, WorkClaim } from './workClaim.ts'
@@ -68,6 +70,8 @@ export interface FleetNode {
   busyMs: number | null
   /** By partner at a neighbouring stage, as it last said. */
   links: ReadonlyMap<string, LinkTime>
+  /** How far others are, as far as that is known. */
+  readonly nearness: Nearness
   /** When it last said that it waits, and on whom. */
   waitingAt: number
   waitingOn: readonly string[]
@@ -224,6 +228,8 @@ export interface Run {
   /** `holders[stage][shard]`: the step after which the moments of each node stand that has some. */
   holders: Map<string, number>[][]
   round: Round | null
+  /** What the lanes of the next round start from. */
+  readonly lanes: Lanes
   evaluation: Evaluation | null
   saving: Saving | null
   /** Somebody asked for a checkpoint; the next commit makes one. */

@@ -155,9 +155,16 @@ export const clientMessageSchema = z.discriminatedUnion('type', [
   }),
   /**
    * Kernels are compiled and every shard's parameters stand after `step`: leases may come. `expectedMs`: what a microbatch
-   * should keep this device busy, forward and backward together, going by its kernels; null when it cannot tell.
+   * should keep this device busy, forward and backward together, going by its kernels; null when it cannot tell. `links`: as in
+   * `finished`, of those whom a newcomer took its parameters from.
    */
-  z.object({ type: z.literal('ready'), generation: uint, step: uint, expectedMs: z.number().min(0).nullable() }),
+  z.object({
+    type: z.literal('ready'),
+    generation: uint,
+    step: uint,
+    expectedMs: z.number().min(0).nullable(),
+    links: z.array(linkMeasureSchema).max(MAX_LINK_MEASURES).optional(),
+  }),
   /** As `expectedMs` of `ready`, once more: this node had no lease for a while. */
   z.object({ type: z.literal('measured'), generation: uint, expectedMs: z.number().min(0) }),
   /**
@@ -177,7 +184,7 @@ export const clientMessageSchema = z.discriminatedUnion('type', [
     losses: z.array(z.tuple([uint, measured, uint])).max(4096),
     /** Mean time that one microbatch kept this device busy, forward and backward together; null when nothing was computed. */
     busyMs: z.number().min(0).nullable(),
-    /** What this node measured on its links to the owners of the same microbatches at the neighbouring stages. */
+    /** What this node measured on its links to the owners of the same microbatches at the neighbouring stages, and of its own shards. */
     links: z.array(linkMeasureSchema).max(MAX_LINK_MEASURES).optional(),
   }),
   /**

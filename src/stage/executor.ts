@@ -223,14 +223,15 @@ export class StageExecutor {
   #report(message: Extract<Action, { type: 'report' }>['message']): void {
     const tenure = this.#tenure
     if (tenure && message.type === 'finished' && tenure.training) tenure.finishedStep = message.step
-    if (tenure && message.type === 'ready' && !tenure.complete) {
+    // Whoever said so before has told of its links since.
+    const entered = tenure !== null && message.type === 'ready' && !tenure.complete
+    if (entered) {
       tenure.complete = true
       this.#host.phase('ready', null)
     }
-    const speedOf = this.#host.links.speedOf.bind(this.#host.links)
-    this.#host.report(
-      message.type === 'finished' ? { ...message, links: linkMeasures(this.#machine, speedOf) } : message,
-    )
+    if (message.type !== 'finished' && !entered) return this.#host.report(message)
+    const links = linkMeasures(this.#machine, this.#host.links.speedOf.bind(this.#host.links))
+    this.#host.report(links.length > 0 || message.type === 'finished' ? { ...message, links } : message)
   }
 
   #prepare(assignment: Assignment): void {

@@ -1,4 +1,5 @@
 /** Owns the big world of the simulation: a thousand nodes of a few speeds, a share of whom is replaced each minute. */
+import { DEFAULT_TIMING } from '../../server/orchestrator/timing.ts'
 import type { SimNode } from './node.ts'
 import { World } from './world.ts'
 
@@ -16,6 +17,12 @@ export interface FleetOptions {
   /** Server restarts, partitions, mute links and hung GPUs, each so often a minute. */
   restarts: number
   accidents: number
+  /** Milliseconds of a microbatch's forward; its backward takes twice as long. */
+  forward: number
+  /** Any two are 75 ms apart, one way, beside the lines of both ends; where there are several, links take 1.5 s to be dialled. */
+  regions: number
+  /** Such as `Timing` has, in milliseconds; Infinity: lanes go by seats, whoever is near. */
+  nearer: number
 }
 
 export const FLEET: FleetOptions = {
@@ -27,6 +34,9 @@ export const FLEET: FleetOptions = {
   steps: 4,
   restarts: 0,
   accidents: 0,
+  forward: 210,
+  regions: 1,
+  nearer: DEFAULT_TIMING.nearerMs,
 }
 
 /** Seats a stage; who is over stands by. */
@@ -41,6 +51,8 @@ const MOST_MICROBATCHES = 4096
 const PROGRESS_MS = 150_000
 const DEADLINE_MS = 40 * MINUTE
 const SLOWNESS = 4
+const APART_MS = 75
+const DIAL_MS = 1500
 
 export interface FleetOutcome {
   seed: number
@@ -60,20 +72,33 @@ export interface FleetOutcome {
 }
 
 export function fleet(seed: number, options: FleetOptions, trace = false): World {
-  const { nodes, stages, churn, loss, slow, steps, restarts, accidents } = options
+  const { nodes, stages, churn, loss, slow, steps, restarts, accidents, forward, regions, nearer } = options
   const world = new World({
     seed,
     strict: false,
     trace: trace ? Infinity : 0,
-    weather: { loss, duplicates: 0.01, reordered: 0.01, jitterMs: 10, shardMs: 15, boundaryMs: 5 },
-    pace: { forwardMs: 210, backwardMs: 420, otherMs: 5, loadMs: [1000, 4000] },
+    weather: {
+      loss,
+      duplicates: 0.01,
+      reordered: 0.01,
+      jitterMs: 10,
+      shardMs: 15,
+      boundaryMs: 5,
+      apartMs: APART_MS,
+      dialMs: regions > 1 ? DIAL_MS : 0,
+    },
+    timing: { nearerMs: nearer },
+    pace: { forwardMs: forward, backwardMs: 2 * forward, otherMs: 5, loadMs: [1000, 4000] },
     progressMs: PROGRESS_MS,
   })
   const replicas = seatsOf(options)
   const microbatches = Math.min(MOST_MICROBATCHES, replicas * MICROBATCHES_PER_SEAT)
   world.launch({ stages, replicas, steps: steps + 1, microbatches, checkpointEvery: 2, horizon: steps })
   const { random, clock } = world
-  const join = () => world.join({ slowness: random.chance(slow) ? SLOWNESS : random.between(0.9, 1.15) })
+  const join = () => {
+    const slowness = random.chance(slow) ? SLOWNESS : random.between(0.9, 1.15)
+    return world.join({ slowness, region: regions > 1 ? Math.floor(random.between(0, regions)) : 0 })
+  }
   const fleetNodes: SimNode[] = []
   for (let i = 0; i < nodes; i++) clock.after(random.between(0, 1500), () => void fleetNodes.push(join()))
 

@@ -15,6 +15,10 @@ export interface Weather {
   /** Time on the sender's uplink of one frame with a shard, and of one with a boundary tensor. */
   shardMs: number
   boundaryMs: number
+  /** One way between any two regions, beside what the wires of both ends take. */
+  apartMs: number
+  /** From the first frame between two nodes until their link carries it. */
+  dialMs: number
 }
 
 export type FrameEvent = Extract<StageEvent<Tensor>, { type: 'frame' | 'want' }>
@@ -78,6 +82,8 @@ export class Network {
   readonly #random: Random
   /** Raised when a link breaks: what was under way then does not arrive. */
   readonly #cuts = new Map<string, number>()
+  /** By pair, when the link carries something. */
+  readonly #openAt = new Map<string, number>()
   /** Pairs whose link swallows everything without a word. */
   readonly #mute = new Set<string>()
 
@@ -92,8 +98,7 @@ export class Network {
     this.frames++
     const target = this.nodes.get(to)
     if (!target?.alive || this.#barred(from.id, to)) return this.#dialInVain(from, to)
-    from.peers.add(to)
-    target.peers.add(from.id)
+    const dialMs = this.#dialMs(from, target)
     if (from.island !== target.island) return
     const pair = this.#mute.size + this.#cuts.size > 0 ? pairOf(from.id, to) : ''
     if (this.#mute.has(pair)) return
@@ -101,7 +106,12 @@ export class Network {
     const deliver = () => {
       if (target.island === from.island && (pair === '' || this.#cuts.get(pair) === cut)) target.handle(event)
     }
-    this.#carry(from.wireMs + target.wireMs + this.#uplink(from, event), deliver)
+    this.#carry(dialMs + this.wayMs(from, target) + this.#uplink(from, event), deliver)
+  }
+
+  /** Milliseconds from one node to another. */
+  wayMs(from: SimNode, to: SimNode): number {
+    return from.wireMs + to.wireMs + (from.region === to.region ? 0 : this.weather.apartMs)
   }
 
   /** One control envelope on a socket; the server's wire is shorter than a volunteer's. */
@@ -139,6 +149,16 @@ export class Network {
   /** Whether some pair has no link that works: one of the two may have to sit elsewhere. */
   dead(): boolean {
     return this.#mute.size + this.unreachable.size > 0
+  }
+
+  /** Milliseconds until the link of two nodes is open; it is dialled where there is none. */
+  #dialMs(from: SimNode, to: SimNode): number {
+    const { dialMs } = this.weather
+    const pair = dialMs > 0 ? pairOf(from.id, to.id) : ''
+    if (dialMs > 0 && !from.peers.has(to.id)) this.#openAt.set(pair, this.#clock.now + dialMs)
+    from.peers.add(to.id)
+    to.peers.add(from.id)
+    return dialMs > 0 ? Math.max(0, this.#openAt.get(pair)! - this.#clock.now) : 0
   }
 
   #barred(a: string, b: string): boolean {

@@ -1,10 +1,10 @@
 /** Owns a simulated node: the stage machine, a GPU that takes its (virtual) time, and its end of the control session. */
-import { MAX_LINK_MEASURES } from '../../src/protocol/control.ts'
-import type { Assignment, ClientMessage, LinkMeasure, NodePhase, ServerMessage } from '../../src/protocol/control.ts'
+import type { Assignment, ClientMessage, NodePhase, ServerMessage } from '../../src/protocol/control.ts'
 import type { Envelope } from '../../src/protocol/mailbox.ts'
 import { receiptsOf, type Digest, type ReceiptEntry } from '../../src/protocol/receipt.ts'
 import type { StageEvent, TensorAddress } from '../../src/stage/machineTypes.ts'
-import { advance, holding, initialStageState, laneNeighbours } from '../../src/stage/machine.ts'
+import { linkMeasures } from '../../src/stage/linkMeasures.ts'
+import { advance, holding, initialStageState } from '../../src/stage/machine.ts'
 import { deviceOf, digestOf, signatureOf } from './integerReceipts.ts'
 import { LineEnd } from './network.ts'
 import type { SimServer, Socket } from './server.ts'
@@ -27,6 +27,7 @@ export interface NodeOptions {
   slowness?: number
   /** Milliseconds, one way. */
   wireMs?: number
+  region?: number
   paused?: boolean
 }
 
@@ -38,6 +39,8 @@ export class SimNode {
   readonly slowness: number
   /** Its part of every link's latency, one way. */
   readonly wireMs: number
+  /** Nodes of different regions are `apartMs` apart. */
+  readonly region: number
   readonly machine = initialStageState<Tensor>()
   /** With whom it has a link. */
   readonly peers = new Set<string>()
@@ -71,6 +74,7 @@ export class SimNode {
     this.slowness = slowness
     const wireMs = world.random.between(10, 55)
     this.wireMs = options.wireMs ?? wireMs
+    this.region = options.region ?? 0
     world.clock.after(world.random.between(0, TICK_MS), this.#beat)
   }
 
@@ -116,15 +120,18 @@ export class SimNode {
 
   report(message: ClientMessage): void {
     this.#world.watch.report(this, message)
-    this.#line?.post(this.#world.checked('client', message.type === 'finished' ? this.#measured(message) : message))
+    this.#line?.post(this.#world.checked('client', this.#measured(message)))
   }
 
-  /** With what it knows of its lanes' links. */
-  #measured(message: Extract<ClientMessage, { type: 'finished' }>): ClientMessage {
-    const { nodes } = this.#world
-    const lanes = laneNeighbours(this.machine).flatMap((id) => nodes.get(id) ?? [])
-    const links = lanes.map(({ id, wireMs }): LinkMeasure => [id, 2 * (this.wireMs + wireMs), null])
-    return { ...message, links: links.slice(0, MAX_LINK_MEASURES) }
+  /** With what it knows of its links. */
+  #measured(message: ClientMessage): ClientMessage {
+    if (message.type !== 'finished' && message.type !== 'ready') return message
+    const { nodes, network } = this.#world
+    const links = linkMeasures(this.machine, (id) => {
+      const other = this.peers.has(id) ? nodes.get(id) : undefined
+      return other ? { rttMs: 2 * network.wayMs(this, other), bytesPerSecond: null } : null
+    })
+    return { ...message, links }
   }
 
   dial(): void {

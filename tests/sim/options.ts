@@ -39,6 +39,9 @@ export const SIM_USAGE = `npm run sim -- [options]: the deterministic simulation
   --slow P        share of the nodes that is four times slower (${FLEET.slow})
   --restarts R    restarts of the server a minute (${FLEET.restarts})
   --accidents R   mute and broken links, partitions and hung GPUs a minute (${FLEET.accidents})
+  --forward MS    a microbatch's forward takes; its backward takes twice as long (${FLEET.forward})
+  --regions R     parts of the world, any two 75 ms apart one way (${FLEET.regions}); with several, calm seeds run with lanes by seat too
+  --nearer MS     round trip that lanes save at least for links to be given up (${FLEET.nearer}; Infinity: lanes go by seat)
   --calm-every N  one seed in N is also run without churn, for the ratio of throughputs (20; 0: none)
   --workers N     processes (one a core)
   --trace         prints what happens, in words; with --seeds 1
@@ -65,6 +68,9 @@ export function simOptions(args: readonly string[]): SimOptions | null {
       slow: text,
       restarts: text,
       accidents: text,
+      forward: text,
+      regions: text,
+      nearer: text,
       'calm-every': text,
       workers: text,
       json: text,
@@ -92,6 +98,9 @@ export function simOptions(args: readonly string[]): SimOptions | null {
     slow: number('slow', FLEET.slow, 0, 1, false),
     restarts: number('restarts', FLEET.restarts, 0, 10, false),
     accidents: number('accidents', FLEET.accidents, 0, 60, false),
+    forward: number('forward', FLEET.forward, 1, 10_000, false),
+    regions: number('regions', FLEET.regions, 1, 100, true),
+    nearer: number('nearer', FLEET.nearer, 0, Infinity, false),
   }
   if (values.recorded !== undefined && values.liars === undefined) throw new RangeError('--recorded is for --liars.')
   if (fleet.nodes < fleet.stages) throw new RangeError('--nodes is less than --stages: some stage would have nobody.')

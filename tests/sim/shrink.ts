@@ -45,7 +45,7 @@ export function shrink(
 }
 
 function smallerThan(options: FleetOptions): FleetOptions[] {
-  const { nodes, stages, steps, loss, slow, restarts, accidents, churn } = options
+  const { nodes, stages, steps, loss, slow, restarts, accidents, churn, regions } = options
   const half = (n: number, least: number) => Math.max(least, Math.floor(n / 2))
   const changes: Partial<FleetOptions>[] = [
     { nodes: half(half(nodes, stages), stages) },
@@ -58,11 +58,12 @@ function smallerThan(options: FleetOptions): FleetOptions[] {
     { accidents: 0 },
     { loss: 0 },
     { slow: 0 },
+    { regions: 1 },
     { churn: churn / 2 },
   ]
-  const of = { nodes, stages, steps, loss, slow, restarts, accidents, churn }
+  const of = { nodes, stages, steps, loss, slow, restarts, accidents, churn, regions }
   return changes
-    .filter((change) => Object.entries(change).some(([key, value]) => of[key as keyof FleetOptions] !== value))
+    .filter((change) => Object.entries(change).some(([key, value]) => of[key as keyof typeof of] !== value))
     .filter((change) => (change.churn ?? 1) > 0.01)
     .map((change) => ({ ...options, ...change }))
 }

@@ -49,39 +49,61 @@ function reportFailure({ fleet, shrink: wanted }: SimOptions, { seed, violation 
   if (smallest) print(`  smallest: ${replayOf(smallest.options, smallest.seed)}\n            ${smallest.violation}`)
 }
 
+/** Throughputs of one kind of world over those of another with the same seeds, the least first. */
+function ratiosOf(of: readonly FleetOutcome[], over: ReadonlyMap<number, FleetOutcome>): number[] {
+  return of
+    .filter(({ seed, violation }) => !violation && over.get(seed)?.violation === null)
+    .map(({ seed, throughput }) => throughput / over.get(seed)!.throughput)
+    .sort((a, b) => a - b)
+}
+
+const medianOf = (ratios: readonly number[]) => ratios[Math.floor((ratios.length - 1) / 2)] ?? null
+
 async function simulate(options: SimOptions): Promise<number> {
   const { fleet, seeds, seed: first, calmEvery } = options
   const calm: FleetOptions = { ...fleet, churn: 0, restarts: 0, accidents: 0 }
+  const bySeat: FleetOptions = { ...calm, nearer: Infinity }
   const jobs: Job[] = []
   for (let seed = first; seed < first + seeds; seed++) {
-    if (calmEvery > 0 && (seed - first) % calmEvery === 0) jobs.push({ seed, options: calm })
+    if (calmEvery > 0 && (seed - first) % calmEvery === 0) {
+      jobs.push({ seed, options: calm })
+      if (fleet.regions > 1) jobs.push({ seed, options: bySeat })
+    }
     jobs.push({ seed, options: fleet })
   }
   const outcomes = new Map<number, FleetOutcome>()
   const calmOutcomes = new Map<number, FleetOutcome>()
+  const bySeatOutcomes = new Map<number, FleetOutcome>()
+  const outcomesOf = new Map([
+    [fleet, outcomes],
+    [calm, calmOutcomes],
+    [bySeat, bySeatOutcomes],
+  ])
   const started = performance.now()
-  let [events, cpuMs] = [0, 0]
+  let [events, cpuMs, finished] = [0, 0, 0]
   const workers = options.workers ?? availableParallelism()
   say(`${fleet.nodes} nodes, ${fleet.stages} stages of ${seatsOf(fleet)}, ${seeds} seeds on ${workers} workers`)
   await runJobs(jobs, workers, (job, { outcome, wallMs }) => {
-    ;(job.options === calm ? calmOutcomes : outcomes).set(outcome.seed, outcome)
+    outcomesOf.get(job.options)!.set(outcome.seed, outcome)
+    finished++
     events += outcome.events
     cpuMs += wallMs
     const { seed, violation, commits, rollbacks, recovered } = outcome
     const what = violation ?? `${commits} commits, ${rollbacks} rollbacks, ${recovered} leases recovered`
-    const which = job.options === calm ? `seed ${seed} without churn` : `seed ${seed}`
+    const how = job.options === calm ? ' without churn' : job.options === bySeat ? ' without churn, lanes by seat' : ''
     const seconds = `${outcome.virtualSeconds.toFixed(0)} s in ${(wallMs / 1000).toFixed(1)} s`
-    say(`${outcomes.size + calmOutcomes.size}/${jobs.length} ${which}: ${what} (${seconds})`)
+    say(`${finished}/${jobs.length} seed ${seed}${how}: ${what} (${seconds})`)
   })
   const wallSeconds = (performance.now() - started) / 1000
-  const failed = [...outcomes.values(), ...calmOutcomes.values()].filter(({ violation }) => violation !== null)
+  const failed = [...outcomesOf.values()]
+    .flatMap((of) => [...of.values()])
+    .filter(({ violation }) => violation !== null)
   const all = [...outcomes.values()].sort((a, b) => a.seed - b.seed)
   const sum = (of: (outcome: FleetOutcome) => number) => all.reduce((total, outcome) => total + of(outcome), 0)
-  const ratios = all
-    .filter(({ seed, violation }) => !violation && calmOutcomes.get(seed) && !calmOutcomes.get(seed)!.violation)
-    .map(({ seed, throughput }) => throughput / calmOutcomes.get(seed)!.throughput)
-    .sort((a, b) => a - b)
-  const median = ratios.length > 0 ? ratios[Math.floor((ratios.length - 1) / 2)]! : null
+  const ratios = ratiosOf(all, calmOutcomes)
+  const median = medianOf(ratios)
+  const nearRatios = ratiosOf([...calmOutcomes.values()], bySeatOutcomes)
+  const nearMedian = medianOf(nearRatios)
   const good = all.filter(({ violation }) => !violation)
   const stepSeconds = good.length > 0 ? good.reduce((total, o) => total + 1 / o.throughput, 0) / good.length : NaN
   const rows: [string, string][] = [
@@ -98,6 +120,16 @@ async function simulate(options: SimOptions): Promise<number> {
         ? 'not measured'
         : `${percent(median)} of the calm fleet's (median; least ${percent(ratios[0]!)}; ${ratios.length} seeds)`,
     ],
+    ...(fleet.regions > 1
+      ? [
+          [
+            'lanes near each other',
+            nearMedian === null
+              ? 'not measured'
+              : `${percent(nearMedian)} of the throughput by seat (median; least ${percent(nearRatios[0]!)}; ${nearRatios.length} seeds)`,
+          ] as [string, string],
+        ]
+      : []),
     ['events a second', `${Math.round(events / (cpuMs / 1000)).toLocaleString('en')} a worker`],
     ['wall seconds', wallSeconds.toFixed(1)],
   ]
@@ -107,8 +139,13 @@ async function simulate(options: SimOptions): Promise<number> {
   if (options.json) {
     const { nodes, stages } = fleet
     const record = { nodes, stages, seeds, violations: failed.length, throughputRatio: median, wallSeconds }
+    const near =
+      fleet.regions > 1 ? { regions: fleet.regions, nearRatio: nearMedian, nearRatioLeast: nearRatios[0] ?? null } : {}
     const ratio = { throughputRatioLeast: ratios[0] ?? null, ratioSeeds: ratios.length, churn: fleet.churn }
-    writeFileSync(options.json, `${JSON.stringify([{ where: 'node', impl: 'skein', ...record, ...ratio }], null, 2)}\n`)
+    writeFileSync(
+      options.json,
+      `${JSON.stringify([{ where: 'node', impl: 'skein', ...record, ...ratio, ...near }], null, 2)}\n`,
+    )
   }
   return failed.length > 0 ? 1 : 0
 }

@@ -57,7 +57,16 @@ export interface RunOptions {
   horizon?: number
 }
 
-const CALM: Weather = { loss: 0, duplicates: 0, reordered: 0, jitterMs: 0, shardMs: 1, boundaryMs: 1 }
+const CALM: Weather = {
+  loss: 0,
+  duplicates: 0,
+  reordered: 0,
+  jitterMs: 0,
+  shardMs: 1,
+  boundaryMs: 1,
+  apartMs: 0,
+  dialMs: 0,
+}
 const QUICK: Pace = { forwardMs: 15, backwardMs: 25, otherMs: 4, loadMs: [200, 3000] }
 const DEFAULTS: Omit<WorldOptions, 'seed'> = {
   strict: true,

@@ -3,7 +3,7 @@ import { createHash } from 'node:crypto'
 import { decide, initialState } from '../../../server/orchestrator/orchestrator.ts'
 import type { Timing } from '../../../server/orchestrator/timing.ts'
 import type { OrchestratorCommand, OrchestratorEvent, Run, RunSubmission } from '../../../server/orchestrator/types.ts'
-import type { ClientMessage, Holding, ServerMessage, ShardOwners } from '../../../src/protocol/control.ts'
+import type { ClientMessage, Holding, LinkMeasure, ServerMessage, ShardOwners } from '../../../src/protocol/control.ts'
 import type { ErrorBody } from '../../../src/protocol/errors.ts'
 import { receiptsOf, sumText, type Receipt, type ReceiptEntry } from '../../../src/protocol/receipt.ts'
 import { runConfigSchema, type RunConfigInput } from '../../../src/protocol/runConfig.ts'
@@ -249,11 +249,13 @@ export class Fleet {
       tokens = 5,
       busyMs = null,
       signs = true,
+      links,
     }: {
       lossSum?: number | ((microbatch: number) => number)
       tokens?: number
-      busyMs?: number | null
+      busyMs?: number | null | ((nodeId: string) => number)
       signs?: boolean
+      links?: (nodeId: string) => LinkMeasure[]
     } = {},
   ): void {
     const { leases, step, version, mode } = this.#told.get(nodeId)!
@@ -263,7 +265,8 @@ export class Fleet {
     const losses = leases
       .filter(([, , down]) => down === '')
       .map(([microbatch]) => [microbatch, lossOf(microbatch), tokens] as [number, number, number])
-    this.report(nodeId, { type: 'finished', step, version, losses, busyMs })
+    const busy = typeof busyMs === 'function' ? busyMs(nodeId) : busyMs
+    this.report(nodeId, { type: 'finished', step, version, losses, busyMs: busy, links: links?.(nodeId) })
   }
 
   /** All have computed whatever they were given. */

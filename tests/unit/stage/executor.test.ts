@@ -69,7 +69,7 @@ describe('an assignment', () => {
     worker.takeParameters(4, 1)
     await settled()
     expect(worker.of('ready')).toEqual([
-      { type: 'ready', generation, step: 4, expectedMs: expect.any(Number) as number },
+      { type: 'ready', generation, step: 4, expectedMs: expect.any(Number) as number, links: [['up', 80, 1e6]] },
     ])
     expect(worker.model.parameters.every((x) => x === 1)).toBe(true)
     expect(worker.phases.at(-1)).toBe('ready')
