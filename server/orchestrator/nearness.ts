@@ -4,6 +4,7 @@
  * The guess is a network coordinate with a height (Vivaldi: Dabek, Cox, Kaashoek, Morris, SIGCOMM 2004). A delay a node alone
  * would not do: it is the same whoever the partner is, so that no pairing is better than another by it.
  */
+import { nameHash } from '../../src/model/init.ts'
 import type { FleetNode } from './types.ts'
 
 /** Where a node is among the others of its run: round trips between two are their distance plus both heights, in milliseconds. */
@@ -53,8 +54,9 @@ export function learnLinks({ links, nearness }: Pick<FleetNode, 'links' | 'nearn
 }
 
 /**
- * Moves the nodes' coordinates until their distances fit what they measured. A node's own samples move it and nobody else, so
- * that a liar misplaces itself alone. Does nothing while too few links are measured. In the order of `nodes`, always the same number of times: nothing here is left to chance.
+ * Moves the nodes' coordinates until their distances fit what they measured. A node's own samples move it and nobody else; a liar,
+ * whose samples fit nothing, has a large error, by which others go less by where it says it is. Does nothing while too few links are
+ * measured. In the order of `nodes`, always the same number of times: nothing here is left to chance.
  */
 export function placeNodes(nodes: readonly FleetNode[]): void {
   const measured = nodes.filter(({ nearness }) => nearness.rttMs.size > 0)
@@ -88,11 +90,9 @@ export function placeNodes(nodes: readonly FleetNode[]): void {
     measured[i]!.nearness.coordinate = { x: x[i]!, y: y[i]!, height: height[i]!, error: error[i]! }
 }
 
-/** Somewhere near the middle, as its name has it (FNV-1a): who starts at one place would never part. */
+/** Somewhere near the middle, as its name has it: who starts at one place would never part. */
 function startOf(id: string): Coordinate {
-  let hash = 0x811c9dc5
-  for (let i = 0; i < id.length; i++) hash = Math.imul(hash ^ id.charCodeAt(i), 0x01000193)
-  const angle = (2 * Math.PI * (hash >>> 0)) / 2 ** 32
+  const angle = (2 * Math.PI * nameHash(id)) / 2 ** 32
   return { x: 10 * Math.cos(angle), y: 10 * Math.sin(angle), height: 1, error: 1 }
 }
 

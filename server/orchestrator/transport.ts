@@ -13,6 +13,8 @@ export class Transport {
   readonly #count: Int32Array
   /** Pairs between which something passes, or did: `i * width + j`, and both places of each. */
   readonly #cells: number[] = []
+  /** 1 for those. */
+  readonly #met: Uint8Array
   readonly #rows: number[] = []
   readonly #columns: number[] = []
   readonly #ms: Float64Array
@@ -27,6 +29,7 @@ export class Transport {
     this.#downs = [...downs]
     this.#width = downs.length
     this.#count = new Int32Array(ups.length * downs.length)
+    this.#met = new Uint8Array(this.#count.length)
     this.#ms = ms
     this.#linked = linked
     this.#nearerMs = nearerMs
@@ -169,7 +172,8 @@ export class Transport {
 
   #add(i: number, j: number, count: number): void {
     const at = i * this.#width + j
-    if (count > 0 && this.#count[at] === 0 && !this.#cells.includes(at)) {
+    if (count > 0 && this.#met[at] === 0) {
+      this.#met[at] = 1
       this.#cells.push(at)
       this.#rows.push(i)
       this.#columns.push(j)

@@ -25,8 +25,8 @@ export function threefry2x32(key0: number, key1: number, counter0: number, count
   out[1] = x1
 }
 
-/** FNV-1a over the UTF-16 code units, which are ASCII in every tensor name. */
-function nameHash(name: string): number {
+/** FNV-1a over the UTF-16 code units, which are ASCII in every tensor name and node id. */
+export function nameHash(name: string): number {
   let hash = 0x811c9dc5
   for (let i = 0; i < name.length; i++) hash = Math.imul(hash ^ name.charCodeAt(i), 0x01000193)
   return hash >>> 0

@@ -6,6 +6,7 @@
  */
 import { boundaryBytes, RECEIVED_TAPS } from '../codec/boundary.ts'
 import { sizeClass } from '../gpu/buffers.ts'
+import { CHUNK_ROWS } from '../gpu/rows.ts'
 import type { RunConfig } from '../protocol/runConfig.ts'
 import { codeHidden, paddedVocabulary, receivesCode, runLayouts, sendsCode } from './layout.ts'
 import type { StageLayout } from './layout.ts'
@@ -118,8 +119,7 @@ function codeBytes(config: RunConfig, layout: StageLayout): number {
   if (!sendsCode(layout) && !receivesCode(layout)) return 0
   const { dModel: d } = config.model
   const rows = microbatchRows(config)
-  // The partial sums of the taps are one for every 32 rows.
-  const taps = f32(Math.ceil(rows / 32), [RECEIVED_TAPS * d])
+  const taps = f32(Math.ceil(rows / CHUNK_ROWS), [RECEIVED_TAPS * d])
   return taps + f32(rows, [1, layout.codeWidth!, layout.codeWidth!, codeHidden(config.model), d, d])
 }
 

@@ -1,4 +1,4 @@
-/** Proves that lanes of replicas near each other are faster where the world has regions, and train what one machine would. */
+/** Proves that lanes of replicas near each other are faster where the world has regions. */
 import { describe, expect, it } from 'vitest'
 import { World, type RunOptions } from './world.ts'
 
@@ -32,7 +32,8 @@ function train({ withinMs, betweenMs, memoryBytes = 2 ** 30, nearerMs = 10 }: Re
   }
   const witness = world.witness()
   const after = (step: number) => world.until(() => witness.committed >= step, 10 * MINUTE).clock.now
-  const stepMs = -(after(FROM) - after(TO - 1)) / (TO - 1 - FROM)
+  const from = after(FROM)
+  const stepMs = (after(TO - 1) - from) / (TO - 1 - FROM)
   world.until(() => world.state.runs.get('run')!.round?.step === TO, 10 * MINUTE)
   const regions = world.state.runs.get('run')!.round!.stages.map(({ owner }) => owner.map((id) => world.nodes.get(id)!.region)) // prettier-ignore
   const pairs = regions.slice(1).flatMap((of, stage) => of.map((region, place) => region !== regions[stage]![place]))

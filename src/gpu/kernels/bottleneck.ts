@@ -10,6 +10,7 @@ import type { BufferView } from '../buffers.ts'
 import type { GpuContext } from '../device.ts'
 import { createKernel, f32, spread } from '../kernel.ts'
 import type { Recording } from '../kernel.ts'
+import { CHUNK_ROWS } from '../rows.ts'
 import type { RowShape } from './rmsNorm.ts'
 
 /** A matrix f32 with rows of `stride` elements. */
@@ -61,8 +62,6 @@ export interface BottleneckKernels {
     shape: SequenceShape,
   ): void
 }
-
-const CHUNK_ROWS = 32
 
 export async function bottleneckKernels(gpu: GpuContext): Promise<BottleneckKernels> {
   const [silu, siluBackward, addColumns, inject, taps, tapsBack, tapsPartial, rowsAdd] = await Promise.all([

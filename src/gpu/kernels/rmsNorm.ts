@@ -7,7 +7,7 @@ import type { BufferView } from '../buffers.ts'
 import type { GpuContext } from '../device.ts'
 import { createKernel, f32 } from '../kernel.ts'
 import type { Recording } from '../kernel.ts'
-import { rowConstants, rowGrid } from '../rows.ts'
+import { CHUNK_ROWS, rowConstants, rowGrid } from '../rows.ts'
 
 export interface RowShape {
   readonly rows: number
@@ -42,8 +42,6 @@ export interface RmsNormKernels {
     shape: RowShape,
   ): void
 }
-
-const CHUNK_ROWS = 32
 
 /** Compiles for rows of `columns` elements. */
 export async function rmsNormKernels(gpu: GpuContext, { columns }: { columns: number }): Promise<RmsNormKernels> {
