@@ -11,6 +11,7 @@ import { implOf, SKEIN } from '../engines.ts'
 import { figure, markdownTable, terminalTable, type Table } from '../report.ts'
 import {
   againstExact,
+  HEAD_SIZE,
   isOf,
   readRecords,
   rowConfig,
@@ -26,6 +27,9 @@ export const SYNC_USAGE = `npm run bench -- sync [options]: what merging costs, 
   what a replica sends to merge, and scores held-out text. On Dawn.
   --data FILE          UTF-8 text; the last tenth is held out (made-up stories)
   --rows A,B           only these: ${ROWS.join(', ')}
+  --d-model D          width, in heads of ${HEAD_SIZE} (128)
+  --layers N           (4)
+  --block T            tokens in a sequence (64)
   --updates K          over the whole run (600)
   --replicas R         which are the lanes (4)
   --batch B            sequences in one update of all lanes together (12)
@@ -43,9 +47,10 @@ export const SYNC_USAGE = `npm run bench -- sync [options]: what merging costs, 
 const line = new CommandLine('sync')
 
 function optionsOf(args: readonly string[]) {
+  const model = { 'd-model': TEXT, layers: TEXT, block: TEXT }
   const training = { data: TEXT, rows: TEXT, updates: TEXT, replicas: TEXT, batch: TEXT, seed: TEXT }
   const optimizers = { optimizer: TEXT, lr: TEXT, 'inner-steps': TEXT, 'outer-lr': TEXT, 'outer-momentum': TEXT }
-  return line.read(args, { ...training, ...optimizers, 'eval-tokens': TEXT }).values
+  return line.read(args, { ...model, ...training, ...optimizers, 'eval-tokens': TEXT }).values
 }
 
 type Options = ReturnType<typeof optionsOf>
@@ -56,6 +61,9 @@ function settingOf({ data, optimizer = 'adamw', ...options }: Options): Setting 
     line.number(name, String(options[name] ?? usual), { whole: true, least: 1 })
   const setting = {
     optimizer: line.choice('optimizer', optimizer, ['adamw', 'muon']),
+    dModel: count('d-model', 128),
+    layers: count('layers', 4),
+    blockSize: count('block', 64),
     updates: count('updates', 600),
     replicas: count('replicas', 4),
     batch: count('batch', 12),
@@ -66,6 +74,8 @@ function settingOf({ data, optimizer = 'adamw', ...options }: Options): Setting 
     seed: line.number('seed', options.seed ?? '1', { whole: true }),
     data: data === undefined ? 'stories' : path.basename(data),
   }
+  if (setting.dModel % HEAD_SIZE !== 0)
+    line.refuse(`A width of ${setting.dModel} is no whole number of heads of ${HEAD_SIZE}.`)
   if (setting.updates % setting.innerSteps !== 0)
     line.refuse(`${setting.updates} updates are no whole number of ${setting.innerSteps} inner steps.`)
   if (setting.batch % setting.replicas !== 0)

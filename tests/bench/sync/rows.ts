@@ -14,6 +14,9 @@ export type RowName = (typeof ROWS)[number]
 
 /** What every row has in common. */
 export interface Setting {
+  readonly dModel: number
+  readonly layers: number
+  readonly blockSize: number
   readonly replicas: number
   /** Sequences in one update of all lanes together. */
   readonly batch: number
@@ -28,12 +31,17 @@ export interface Setting {
   readonly data: string
 }
 
+/** Numbers in one head, whatever the model's width. */
+export const HEAD_SIZE = 32
+
 /** As many updates on as many tokens whatever the row. One stage: what is merged is the same however a model is cut. */
 export function rowConfig(row: RowName, setting: Setting, vocabSize: number, evalTokens: number): RunConfig {
-  const { replicas, batch, innerSteps, outerLr, outerMomentum, optimizer: kind, lr, updates, seed } = setting
+  const { dModel, layers, blockSize, replicas, batch, optimizer: kind, lr, updates, seed } = setting
+  const { innerSteps, outerLr, outerMomentum } = setting
+  const heads = dModel / HEAD_SIZE
   const local = row !== 'exact'
   return runConfigSchema.parse({
-    model: { dModel: 128, layers: 4, heads: 4, kvHeads: 4, ffn: 384, blockSize: 64, vocabSize },
+    model: { dModel, layers, heads, kvHeads: heads, ffn: 3 * dModel, blockSize, vocabSize },
     optimizer: { kind, lr, minLr: lr / 10 },
     ...{ stages: 1, replicas, batch, seed, codec: 'f32', evalTokens },
     microbatch: local ? batch / replicas : batch,
@@ -51,6 +59,9 @@ export const syncRecordSchema = z.strictObject({
   adapter: z.string().min(1),
   impl: z.string().regex(/^\S+ \S+$/),
   data: z.string().min(1),
+  dModel: z.int().positive(),
+  layers: z.int().positive(),
+  blockSize: z.int().positive(),
   replicas: z.int().positive(),
   batch: z.int().positive(),
   innerSteps: z.int().positive(),
@@ -73,7 +84,8 @@ export const syncRecordSchema = z.strictObject({
 })
 export type SyncRecord = z.infer<typeof syncRecordSchema>
 
-const SETTING = ['replicas', 'batch', 'optimizer', 'lr', 'updates', 'seed', 'data'] as const
+const MODEL = ['dModel', 'layers', 'blockSize'] as const
+const SETTING = [...MODEL, 'replicas', 'batch', 'optimizer', 'lr', 'updates', 'seed', 'data'] as const
 const LOCAL = ['innerSteps', 'outerLr', 'outerMomentum'] as const
 
 export function isOf(record: SyncRecord, row: RowName, setting: Setting): boolean {

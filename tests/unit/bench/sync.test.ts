@@ -10,6 +10,7 @@ import { rowConfig, type RowName, type Setting } from '../../bench/sync/rows.ts'
 import { mergeTraffic } from '../../bench/sync/traffic.ts'
 
 const setting: Setting = {
+  ...{ dModel: 128, layers: 4, blockSize: 64 },
   ...{ replicas: 4, batch: 12, innerSteps: 30, outerLr: 0.7, outerMomentum: 0.9 },
   ...{ optimizer: 'adamw', lr: 3e-3, updates: 600, seed: 1, data: 'stories' },
 }
