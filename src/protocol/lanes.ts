@@ -47,6 +47,11 @@ export function laneMicrobatches(config: Numbering): number {
   return updateMicrobatches(config) * innerSteps(config)
 }
 
+/** Vectors of a stage that merge after local steps: what lanes changed, and Muon's momentum if lanes begin from its mean. */
+export function mergedVectors({ local, optimizer }: Pick<RunConfig, 'local' | 'optimizer'>): 1 | 2 {
+  return local.moments === 'mean' && optimizer.kind === 'muon' ? 2 : 1
+}
+
 export interface LanePlace {
   readonly lane: number
   /** From 0. */

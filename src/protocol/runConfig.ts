@@ -55,8 +55,8 @@ export type MergeCodec = z.infer<typeof mergeCodecSchema>
 
 /**
  * With `sync: local` (DiLoCo, Douillard et al. 2023, arXiv 2311.08105). Each lane takes `innerSteps` steps of the optimizer by
- * itself, from the same weights and from moments of zero, each on its even part of the batch; then the lanes' mean change is
- * taken as a gradient by SGD with Nesterov momentum.
+ * itself, from the same weights and momentum, each on its even part of the batch; then the lanes' mean change is taken as a
+ * gradient by SGD with Nesterov momentum.
  */
 export const localConfigSchema = z.object({
   innerSteps: count(1000).default(30),
@@ -65,7 +65,12 @@ export const localConfigSchema = z.object({
   outer: z
     .object({ lr: z.number().positive().max(10).default(0.7), momentum: z.number().min(0).lt(1).default(0.9) })
     .prefault({}),
-  mergeCodec: mergeCodecSchema.default('int8'),
+  mergeCodec: mergeCodecSchema.default('int4'),
+  /**
+   * Where Muon's momentum stands as a step begins: at the mean of where the lanes left it, which doubles a merge's bytes, or at
+   * zero. AdamW's moments begin at zero: a first moment that outlived the second would be divided by next to nothing.
+   */
+  moments: z.enum(['mean', 'zero']).default('mean'),
 })
 
 export const runConfigSchema = z.object({

@@ -15,7 +15,7 @@ import { changesVectors, performOnGpu } from './gpuWork.ts'
 import { linkMeasures } from './linkMeasures.ts'
 import { advance, holding, initialStageState } from './machine.ts'
 import type { StageAction, StageEvent } from './machineTypes.ts'
-import type { StageModel } from './model.ts'
+import { type StageModel, sharedVectors } from './model.ts'
 import { Neighbours } from './neighbours.ts'
 import { Outbox } from './outbox.ts'
 import { patiently } from './patience.ts'
@@ -326,7 +326,7 @@ export class StageExecutor {
     this.#enqueue(tenure, false, async (model, generation) => {
       this.#host.phase('checkpointing', null)
       const range = tenure.shape.shards[shard]!
-      const parts = await this.#spans.reading(() => readShard(model, range, tenure.shape.config.sync))
+      const parts = await this.#spans.reading(() => readShard(model, range, sharedVectors(tenure.shape.config)))
       const { apiUrl, chunks: cache } = this.#host
       const upload = () => saveShard(apiUrl, this.#host.token(), range, parts, tenure.abort.signal, cache)
       const goesOn = () => this.#tenure === tenure && tenure.assignment.generation === generation

@@ -4,11 +4,12 @@ import { groupedBytes } from '../codec/groups.ts'
 import type { Priority } from '../net/link.ts'
 import { fail } from '../protocol/errors.ts'
 import { decodeFrame, encodeFrame, FRAME_KINDS, type Frame, type FrameKind } from '../protocol/frame.ts'
-import { laneCount, mostMicrobatches } from '../protocol/lanes.ts'
+import { laneCount, mergedVectors, mostMicrobatches } from '../protocol/lanes.ts'
 import type { Shard } from '../protocol/routing.ts'
 import type { RunConfig } from '../protocol/runConfig.ts'
 import { lanesOf } from './laneShares.ts'
 import type { TensorAddress, TensorKind } from './machineTypes.ts'
+import { sharedVectors } from './model.ts'
 
 /** What the shape of a frame follows from. */
 export interface FrameShape {
@@ -69,16 +70,17 @@ export function readFrame(bytes: Uint8Array, generation: number, shape: FrameSha
   return { type: 'frame', address, tensor: payload }
 }
 
-/** A shard's moments are two vectors in one tensor; so are its parameters where the outer momentum goes with them. */
+/** A shard's moments are two vectors in one tensor; with local steps all that is shared goes with its parameters. */
 function vectorsOf(kind: TensorKind, { config }: FrameShape): number {
-  return kind === 'momentShard' || (kind === 'parameterShard' && config.sync === 'local') ? 2 : 1
+  if (kind === 'parameterShard' && config.sync === 'local') return sharedVectors(config).length
+  return kind === 'momentShard' ? 2 : 1
 }
 
-/** Of what lanes of local steps changed: one row a lane, or their mean. Null for other tensors; `rows` is 0 where none fits. */
+/** Of what merges after local steps: one row a lane, or their mean. Null for other tensors; `rows` is 0 where none fits. */
 function lanesIn({ kind, index }: TensorAddress, byteLength: number, { config, shards }: FrameShape) {
   if (config.sync !== 'local') return null
   const codec = config.local.mergeCodec
-  const columns = shards[index]?.length ?? 0
+  const columns = mergedVectors(config) * (shards[index]?.length ?? 0)
   if (kind === 'gradientShard' || kind === 'relayedShard') {
     const lanes = lanesOf(codec, byteLength, columns)
     return { codec, columns, rows: lanes <= laneCount(config) ? lanes : 0 }
@@ -97,7 +99,7 @@ function fits({ codec, rows, columns, payload }: Frame, address: TensorAddress, 
   }
   const length = shards[address.index]?.length ?? -1
   const merged = lanesIn(address, payload.byteLength, shape)
-  if (merged) return codec === merged.codec && columns === length && rows > 0 && rows === merged.rows
+  if (merged) return codec === merged.codec && columns === merged.columns && rows > 0 && rows === merged.rows
   if (address.kind === 'meanShard') return false
   return (
     codec === 'f32' &&

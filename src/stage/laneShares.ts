@@ -6,7 +6,7 @@ type Bytes = Uint8Array<ArrayBufferLike>
 
 const LANE_BYTES = 4
 
-/** Bytes of the share of `lanes` lanes of a shard of `length` elements. */
+/** Bytes of the share of `lanes` lanes of a shard, `length` numbers of each. */
 export function shareBytes(codec: MergeCodec, lanes: number, length: number): number {
   return lanes * (LANE_BYTES + groupedBytes(codec, length))
 }

@@ -1,6 +1,6 @@
 /** Owns what a node does with lanes and with shards where replicas merge after local steps. One call at a time. */
 import { counterDither, encodeGroups } from '../codec/groups.ts'
-import { innerSteps } from '../protocol/lanes.ts'
+import { innerSteps, mergedVectors } from '../protocol/lanes.ts'
 import type { Shard } from '../protocol/routing.ts'
 import type { RunConfig } from '../protocol/runConfig.ts'
 import type { LocalStage } from '../model/local/localStage.ts'
@@ -8,6 +8,7 @@ import { encodeMean, outerStep } from '../model/local/outer.ts'
 import { bytesOf, floatsOf } from './frames.ts'
 import { sumShares, writeShare } from './laneShares.ts'
 import type { MergeWork, MergedShard } from './shardWork.ts'
+import { type VectorKind, sharedVectors } from './model.ts'
 
 type Bytes = Uint8Array<ArrayBufferLike>
 
@@ -18,9 +19,9 @@ export class LaneWork implements MergeWork {
   readonly #stage: LocalStage
   readonly #shards: readonly Shard[]
   readonly #config: RunConfig
-  /** By shard and lane of the step: what the lane changed, encoded. */
+  /** By shard and lane of the step: what the lane changed, behind it Muon's momentum where that is shared, encoded. */
   #changes: { step: number; of: Map<number, Uint8Array>[] } = { step: 0, of: [] }
-  /** By shard: the lanes' changes of all contributors, summed. */
+  /** By shard: the same of all contributors' lanes, summed. */
   readonly #sums = new Map<number, Float32Array>()
   /** By shard: this node's own last update. */
   readonly #updates = new Map<number, { step: number; bytes: Bytes }>()
@@ -41,10 +42,11 @@ export class LaneWork implements MergeWork {
     const { seed, local } = this.#config
     if (inner < innerSteps(this.#config) - 1) return
     if (this.#changes.step !== step) this.#changes = { step, of: this.#shards.map(() => new Map()) }
-    const change = await this.#stage.leaveLane()
+    const vectors = await this.#stage.leaveLane()
     this.#shards.forEach(({ offset, length }, shard) => {
       const dither = counterDither(LANE_DITHER, seed, this.#stage.layout.stage, step, lane, shard)
-      const part = change.subarray(offset, offset + length)
+      const part = new Float32Array(vectors.length * length)
+      vectors.forEach((vector, i) => part.set(vector.subarray(offset, offset + length), i * length))
       this.#changes.of[shard]!.set(lane, encodeGroups(local.mergeCodec, part, dither))
     })
   }
@@ -57,15 +59,16 @@ export class LaneWork implements MergeWork {
   /** Sums lie apart from shares: nothing was overwritten. */
   restoreGradient(): void {}
 
+  /** Resolves to the squared norm of what the lanes changed. */
   async reduce(shard: number, contributions: readonly Bytes[]): Promise<number> {
     const { length } = this.#range(shard)
     const shares = contributions.length > 0 ? contributions : [await this.readGradient(shard)]
-    const sum = sumShares(this.#config.local.mergeCodec, shares, length)
+    const sum = sumShares(this.#config.local.mergeCodec, shares, mergedVectors(this.#config) * length)
     this.#sums.set(shard, sum)
-    return sum.reduce((total, value) => total + value * value, 0)
+    return sum.subarray(0, length).reduce((total, value) => total + value * value, 0)
   }
 
-  /** Resolves to the lanes' mean change, from which all others take the same step. */
+  /** Resolves to the lanes' mean, from which all others take the same step. */
   update(shard: number, { step, scale }: { step: number; scale: number }): Promise<Bytes> {
     const sum = this.#sums.get(shard)
     if (!sum) throw new RangeError(`Shard ${shard} is not summed.`)
@@ -90,21 +93,24 @@ export class LaneWork implements MergeWork {
     }
     const agrees = !compare || sameBytes(await this.read('parameterShard', shard), tensor)
     const values = floatsOf(tensor)
-    this.#stage.write('parameters', offset, values.subarray(0, length))
-    this.#stage.write('firstMoment', offset, values.subarray(length))
+    this.#kinds().forEach((kind, i) => this.#stage.write(kind, offset, values.subarray(i * length, (i + 1) * length)))
     return agrees
   }
 
-  /** The outer momentum comes with the parameters. */
+  /** All vectors come with the parameters. */
   writeMoments(): void {}
 
-  /** The parameters, then the outer momentum, f32. */
+  /** The parameters, then the outer momentum, then Muon's momentum where lanes share it, f32. */
   async read(_kind: 'parameterShard' | 'momentShard', shard: number): Promise<Bytes> {
     const range = this.#range(shard)
-    const both = new Float32Array(2 * range.length)
-    both.set(await this.#stage.read('parameters', range))
-    both.set(await this.#stage.read('firstMoment', range), range.length)
-    return bytesOf(both)
+    const kinds = this.#kinds()
+    const all = new Float32Array(kinds.length * range.length)
+    for (const [i, kind] of kinds.entries()) all.set(await this.#stage.read(kind, range), i * range.length)
+    return bytesOf(all)
+  }
+
+  #kinds(): readonly VectorKind[] {
+    return sharedVectors(this.#config)
   }
 
   #range(shard: number): Shard {

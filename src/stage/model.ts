@@ -3,10 +3,21 @@
  * The GPU model implements it; so does, in tests, the f64 reference.
  */
 import type { Chunk } from '../protocol/control.ts'
+import { mergedVectors } from '../protocol/lanes.ts'
 import type { Shard } from '../protocol/routing.ts'
+import type { RunConfig } from '../protocol/runConfig.ts'
 import type { StageLayout } from '../model/layout.ts'
 
 export type VectorKind = Chunk['kind']
+
+/**
+ * The vectors that replicas of a stage have alike between two steps, as a checkpoint holds them. With local steps `firstMoment`
+ * is the outer momentum, and `secondMoment` Muon's momentum from which lanes begin, if that is shared.
+ */
+export function sharedVectors(config: Pick<RunConfig, 'sync' | 'local' | 'optimizer'>): readonly VectorKind[] {
+  const all = ['parameters', 'firstMoment', 'secondMoment'] as const
+  return config.sync === 'local' ? all.slice(0, 1 + mergedVectors(config)) : all
+}
 
 /**
  * What enters a stage: token ids at the first, an encoded boundary tensor (bytes as `boundaryBytes` has them) elsewhere.

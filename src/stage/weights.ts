@@ -2,13 +2,11 @@
 import { CHUNK_ELEMENTS, type Assignment, type Chunk } from '../protocol/control.ts'
 import { SkeinError } from '../protocol/errors.ts'
 import type { Shard } from '../protocol/routing.ts'
-import type { RunConfig } from '../protocol/runConfig.ts'
 import { sha256, type ChunkCache } from '../store/chunks.ts'
 import type { StageModel, VectorKind } from './model.ts'
 import { fetchBytes, putBytes } from './transfer.ts'
 
 const PARALLEL = 4
-const KINDS: readonly VectorKind[] = ['parameters', 'firstMoment', 'secondMoment']
 
 /** One vector's part of a shard, f32. */
 export interface ShardPart {
@@ -70,17 +68,16 @@ async function downloadChunk(
 }
 
 /**
- * Reads a shard of all three vectors as they stand between two steps, of the two there are with local steps; all that saving
- * needs of the GPU.
+ * Reads a shard of some vectors as they stand between two steps; all that saving needs of the GPU.
+ * @param kinds all three unless there are fewer, see `sharedVectors`
  */
 export async function readShard(
   model: StageModel,
   shard: Shard,
-  sync: RunConfig['sync'] = 'exact',
+  kinds: readonly VectorKind[] = ['parameters', 'firstMoment', 'secondMoment'],
 ): Promise<ShardPart[]> {
   const parts: ShardPart[] = []
-  for (const kind of sync === 'local' ? KINDS.slice(0, 2) : KINDS)
-    if (shard.length > 0) parts.push({ kind, values: await model.read(kind, shard) })
+  for (const kind of kinds) if (shard.length > 0) parts.push({ kind, values: await model.read(kind, shard) })
   return parts
 }
 

@@ -5,7 +5,7 @@ import { initialParameters } from '../../src/model/init.ts'
 import { stageLayouts } from '../../src/model/layout.ts'
 import { learningRate } from '../../src/model/learningRate.ts'
 import { LocalStage } from '../../src/model/local/localStage.ts'
-import { stageShards } from '../../src/model/optimizerShards.ts'
+import { stageShards, takesMuon } from '../../src/model/optimizerShards.ts'
 import { referenceModel, trainStep, zeroState } from '../../src/model/reference/model.ts'
 import { laneMicrobatches, updateConfig } from '../../src/protocol/lanes.ts'
 import { runConfigSchema, type RunConfigInput } from '../../src/protocol/runConfig.ts'
@@ -17,13 +17,15 @@ afterAll(() => gpu.check())
 
 const [LANES, INNER, STEPS] = [2, 3, 3]
 
-function configOf(optimizer: RunConfigInput['optimizer'] = {}) {
+type Moments = 'mean' | 'zero'
+
+function configOf(optimizer: RunConfigInput['optimizer'] = {}, moments: Moments = 'mean') {
   return runConfigSchema.parse({
     model: { vocabSize: 32, dModel: 16, layers: 1, heads: 2, kvHeads: 1, ffn: 24, blockSize: 8 },
     optimizer: { lr: 5e-3, warmupSteps: 2, ...optimizer },
     ...{ stages: 1, replicas: LANES, batch: 4, microbatch: 2, steps: STEPS, codec: 'f32' },
     sync: 'local',
-    local: { innerSteps: INNER, mergeCodec: 'f32' },
+    local: { innerSteps: INNER, mergeCodec: 'f32', moments },
   })
 }
 
@@ -69,31 +71,45 @@ async function merge({ work }: Made, step: number): Promise<void> {
 const whole = { offset: 0, length: layout.length }
 
 describe('local steps on the device', () => {
-  it('follow the reference', async () => {
-    const made = await stageOf()
+  it.each([
+    ['adamw', 'mean'],
+    ['muon', 'mean'],
+    ['muon', 'zero'],
+  ] as const)('follow the reference with %s and lanes that begin from a momentum of %s', async (kind, moments) => {
+    const of = configOf({ kind }, moments)
+    const made = await stageOf(of)
+    const zeros = (tensors: ReadonlyMap<string, Float64Array>) =>
+      new Map([...tensors].map(([name, values]) => [name, new Float64Array(values.length)]))
     const start = initialParameters(layout, 3)
     const shared = new Map(
       layout.tensors.map((t) => [t.name, Float64Array.from(start.subarray(t.offset, t.offset + t.length))]),
     )
-    const momentum = new Map([...shared].map(([name, values]) => [name, new Float64Array(values.length)]))
+    const momentum = zeros(shared)
+    let first = zeros(shared)
     for (let step = 1; step <= STEPS; step++) {
       made.stage.beginStep(step)
       for (let lane = 0; lane < LANES; lane++) await wholeLane(made, step, lane)
       await merge(made, step)
 
-      const mean = new Map([...shared].map(([name, values]) => [name, new Float64Array(values.length)]))
+      const [mean, next] = [zeros(shared), zeros(shared)]
       for (let lane = 0; lane < LANES; lane++) {
         const own = new Map([...shared].map(([name, values]) => [name, values.slice()]))
-        const [model, state] = [referenceModel(config.model, own), zeroState(own)]
+        const model = referenceModel(config.model, own)
+        const state = zeroState(own)
+        for (const [name, values] of first) state.firstMoment.get(name)!.set(values)
         for (let inner = 0; inner < INNER; inner++) {
-          const lr = learningRate(config.optimizer, (step - 1) * INNER + inner + 1, STEPS * INNER)
-          trainStep(model, state, config.optimizer, lr, batchOf(step, lane * laneMicrobatches(config) + inner))
+          const lr = learningRate(of.optimizer, (step - 1) * INNER + inner + 1, STEPS * INNER)
+          trainStep(model, state, of.optimizer, lr, batchOf(step, lane * laneMicrobatches(config) + inner))
         }
         for (const [name, values] of own) {
           const [before, sum] = [shared.get(name)!, mean.get(name)!]
           values.forEach((value, i) => (sum[i]! += (before[i]! - value) / LANES))
         }
+        if (moments === 'zero') continue
+        for (const { name } of layout.tensors.filter((tensor) => takesMuon(of.optimizer, tensor)))
+          state.firstMoment.get(name)!.forEach((value, i) => (next.get(name)![i]! += value / LANES))
       }
+      first = next
       const { lr, momentum: keep } = config.local.outer
       for (const [name, values] of shared) {
         const [g, v] = [mean.get(name)!, momentum.get(name)!]
@@ -103,9 +119,14 @@ describe('local steps on the device', () => {
         })
       }
     }
-    const actual = await made.stage.read('parameters', whole)
-    for (const { name, offset, length } of layout.tensors)
-      expect(relativeError(actual.subarray(offset, offset + length), shared.get(name)!), name).toBeLessThan(2e-3)
+    const expected = { parameters: shared, firstMoment: momentum, secondMoment: first }
+    for (const kind of ['parameters', 'firstMoment', 'secondMoment'] as const) {
+      const actual = await made.stage.read(kind, whole)
+      for (const { name, offset, length } of layout.tensors) {
+        const wanted = expected[kind].get(name)!
+        expect(relativeError(actual.subarray(offset, offset + length), wanted), `${kind} ${name}`).toBeLessThan(2e-3)
+      }
+    }
     made.stage.destroy()
   })
 

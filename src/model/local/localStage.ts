@@ -1,16 +1,20 @@
 /**
- * Owns a stage of a run with local steps: the weights that all replicas share and the outer optimizer's vectors, beside a model
- * whose device holds the copy that one lane trains.
+ * Owns a stage of a run with local steps: the weights that all replicas share, Muon's momentum from which lanes begin and that of
+ * the outer optimizer, beside a model whose device holds the copy that one lane trains.
  *
- * A lane is a function of the shared weights and its data: its optimizer starts from moments of zero, its gradient is clipped by
- * the norm over this stage alone. Whoever takes it over computes it again from the weights. What is shared is kept and changed in
- * exact IEEE arithmetic off the device, so that all replicas have the same bits.
+ * A lane is a function of what is shared and of its data: Muon starts from the mean of the lanes' momentum, AdamW from zero, its
+ * gradient is clipped by the norm over this stage alone. Whoever takes it over computes it again. What is shared is
+ * kept and changed in exact IEEE arithmetic off the device, so that all replicas have the same bits.
+ *
+ * Why the mean: a lane's gradients are noisier than the whole batch's, so that updates of a fixed size, as Muon's are, go less
+ * far along what the lanes have in common. A momentum that all have a part in takes much of that noise out.
  */
-import { innerSteps } from '../../protocol/lanes.ts'
+import { innerSteps, mergedVectors } from '../../protocol/lanes.ts'
 import type { Shard } from '../../protocol/routing.ts'
 import type { RunConfig } from '../../protocol/runConfig.ts'
 import type { StageInput, StageModel, VectorKind } from '../../stage/model.ts'
 import { learningRate } from '../learningRate.ts'
+import { adamwRuns } from '../optimizerShards.ts'
 import type { OuterVectors } from './outer.ts'
 
 type Floats = Float32Array<ArrayBuffer>
@@ -28,8 +32,10 @@ export class LocalStage implements StageModel {
   readonly #lanes: StageModel
   readonly #config: RunConfig
   readonly #whole: Shard
-  /** By kind as a checkpoint keeps them: the weights, the outer momentum, and nothing. */
-  readonly #shared: Readonly<Record<Exclude<VectorKind, 'secondMoment'>, Floats>>
+  /** By kind as a checkpoint keeps them: the weights, the outer momentum, and Muon's of the lanes or nothing. */
+  readonly #shared: Readonly<Record<VectorKind, Floats>>
+  /** What AdamW walks: there lanes begin from moments of zero. Null where all do. */
+  readonly #zeroed: readonly Shard[] | null
   readonly #parked = new Map<number, ParkedLane>()
   /** The lane on the device. */
   #lane: number | null = null
@@ -44,15 +50,20 @@ export class LocalStage implements StageModel {
     const { length } = lanes.layout
     this.#whole = { offset: 0, length }
     const zeros = () => new Float32Array(length)
-    this.#shared = { parameters: zeros(), firstMoment: zeros() }
+    this.#zeroed = mergedVectors(config) === 2 ? adamwRuns(lanes.layout, config.optimizer) : null
+    const secondMoment = this.#zeroed ? zeros() : new Float32Array(0)
+    this.#shared = { parameters: zeros(), firstMoment: zeros(), secondMoment }
   }
 
   /** Views of the shared vectors, to be changed in place. */
   outerVectors(range: Shard): OuterVectors {
-    const of = (kind: 'parameters' | 'firstMoment') =>
-      this.#shared[kind].subarray(range.offset, range.offset + range.length)
+    const of = (kind: VectorKind) => this.#shared[kind].subarray(range.offset, range.offset + range.length)
     this.#current = false
-    return { parameters: of('parameters'), momentum: of('firstMoment') }
+    return {
+      parameters: of('parameters'),
+      momentum: of('firstMoment'),
+      laneMomentum: this.#zeroed && of('secondMoment'),
+    }
   }
 
   /** Forgets every lane. */
@@ -62,7 +73,7 @@ export class LocalStage implements StageModel {
     this.#lane = null
   }
 
-  /** Brings a lane onto the device, from the shared weights or from where it was when it gave way. */
+  /** Brings a lane onto the device, from what is shared or from where it was when it gave way. */
   async enterLane(lane: number): Promise<void> {
     if (this.#lane === lane) return
     if (this.#lane !== null) this.#parked.set(this.#lane, await this.#park())
@@ -72,7 +83,7 @@ export class LocalStage implements StageModel {
     this.#current = false
     this.#lanes.write('parameters', 0, known?.parameters ?? this.#shared.parameters)
     const zeros = known ? null : new Float32Array(this.#whole.length)
-    this.#lanes.write('firstMoment', 0, known?.firstMoment ?? zeros!)
+    this.#lanes.write('firstMoment', 0, known?.firstMoment ?? (this.#zeroed ? this.#shared.secondMoment : zeros!))
     this.#lanes.write('secondMoment', 0, known?.secondMoment ?? zeros!)
     this.#lanes.restoreGradient(this.#whole, known?.gradient ?? null)
   }
@@ -101,13 +112,19 @@ export class LocalStage implements StageModel {
     this.#lanes.restoreGradient(this.#whole, null)
   }
 
-  /** Takes the lane off the device; returns what it changed: shared weights less its own. */
-  async leaveLane(): Promise<Floats> {
+  /** Takes the lane off the device; returns what merges: shared weights less its own, and Muon's momentum where that is shared. */
+  async leaveLane(): Promise<Floats[]> {
     const change = await this.#lanes.read('parameters', this.#whole)
     const { parameters } = this.#shared
     for (let i = 0; i < change.length; i++) change[i] = parameters[i]! - change[i]!
+    const merged = [change]
+    if (this.#zeroed) {
+      const momentum = await this.#lanes.read('firstMoment', this.#whole)
+      for (const { offset, length } of this.#zeroed) momentum.fill(0, offset, offset + length)
+      merged.push(momentum)
+    }
     this.#lane = null
-    return change
+    return merged
   }
 
   forward: StageModel['forward'] = (microbatch, input) => this.#lanes.forward(microbatch, input)
@@ -134,12 +151,12 @@ export class LocalStage implements StageModel {
   }
 
   read(kind: VectorKind, { offset, length }: Shard): Promise<Floats> {
-    if (kind === 'secondMoment') return Promise.resolve(new Float32Array(length))
+    if (kind === 'secondMoment' && !this.#zeroed) return Promise.resolve(new Float32Array(length))
     return Promise.resolve(this.#shared[kind].slice(offset, offset + length))
   }
 
   write(kind: VectorKind, offset: number, values: Float32Array): void {
-    if (kind === 'secondMoment') return
+    if (kind === 'secondMoment' && !this.#zeroed) return
     this.#shared[kind].set(values, offset)
     this.#current = false
   }

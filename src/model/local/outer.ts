@@ -6,10 +6,13 @@ import type { RunConfig } from '../../protocol/runConfig.ts'
 export interface OuterVectors {
   readonly parameters: Float32Array
   readonly momentum: Float32Array
+  /** Muon's momentum from which lanes begin; null where they begin from zeros. */
+  readonly laneMomentum: Float32Array | null
 }
 
 /**
- * The mean of the lanes' changes θ − θ', encoded: what the outer step takes for a gradient.
+ * The mean of the lanes' changes θ − θ', and behind it of Muon's momentum where that is shared, encoded: what the outer
+ * step takes for a gradient.
  * @param sum of all lanes @param scale one over the number of lanes
  */
 export function encodeMean(
@@ -26,17 +29,19 @@ export function encodeMean(
 }
 
 /**
- * Moves the vectors in place by one outer step from an encoded mean. Momentum as PyTorch's: v ← μ·v + g, θ ← θ − lr·(g + μ·v).
+ * Moves the vectors in place by one outer step from an encoded mean; the lanes' momentum becomes its mean. Momentum as PyTorch's: v ← μ·v + g, θ ← θ − lr·(g + μ·v).
  * Every replica takes the step from the same bytes in exact IEEE arithmetic, so that all have the same bits, momentum too, and
  * nobody has to send it.
  */
 export function outerStep(
-  { parameters, momentum }: OuterVectors,
+  { parameters, momentum, laneMomentum }: OuterVectors,
   mean: Uint8Array,
   { outer: { lr, momentum: keep }, mergeCodec }: RunConfig['local'],
 ): void {
-  const gradient = decodeGroups(mergeCodec, mean, parameters.length)
-  for (let i = 0; i < gradient.length; i++) {
+  const { length } = parameters
+  const gradient = decodeGroups(mergeCodec, mean, laneMomentum ? 2 * length : length)
+  laneMomentum?.set(gradient.subarray(length))
+  for (let i = 0; i < length; i++) {
     momentum[i] = keep * momentum[i]! + gradient[i]!
     parameters[i]! -= lr * (gradient[i]! + keep * momentum[i]!)
   }

@@ -34,6 +34,7 @@ export const SYNC_USAGE = `npm run bench -- sync [options]: what merging costs, 
   --replicas R         which are the lanes (4)
   --batch B            sequences in one update of all lanes together (12)
   --inner-steps H      between two merges (30)
+  --moments NAME       what Muon's lanes begin from: the mean of all, or zero (mean)
   --outer-lr X         of the outer step (0.7)
   --outer-momentum X   (0.9)
   --optimizer NAME     adamw or muon (adamw)
@@ -49,13 +50,20 @@ const line = new CommandLine('sync')
 function optionsOf(args: readonly string[]) {
   const model = { 'd-model': TEXT, layers: TEXT, block: TEXT }
   const training = { data: TEXT, rows: TEXT, updates: TEXT, replicas: TEXT, batch: TEXT, seed: TEXT }
-  const optimizers = { optimizer: TEXT, lr: TEXT, 'inner-steps': TEXT, 'outer-lr': TEXT, 'outer-momentum': TEXT }
+  const optimizers = {
+    optimizer: TEXT,
+    lr: TEXT,
+    'inner-steps': TEXT,
+    moments: TEXT,
+    'outer-lr': TEXT,
+    'outer-momentum': TEXT,
+  }
   return line.read(args, { ...model, ...training, ...optimizers, 'eval-tokens': TEXT }).values
 }
 
 type Options = ReturnType<typeof optionsOf>
 
-function settingOf({ data, optimizer = 'adamw', ...options }: Options): Setting {
+function settingOf({ data, optimizer = 'adamw', moments = 'mean', ...options }: Options): Setting {
   const number = (name: keyof typeof options, usual: number) => line.number(name, String(options[name] ?? usual))
   const count = (name: keyof typeof options, usual: number) =>
     line.number(name, String(options[name] ?? usual), { whole: true, least: 1 })
@@ -68,6 +76,7 @@ function settingOf({ data, optimizer = 'adamw', ...options }: Options): Setting 
     replicas: count('replicas', 4),
     batch: count('batch', 12),
     innerSteps: count('inner-steps', 30),
+    moments: line.choice('moments', moments, ['mean', 'zero']),
     outerLr: number('outer-lr', 0.7),
     outerMomentum: number('outer-momentum', 0.9),
     lr: number('lr', 3e-3),

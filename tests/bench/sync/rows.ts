@@ -3,6 +3,7 @@ import { existsSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
 import { z } from 'zod'
 import { fail } from '../../../src/protocol/errors.ts'
 import {
+  localConfigSchema,
   mergeCodecSchema,
   optimizerConfigSchema,
   runConfigSchema,
@@ -21,6 +22,8 @@ export interface Setting {
   /** Sequences in one update of all lanes together. */
   readonly batch: number
   readonly innerSteps: number
+  /** Where lanes begin. */
+  readonly moments: RunConfig['local']['moments']
   readonly outerLr: number
   readonly outerMomentum: number
   readonly optimizer: RunConfig['optimizer']['kind']
@@ -37,7 +40,7 @@ export const HEAD_SIZE = 32
 /** As many updates on as many tokens whatever the row. One stage: what is merged is the same however a model is cut. */
 export function rowConfig(row: RowName, setting: Setting, vocabSize: number, evalTokens: number): RunConfig {
   const { dModel, layers, blockSize, replicas, batch, optimizer: kind, lr, updates, seed } = setting
-  const { innerSteps, outerLr, outerMomentum } = setting
+  const { innerSteps, moments, outerLr, outerMomentum } = setting
   const heads = dModel / HEAD_SIZE
   const local = row !== 'exact'
   return runConfigSchema.parse({
@@ -48,7 +51,7 @@ export function rowConfig(row: RowName, setting: Setting, vocabSize: number, eva
     steps: local ? updates / innerSteps : updates,
     sync: local ? 'local' : 'exact',
     local: {
-      ...{ innerSteps, outer: { lr: outerLr, momentum: outerMomentum } },
+      ...{ innerSteps, moments, outer: { lr: outerLr, momentum: outerMomentum } },
       ...(local && { mergeCodec: row.slice('local '.length) }),
     },
   })
@@ -65,6 +68,7 @@ export const syncRecordSchema = z.strictObject({
   replicas: z.int().positive(),
   batch: z.int().positive(),
   innerSteps: z.int().positive(),
+  moments: localConfigSchema.shape.moments.unwrap(),
   outerLr: z.number().positive(),
   outerMomentum: z.number().min(0),
   optimizer: optimizerConfigSchema.shape.kind.unwrap(),
@@ -86,7 +90,7 @@ export type SyncRecord = z.infer<typeof syncRecordSchema>
 
 const MODEL = ['dModel', 'layers', 'blockSize'] as const
 const SETTING = [...MODEL, 'replicas', 'batch', 'optimizer', 'lr', 'updates', 'seed', 'data'] as const
-const LOCAL = ['innerSteps', 'outerLr', 'outerMomentum'] as const
+const LOCAL = ['innerSteps', 'moments', 'outerLr', 'outerMomentum'] as const
 
 export function isOf(record: SyncRecord, row: RowName, setting: Setting): boolean {
   if (record.row !== row || SETTING.some((key) => record[key] !== setting[key])) return false

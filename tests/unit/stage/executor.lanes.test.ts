@@ -4,16 +4,17 @@ import { decodeGroups, groupedBytes } from '../../../src/codec/groups.ts'
 import { encodeFrame } from '../../../src/protocol/frame.ts'
 import { runConfigSchema } from '../../../src/protocol/runConfig.ts'
 import { runLayouts } from '../../../src/model/layout.ts'
-import { stageShards } from '../../../src/model/optimizerShards.ts'
+import { stageShards, takesMuon } from '../../../src/model/optimizerShards.ts'
 import { bytesOf, tensorFrame } from '../../../src/stage/frames.ts'
 import { assignment, boundary, config as exact, generation, OWNERS, PlayedWorker, settled, stage, stepMessage } from './playedWorker.ts' // prettier-ignore
 
 const config = runConfigSchema.parse({
   ...exact,
-  ...{ sync: 'local', local: { innerSteps: 2 }, batch: 4, microbatch: 2 },
-  optimizer: { lr: 0.5, minLr: 0.5, warmupSteps: 0, gradClip: 0 },
+  ...{ sync: 'local', local: { innerSteps: 2, mergeCodec: 'int8' }, batch: 4, microbatch: 2 },
+  optimizer: { kind: 'muon', lr: 0.5, minLr: 0.5, warmupSteps: 0, gradClip: 0 },
 })
-const shards = stageShards(runLayouts(config)[stage]!, 2, config.optimizer)
+const layout = runLayouts(config)[stage]!
+const shards = stageShards(layout, 2, config.optimizer)
 
 let worker: PlayedWorker
 beforeEach(() => {
@@ -30,10 +31,10 @@ afterEach(async () => {
 const addressOf = (kind: 'parameterShard' | 'meanShard', shard: number, step: number) =>
   ({ kind, generation, step, index: shard, boundary: stage, attempt: 0 }) as const
 
-/** Parameters of ones and an outer momentum of zeros, from the owners. */
+/** Parameters of ones, an outer momentum of zeros and Muon’s of fours, from the owners. */
 function takeWhole(step: number): void {
   shards.forEach(({ length }, shard) => {
-    const values = new Float32Array(2 * length).fill(1, 0, length)
+    const values = new Float32Array(3 * length).fill(1, 0, length).fill(4, 2 * length)
     const frame = tensorFrame(addressOf('parameterShard', shard, step), bytesOf(values), { config, shards })
     worker.executor.receive(OWNERS[shard]![0]!, frame)
   })
@@ -61,7 +62,7 @@ async function trained(): Promise<void> {
   }
 }
 
-it('takes an update after each inner step, and gives what the lane changed to the owners of each shard', async () => {
+it('takes an update after each inner step, and gives what the lane changed and its momentum to the owners of each shard', async () => {
   await trained()
   expect(worker.model.calls.filter((call) => call.startsWith('update'))).toEqual(['update 1', 'update 2'])
   expect(worker.of('finished')).toHaveLength(1)
@@ -78,11 +79,19 @@ it('takes an update after each inner step, and gives what the lane changed to th
   ])
   const { length } = shards[0]!
   const { payload } = shares[0]!.frame
-  expect(payload.byteLength).toBe(4 + groupedBytes('int8', length))
+  expect(payload.byteLength).toBe(4 + groupedBytes('int8', 2 * length))
   expect(new DataView(payload.buffer, payload.byteOffset).getUint32(0, true)).toBe(1)
   // The model played moves each parameter by the rate, half, in each of two updates.
-  const change = decodeGroups('int8', payload.subarray(4), length)
-  change.forEach((value) => expect(Math.abs(value - 1)).toBeLessThan(0.01))
+  const vectors = decodeGroups('int8', payload.subarray(4), 2 * length)
+  vectors.subarray(0, length).forEach((value) => expect(Math.abs(value - 1)).toBeLessThan(0.01))
+  // The lane began from fours, and each of two updates adds one; AdamW's tensors begin anew.
+  for (const tensor of layout.tensors) {
+    const from = Math.max(0, tensor.offset - shards[0]!.offset)
+    const last = Math.min(length, tensor.offset + tensor.length)
+    const momentum = vectors.subarray(length + from, length + Math.max(from, last))
+    const due = takesMuon(config.optimizer, tensor) ? 6 : 0
+    momentum.forEach((value) => expect(Math.abs(value - due)).toBeLessThan(0.05))
+  }
 })
 
 it('takes the outer step from the mean, and refuses one that is not as long as its shard', async () => {
@@ -93,12 +102,14 @@ it('takes the outer step from the mean, and refuses one that is not as long as i
     return worker.frames('parameterShard').at(-1)?.frame
   }
   const { length } = shards[0]!
-  // int8, one level up in each value: every group's scale is 1, and its level 64.
-  const mean = new Uint8Array(groupedBytes('int8', length))
-  const scales = 4 * Math.ceil((2 * Math.ceil(length / 64)) / 4)
-  new Uint16Array(mean.buffer, 0, Math.ceil(length / 64)).fill(0x3c00) // 2⁻⁷
+  // int8: every group's scale is 2⁻⁷, the level of what changed 64, that of Muon’s momentum 32.
+  const mean = new Uint8Array(groupedBytes('int8', 2 * length))
+  const groups = Math.ceil((2 * length) / 64)
+  const scales = 4 * Math.ceil((2 * groups) / 4)
+  new Uint16Array(mean.buffer, 0, groups).fill(0x3c00)
   mean.fill(64, scales, scales + length)
-  const header = { ...addressOf('meanShard', 0, 5), codec: 'int8', rows: 1, columns: length } as const
+  mean.fill(32, scales + length, scales + 2 * length)
+  const header = { ...addressOf('meanShard', 0, 5), codec: 'int8', rows: 1, columns: 2 * length } as const
   worker.executor.receive('o1', encodeFrame(header, mean.subarray(4)))
   expect(worker.executor.badFrames).toBe(1)
   worker.executor.receive('o1', encodeFrame({ ...header, codec: 'int4' }, mean))
@@ -108,7 +119,8 @@ it('takes the outer step from the mean, and refuses one that is not as long as i
   const taken = (await read())!
   const values = new Float32Array(taken.payload.slice().buffer)
   // g = 0.5: v = 0.5, θ = 1 − 0.7·(0.5 + 0.9·0.5).
-  expect([values.length, taken.rows]).toEqual([2 * length, 2])
+  expect([values.length, taken.rows]).toEqual([3 * length, 3])
   expect(values[0]).toBeCloseTo(1 - 0.7 * 0.95, 6)
   expect(values[length]).toBeCloseTo(0.5, 6)
+  expect(values[2 * length]).toBe(0.25)
 })
