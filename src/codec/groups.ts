@@ -20,11 +20,21 @@ const scaleBytes = (codec: 'int8' | 'int4', length: number) => words(2 * Math.ce
 /** For the element at this place a number in [0, 1), always the same. */
 export type Dither = (place: number) => number
 
+/** Whether the element at this place must not become zero beside others of its group that do not. */
+export type Kept = (place: number) => boolean
+
 /**
  * With `dither` a value is rounded up with the probability of its fraction, so that its mean is the value; without, to the
  * nearest. A group that holds no finite number becomes NaN. Exact IEEE arithmetic: every device gets the same bytes.
+ *
+ * @param kept of these, which must be at least zero, none becomes less than one level
  */
-export function encodeGroups(codec: MergeCodec, values: Float32Array, dither: Dither | null): Uint8Array<ArrayBuffer> {
+export function encodeGroups(
+  codec: MergeCodec,
+  values: Float32Array,
+  dither: Dither | null,
+  kept: Kept | null = null,
+): Uint8Array<ArrayBuffer> {
   const bytes = new Uint8Array(groupedBytes(codec, values.length))
   if (codec === 'f32') {
     new Float32Array(bytes.buffer).set(values)
@@ -40,7 +50,7 @@ export function encodeGroups(codec: MergeCodec, values: Float32Array, dither: Di
     for (let i = start; i < end; i++) {
       const level = scale > 0 ? values[i]! / scale : 0
       const rounded = dither ? Math.floor(level + dither(i)) : Math.round(level)
-      const whole = Math.min(most, Math.max(-most, rounded))
+      const whole = Math.min(most, Math.max(kept?.(i) ? 1 : -most, rounded))
       if (codec === 'int8') bytes[from + i] = whole
       else bytes[from + (i >> 1)]! |= (whole & 15) << (4 * (i & 1))
     }

@@ -6,6 +6,7 @@ import { MAX_FRAME_PAYLOAD_BYTES } from '../protocol/frame.ts'
 import { laneCount, stepMicrobatches } from '../protocol/lanes.ts'
 import { shardCount } from '../protocol/routing.ts'
 import type { RunConfig } from '../protocol/runConfig.ts'
+import { sharedVectors } from '../stage/model.ts'
 import { runLayouts } from './layout.ts'
 import type { StageLayout } from './layout.ts'
 import { layoutMemory, microbatchRows } from './memory.ts'
@@ -194,10 +195,14 @@ function checkMemory(config: RunConfig): void {
   }
 }
 
-/** Bytes of the moments of a stage's largest shard, two f32 an element, which one frame has to carry. */
+/**
+ * Bytes of a stage's largest shard in the largest frame that carries it, f32: of both moments, or with local steps of all
+ * that the replicas share.
+ */
 export function shardBytes(config: RunConfig, layout: StageLayout): number {
   const shards = stageShards(layout, shardCount(config), config.optimizer)
-  return 8 * Math.max(...shards.map(({ length }) => length))
+  const vectors = config.sync === 'local' ? sharedVectors(config).length : 2
+  return 4 * vectors * Math.max(...shards.map(({ length }) => length))
 }
 
 function checkDataset({ model }: RunConfig, dataset: DatasetFacts): void {

@@ -47,7 +47,7 @@ export function laneMicrobatches(config: Numbering): number {
   return updateMicrobatches(config) * innerSteps(config)
 }
 
-/** Vectors of a stage that merge after local steps: what lanes changed, and Muon's momentum if lanes begin from its mean. */
+/** Vectors of a stage that merge after local steps: what lanes changed, and with Muon their moments if lanes begin from the mean. */
 export function mergedVectors({ local, optimizer }: Pick<RunConfig, 'local' | 'optimizer'>): 1 | 2 {
   return local.moments === 'mean' && optimizer.kind === 'muon' ? 2 : 1
 }

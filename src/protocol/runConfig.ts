@@ -67,8 +67,9 @@ export const localConfigSchema = z.object({
     .prefault({}),
   mergeCodec: mergeCodecSchema.default('int4'),
   /**
-   * Where Muon's momentum stands as a step begins: at the mean of where the lanes left it, which doubles a merge's bytes, or at
-   * zero. AdamW's moments begin at zero: a first moment that outlived the second would be divided by next to nothing.
+   * What moments are as a step of Muon begins: the mean of what the lanes left, which doubles a merge's bytes, or zero. The mean
+   * is of the matrices' momentum and, where AdamW takes the rest, of its second moment; its first is zero either way. In a
+   * run of AdamW alone lanes begin from zero: the mean did worse there.
    */
   moments: z.enum(['mean', 'zero']).default('mean'),
 })

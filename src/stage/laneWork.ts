@@ -1,9 +1,10 @@
 /** Owns what a node does with lanes and with shards where replicas merge after local steps. One call at a time. */
-import { counterDither, encodeGroups } from '../codec/groups.ts'
+import { counterDither, encodeGroups, type Kept } from '../codec/groups.ts'
 import { innerSteps, mergedVectors } from '../protocol/lanes.ts'
 import type { Shard } from '../protocol/routing.ts'
 import type { RunConfig } from '../protocol/runConfig.ts'
 import type { LocalStage } from '../model/local/localStage.ts'
+import { LaneMoments } from '../model/local/laneMoments.ts'
 import { encodeMean, outerStep } from '../model/local/outer.ts'
 import { bytesOf, floatsOf } from './frames.ts'
 import { sumShares, writeShare } from './laneShares.ts'
@@ -19,7 +20,8 @@ export class LaneWork implements MergeWork {
   readonly #stage: LocalStage
   readonly #shards: readonly Shard[]
   readonly #config: RunConfig
-  /** By shard and lane of the step: what the lane changed, behind it Muon's momentum where that is shared, encoded. */
+  readonly #moments: LaneMoments | null
+  /** By shard and lane of the step: what the lane changed, behind it its moments where they are shared, encoded. */
   #changes: { step: number; of: Map<number, Uint8Array>[] } = { step: 0, of: [] }
   /** By shard: the same of all contributors' lanes, summed. */
   readonly #sums = new Map<number, Float32Array>()
@@ -30,6 +32,7 @@ export class LaneWork implements MergeWork {
     this.#stage = stage
     this.#shards = shards
     this.#config = config
+    this.#moments = mergedVectors(config) === 2 ? new LaneMoments(stage.layout, config.optimizer) : null
   }
 
   enterLane(lane: number): Promise<void> {
@@ -47,7 +50,7 @@ export class LaneWork implements MergeWork {
       const dither = counterDither(LANE_DITHER, seed, this.#stage.layout.stage, step, lane, shard)
       const part = new Float32Array(vectors.length * length)
       vectors.forEach((vector, i) => part.set(vector.subarray(offset, offset + length), i * length))
-      this.#changes.of[shard]!.set(lane, encodeGroups(local.mergeCodec, part, dither))
+      this.#changes.of[shard]!.set(lane, encodeGroups(local.mergeCodec, part, dither, this.#kept(shard)))
     })
   }
 
@@ -74,7 +77,7 @@ export class LaneWork implements MergeWork {
     if (!sum) throw new RangeError(`Shard ${shard} is not summed.`)
     const { seed, local } = this.#config
     const dither = counterDither(MEAN_DITHER, seed, this.#stage.layout.stage, step, shard)
-    const bytes = encodeMean(sum, scale, local, dither)
+    const bytes = encodeMean(sum, scale, local, dither, this.#kept(shard))
     outerStep(this.#stage.outerVectors(this.#range(shard)), bytes, local)
     this.#sums.delete(shard)
     this.#updates.set(shard, { step, bytes })
@@ -100,13 +103,17 @@ export class LaneWork implements MergeWork {
   /** All vectors come with the parameters. */
   writeMoments(): void {}
 
-  /** The parameters, then the outer momentum, then Muon's momentum where lanes share it, f32. */
+  /** The parameters, then the outer momentum, then the lanes' moments where they share them, f32. */
   async read(_kind: 'parameterShard' | 'momentShard', shard: number): Promise<Bytes> {
     const range = this.#range(shard)
     const kinds = this.#kinds()
     const all = new Float32Array(kinds.length * range.length)
     for (const [i, kind] of kinds.entries()) all.set(await this.#stage.read(kind, range), i * range.length)
     return bytesOf(all)
+  }
+
+  #kept(shard: number): Kept | null {
+    return this.#moments?.kept(this.#range(shard)) ?? null
   }
 
   #kinds(): readonly VectorKind[] {

@@ -12,7 +12,7 @@ export type VectorKind = Chunk['kind']
 
 /**
  * The vectors that replicas of a stage have alike between two steps, as a checkpoint holds them. With local steps `firstMoment`
- * is the outer momentum, and `secondMoment` Muon's momentum from which lanes begin, if that is shared.
+ * is the outer momentum, and `secondMoment` the moments from which lanes begin, packed in one, if they are shared.
  */
 export function sharedVectors(config: Pick<RunConfig, 'sync' | 'local' | 'optimizer'>): readonly VectorKind[] {
   const all = ['parameters', 'firstMoment', 'secondMoment'] as const
@@ -33,6 +33,8 @@ export interface UpdateParameters {
   readonly scale: number
   /** From 1; AdamW's bias correction. */
   readonly step: number
+  /** The same for its first moment, where that was zero later than the second; `step` unless given. */
+  readonly firstMomentStep?: number
 }
 
 /**

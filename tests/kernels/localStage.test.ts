@@ -7,7 +7,7 @@ import { learningRate } from '../../src/model/learningRate.ts'
 import { LocalStage } from '../../src/model/local/localStage.ts'
 import { stageShards, takesMuon } from '../../src/model/optimizerShards.ts'
 import { referenceModel, trainStep, zeroState } from '../../src/model/reference/model.ts'
-import { laneMicrobatches, updateConfig } from '../../src/protocol/lanes.ts'
+import { laneMicrobatches, mergedVectors, updateConfig } from '../../src/protocol/lanes.ts'
 import { runConfigSchema, type RunConfigInput } from '../../src/protocol/runConfig.ts'
 import { LaneWork } from '../../src/stage/laneWork.ts'
 import { noise, relativeError, testGpu } from './gpu.ts'
@@ -75,7 +75,7 @@ describe('local steps on the device', () => {
     ['adamw', 'mean'],
     ['muon', 'mean'],
     ['muon', 'zero'],
-  ] as const)('follow the reference with %s and lanes that begin from a momentum of %s', async (kind, moments) => {
+  ] as const)('follow the reference with %s and lanes that begin from moments of %s', async (kind, moments) => {
     const of = configOf({ kind }, moments)
     const made = await stageOf(of)
     const zeros = (tensors: ReadonlyMap<string, Float64Array>) =>
@@ -85,7 +85,8 @@ describe('local steps on the device', () => {
       layout.tensors.map((t) => [t.name, Float64Array.from(start.subarray(t.offset, t.offset + t.length))]),
     )
     const momentum = zeros(shared)
-    let first = zeros(shared)
+    let packed = zeros(shared)
+    const ofMuon = new Set(layout.tensors.filter((t) => takesMuon(of.optimizer, t)).map(({ name }) => name))
     for (let step = 1; step <= STEPS; step++) {
       made.stage.beginStep(step)
       for (let lane = 0; lane < LANES; lane++) await wholeLane(made, step, lane)
@@ -95,8 +96,12 @@ describe('local steps on the device', () => {
       for (let lane = 0; lane < LANES; lane++) {
         const own = new Map([...shared].map(([name, values]) => [name, values.slice()]))
         const model = referenceModel(config.model, own)
-        const state = zeroState(own)
-        for (const [name, values] of first) state.firstMoment.get(name)!.set(values)
+        const done = mergedVectors(of) === 2 ? (step - 1) * INNER : 0
+        const state = { ...zeroState(own), step: done, firstMomentFrom: done }
+        for (const [name, values] of packed) {
+          if (ofMuon.has(name)) state.firstMoment.get(name)!.set(values)
+          else state.secondMoment.get(name)!.set(values.map((root) => root ** 2))
+        }
         for (let inner = 0; inner < INNER; inner++) {
           const lr = learningRate(of.optimizer, (step - 1) * INNER + inner + 1, STEPS * INNER)
           trainStep(model, state, of.optimizer, lr, batchOf(step, lane * laneMicrobatches(config) + inner))
@@ -105,11 +110,13 @@ describe('local steps on the device', () => {
           const [before, sum] = [shared.get(name)!, mean.get(name)!]
           values.forEach((value, i) => (sum[i]! += (before[i]! - value) / LANES))
         }
-        if (moments === 'zero') continue
-        for (const { name } of layout.tensors.filter((tensor) => takesMuon(of.optimizer, tensor)))
-          state.firstMoment.get(name)!.forEach((value, i) => (next.get(name)![i]! += value / LANES))
+        if (mergedVectors(of) === 1) continue
+        for (const [name, values] of next) {
+          const left = ofMuon.has(name) ? state.firstMoment.get(name)! : state.secondMoment.get(name)!.map(Math.sqrt)
+          left.forEach((value, i) => (values[i]! += value / LANES))
+        }
       }
-      first = next
+      packed = next
       const { lr, momentum: keep } = config.local.outer
       for (const [name, values] of shared) {
         const [g, v] = [mean.get(name)!, momentum.get(name)!]
@@ -119,7 +126,7 @@ describe('local steps on the device', () => {
         })
       }
     }
-    const expected = { parameters: shared, firstMoment: momentum, secondMoment: first }
+    const expected = { parameters: shared, firstMoment: momentum, secondMoment: packed }
     for (const kind of ['parameters', 'firstMoment', 'secondMoment'] as const) {
       const actual = await made.stage.read(kind, whole)
       for (const { name, offset, length } of layout.tensors) {

@@ -1,29 +1,24 @@
 /**
- * Owns a stage of a run with local steps: the weights that all replicas share, Muon's momentum from which lanes begin and that of
- * the outer optimizer, beside a model whose device holds the copy that one lane trains.
+ * Owns a stage of a run with local steps: the weights that all replicas share, the moments from which lanes begin and the momentum
+ * of the outer optimizer, beside a model whose device holds the copy that one lane trains.
  *
- * A lane is a function of what is shared and of its data: Muon starts from the mean of the lanes' momentum, AdamW from zero, its
- * gradient is clipped by the norm over this stage alone. Whoever takes it over computes it again. What is shared is
- * kept and changed in exact IEEE arithmetic off the device, so that all replicas have the same bits.
- *
- * Why the mean: a lane's gradients are noisier than the whole batch's, so that updates of a fixed size, as Muon's are, go less
- * far along what the lanes have in common. A momentum that all have a part in takes much of that noise out.
+ * A lane is a function of what is shared and of its data: its gradient is clipped by the norm over this stage alone, and it starts
+ * from what {@link LaneMoments} says. Whoever takes it over computes it again. What is shared is kept and changed in exact IEEE
+ * arithmetic off the device, so that all replicas have the same bits.
  */
 import { innerSteps, mergedVectors } from '../../protocol/lanes.ts'
 import type { Shard } from '../../protocol/routing.ts'
 import type { RunConfig } from '../../protocol/runConfig.ts'
 import type { StageInput, StageModel, VectorKind } from '../../stage/model.ts'
 import { learningRate } from '../learningRate.ts'
-import { adamwRuns } from '../optimizerShards.ts'
+import { LaneMoments, type OptimizerMoments } from './laneMoments.ts'
 import type { OuterVectors } from './outer.ts'
 
 type Floats = Float32Array<ArrayBuffer>
 
 /** What the device held of a lane that gave way to another. */
-interface ParkedLane {
+interface ParkedLane extends OptimizerMoments {
   readonly parameters: Floats
-  readonly firstMoment: Floats
-  readonly secondMoment: Floats
   readonly gradient: Floats
 }
 
@@ -32,10 +27,10 @@ export class LocalStage implements StageModel {
   readonly #lanes: StageModel
   readonly #config: RunConfig
   readonly #whole: Shard
-  /** By kind as a checkpoint keeps them: the weights, the outer momentum, and Muon's of the lanes or nothing. */
+  /** By kind as a checkpoint keeps them: the weights, the outer momentum, and the lanes' moments or nothing. */
   readonly #shared: Readonly<Record<VectorKind, Floats>>
-  /** What AdamW walks: there lanes begin from moments of zero. Null where all do. */
-  readonly #zeroed: readonly Shard[] | null
+  /** Null where lanes begin from moments of zero. */
+  readonly #moments: LaneMoments | null
   readonly #parked = new Map<number, ParkedLane>()
   /** The lane on the device. */
   #lane: number | null = null
@@ -50,8 +45,8 @@ export class LocalStage implements StageModel {
     const { length } = lanes.layout
     this.#whole = { offset: 0, length }
     const zeros = () => new Float32Array(length)
-    this.#zeroed = mergedVectors(config) === 2 ? adamwRuns(lanes.layout, config.optimizer) : null
-    const secondMoment = this.#zeroed ? zeros() : new Float32Array(0)
+    this.#moments = mergedVectors(config) === 2 ? new LaneMoments(lanes.layout, config.optimizer) : null
+    const secondMoment = this.#moments ? zeros() : new Float32Array(0)
     this.#shared = { parameters: zeros(), firstMoment: zeros(), secondMoment }
   }
 
@@ -62,7 +57,7 @@ export class LocalStage implements StageModel {
     return {
       parameters: of('parameters'),
       momentum: of('firstMoment'),
-      laneMomentum: this.#zeroed && of('secondMoment'),
+      laneMoments: this.#moments && of('secondMoment'),
     }
   }
 
@@ -82,19 +77,29 @@ export class LocalStage implements StageModel {
     this.#lane = lane
     this.#current = false
     this.#lanes.write('parameters', 0, known?.parameters ?? this.#shared.parameters)
-    const zeros = known ? null : new Float32Array(this.#whole.length)
-    this.#lanes.write('firstMoment', 0, known?.firstMoment ?? (this.#zeroed ? this.#shared.secondMoment : zeros!))
-    this.#lanes.write('secondMoment', 0, known?.secondMoment ?? zeros!)
+    const { firstMoment, secondMoment } = known ?? this.#moments?.unpacked(this.#shared.secondMoment) ?? this.#zeros()
+    this.#lanes.write('firstMoment', 0, firstMoment)
+    this.#lanes.write('secondMoment', 0, secondMoment)
     this.#lanes.restoreGradient(this.#whole, known?.gradient ?? null)
   }
 
+  #zeros(): OptimizerMoments {
+    const zeros = new Float32Array(this.#whole.length)
+    return { firstMoment: zeros, secondMoment: zeros }
+  }
+
   async #park(): Promise<ParkedLane> {
-    const read = (kind: VectorKind) => this.#lanes.read(kind, this.#whole)
     return {
-      parameters: await read('parameters'),
-      firstMoment: await read('firstMoment'),
-      secondMoment: await read('secondMoment'),
+      parameters: await this.#lanes.read('parameters', this.#whole),
+      ...(await this.#readMoments()),
       gradient: await this.#lanes.readGradient(this.#whole),
+    }
+  }
+
+  async #readMoments(): Promise<OptimizerMoments> {
+    return {
+      firstMoment: await this.#lanes.read('firstMoment', this.#whole),
+      secondMoment: await this.#lanes.read('secondMoment', this.#whole),
     }
   }
 
@@ -107,24 +112,26 @@ export class LocalStage implements StageModel {
     const each = innerSteps(this.#config)
     const norm = Math.sqrt(await this.#lanes.reduceGradient(this.#whole, []))
     const scale = optimizer.gradClip > 0 ? Math.min(1, optimizer.gradClip / (norm + 1e-6)) : 1
-    const lr = learningRate(optimizer, (step - 1) * each + inner + 1, steps * each)
-    await this.#lanes.update(this.#whole, { lr, scale, step: inner + 1 })
+    const update = (step - 1) * each + inner + 1
+    const lr = learningRate(optimizer, update, steps * each)
+    const firstMomentStep = inner + 1
+    await this.#lanes.update(this.#whole, {
+      lr,
+      scale,
+      step: this.#moments ? update : firstMomentStep,
+      firstMomentStep,
+    })
     this.#lanes.restoreGradient(this.#whole, null)
   }
 
-  /** Takes the lane off the device; returns what merges: shared weights less its own, and Muon's momentum where that is shared. */
+  /** Takes the lane off the device; returns what merges: shared weights less its own, and its moments where they are shared. */
   async leaveLane(): Promise<Floats[]> {
     const change = await this.#lanes.read('parameters', this.#whole)
     const { parameters } = this.#shared
     for (let i = 0; i < change.length; i++) change[i] = parameters[i]! - change[i]!
-    const merged = [change]
-    if (this.#zeroed) {
-      const momentum = await this.#lanes.read('firstMoment', this.#whole)
-      for (const { offset, length } of this.#zeroed) momentum.fill(0, offset, offset + length)
-      merged.push(momentum)
-    }
+    const moments = this.#moments?.packed(await this.#readMoments())
     this.#lane = null
-    return merged
+    return moments ? [change, moments] : [change]
   }
 
   forward: StageModel['forward'] = (microbatch, input) => this.#lanes.forward(microbatch, input)
@@ -151,12 +158,12 @@ export class LocalStage implements StageModel {
   }
 
   read(kind: VectorKind, { offset, length }: Shard): Promise<Floats> {
-    if (kind === 'secondMoment' && !this.#zeroed) return Promise.resolve(new Float32Array(length))
+    if (kind === 'secondMoment' && !this.#moments) return Promise.resolve(new Float32Array(length))
     return Promise.resolve(this.#shared[kind].slice(offset, offset + length))
   }
 
   write(kind: VectorKind, offset: number, values: Float32Array): void {
-    if (kind === 'secondMoment' && !this.#zeroed) return
+    if (kind === 'secondMoment' && !this.#moments) return
     this.#shared[kind].set(values, offset)
     this.#current = false
   }

@@ -186,11 +186,13 @@ export interface OptimizerState {
   readonly secondMoment: Tensors
   /** Updates done so far. */
   step: number
+  /** The last of them before the first moment was zero. */
+  readonly firstMomentFrom: number
 }
 
 export function zeroState(parameters: Tensors): OptimizerState {
   const zeros = (): Tensors => new Map([...parameters].map(([name, values]) => [name, new Float64Array(values.length)]))
-  return { firstMoment: zeros(), secondMoment: zeros(), step: 0 }
+  return { firstMoment: zeros(), secondMoment: zeros(), step: 0, firstMomentFrom: 0 }
 }
 
 /** One whole step in place: gradients, clipping by the global norm, the optimizer's update with decay on matrices only. */
@@ -225,7 +227,8 @@ export function trainStep(
       muon(parameter, gradient, first, { rows, columns }, { lr, momentum, weightDecay })
     } else {
       const second = state.secondMoment.get(name)!
-      adamw(parameter, gradient, first, second, { lr, beta1, beta2, eps, weightDecay, step })
+      const firstMomentStep = step - state.firstMomentFrom
+      adamw(parameter, gradient, first, second, { lr, beta1, beta2, eps, weightDecay, step, firstMomentStep })
     }
   }
   return { loss, gradNorm }

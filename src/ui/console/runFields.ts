@@ -144,8 +144,8 @@ export const advancedFields: readonly RunField[] = [
     hint: 'Their mean doubles a merge’s bytes and learns faster',
     kind: 'choice',
     choices: [
-      ['mean', 'mean momentum'],
-      ['zero', 'no momentum'],
+      ['mean', 'their mean moments'],
+      ['zero', 'moments of zero'],
     ],
     group: 'Merging',
     when: (values) => local(values) && muon(values),

@@ -34,11 +34,12 @@ export const SYNC_USAGE = `npm run bench -- sync [options]: what merging costs, 
   --replicas R         which are the lanes (4)
   --batch B            sequences in one update of all lanes together (12)
   --inner-steps H      between two merges (30)
-  --moments NAME       what Muon's lanes begin from: the mean of all, or zero (mean)
+  --moments NAME       what lanes begin from: the mean of their moments, or zero (mean)
   --outer-lr X         of the outer step (0.7)
   --outer-momentum X   (0.9)
   --optimizer NAME     adamw or muon (adamw)
   --lr X               its rate (0.003)
+  --min-lr X           what the rate falls to (a tenth of it)
   --seed N             (1)
   --eval-tokens N      held-out tokens that are scored (65536)
   --json FILE          writes the records, one after each row; rows that FILE holds already are not trained again
@@ -53,6 +54,7 @@ function optionsOf(args: readonly string[]) {
   const optimizers = {
     optimizer: TEXT,
     lr: TEXT,
+    'min-lr': TEXT,
     'inner-steps': TEXT,
     moments: TEXT,
     'outer-lr': TEXT,
@@ -67,6 +69,7 @@ function settingOf({ data, optimizer = 'adamw', moments = 'mean', ...options }: 
   const number = (name: keyof typeof options, usual: number) => line.number(name, String(options[name] ?? usual))
   const count = (name: keyof typeof options, usual: number) =>
     line.number(name, String(options[name] ?? usual), { whole: true, least: 1 })
+  const lr = number('lr', 3e-3)
   const setting = {
     optimizer: line.choice('optimizer', optimizer, ['adamw', 'muon']),
     dModel: count('d-model', 128),
@@ -79,7 +82,8 @@ function settingOf({ data, optimizer = 'adamw', moments = 'mean', ...options }: 
     moments: line.choice('moments', moments, ['mean', 'zero']),
     outerLr: number('outer-lr', 0.7),
     outerMomentum: number('outer-momentum', 0.9),
-    lr: number('lr', 3e-3),
+    lr,
+    minLr: number('min-lr', lr / 10),
     seed: line.number('seed', options.seed ?? '1', { whole: true }),
     data: data === undefined ? 'stories' : path.basename(data),
   }

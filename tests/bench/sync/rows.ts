@@ -28,6 +28,8 @@ export interface Setting {
   readonly outerMomentum: number
   readonly optimizer: RunConfig['optimizer']['kind']
   readonly lr: number
+  /** What the rate falls to over the run, by a half cosine. */
+  readonly minLr: number
   /** Over the whole run; a multiple of the inner steps. */
   readonly updates: number
   readonly seed: number
@@ -39,13 +41,13 @@ export const HEAD_SIZE = 32
 
 /** As many updates on as many tokens whatever the row. One stage: what is merged is the same however a model is cut. */
 export function rowConfig(row: RowName, setting: Setting, vocabSize: number, evalTokens: number): RunConfig {
-  const { dModel, layers, blockSize, replicas, batch, optimizer: kind, lr, updates, seed } = setting
+  const { dModel, layers, blockSize, replicas, batch, optimizer: kind, lr, minLr, updates, seed } = setting
   const { innerSteps, moments, outerLr, outerMomentum } = setting
   const heads = dModel / HEAD_SIZE
   const local = row !== 'exact'
   return runConfigSchema.parse({
     model: { dModel, layers, heads, kvHeads: heads, ffn: 3 * dModel, blockSize, vocabSize },
-    optimizer: { kind, lr, minLr: lr / 10 },
+    optimizer: { kind, lr, minLr },
     ...{ stages: 1, replicas, batch, seed, codec: 'f32', evalTokens },
     microbatch: local ? batch / replicas : batch,
     steps: local ? updates / innerSteps : updates,
@@ -73,6 +75,7 @@ export const syncRecordSchema = z.strictObject({
   outerMomentum: z.number().min(0),
   optimizer: optimizerConfigSchema.shape.kind.unwrap(),
   lr: z.number().positive(),
+  minLr: z.number().min(0),
   updates: z.int().positive(),
   seed: z.int().min(0),
   row: z.enum(ROWS),
@@ -89,7 +92,7 @@ export const syncRecordSchema = z.strictObject({
 export type SyncRecord = z.infer<typeof syncRecordSchema>
 
 const MODEL = ['dModel', 'layers', 'blockSize'] as const
-const SETTING = [...MODEL, 'replicas', 'batch', 'optimizer', 'lr', 'updates', 'seed', 'data'] as const
+const SETTING = [...MODEL, 'replicas', 'batch', 'optimizer', 'lr', 'minLr', 'updates', 'seed', 'data'] as const
 const LOCAL = ['innerSteps', 'moments', 'outerLr', 'outerMomentum'] as const
 
 export function isOf(record: SyncRecord, row: RowName, setting: Setting): boolean {

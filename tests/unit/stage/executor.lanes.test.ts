@@ -31,7 +31,7 @@ afterEach(async () => {
 const addressOf = (kind: 'parameterShard' | 'meanShard', shard: number, step: number) =>
   ({ kind, generation, step, index: shard, boundary: stage, attempt: 0 }) as const
 
-/** Parameters of ones, an outer momentum of zeros and Muon’s of fours, from the owners. */
+/** Parameters of ones, an outer momentum of zeros and lanes’ moments of fours, from the owners. */
 function takeWhole(step: number): void {
   shards.forEach(({ length }, shard) => {
     const values = new Float32Array(3 * length).fill(1, 0, length).fill(4, 2 * length)
@@ -62,9 +62,9 @@ async function trained(): Promise<void> {
   }
 }
 
-it('takes an update after each inner step, and gives what the lane changed and its momentum to the owners of each shard', async () => {
+it('takes an update after each inner step, and gives what the lane changed and its moments to the owners of each shard', async () => {
   await trained()
-  expect(worker.model.calls.filter((call) => call.startsWith('update'))).toEqual(['update 1', 'update 2'])
+  expect(worker.model.calls.filter((call) => call.startsWith('update'))).toEqual(['update 9', 'update 10'])
   expect(worker.of('finished')).toHaveLength(1)
   expect(worker.of('advanced').map(({ lane, inner }) => [lane, inner])).toEqual([
     [1, 1],
@@ -84,13 +84,13 @@ it('takes an update after each inner step, and gives what the lane changed and i
   // The model played moves each parameter by the rate, half, in each of two updates.
   const vectors = decodeGroups('int8', payload.subarray(4), 2 * length)
   vectors.subarray(0, length).forEach((value) => expect(Math.abs(value - 1)).toBeLessThan(0.01))
-  // The lane began from fours, and each of two updates adds one; AdamW's tensors begin anew.
+  // The lane began from fours. Each of two updates adds one to a momentum, and two to a second moment whose root is four.
   for (const tensor of layout.tensors) {
     const from = Math.max(0, tensor.offset - shards[0]!.offset)
     const last = Math.min(length, tensor.offset + tensor.length)
-    const momentum = vectors.subarray(length + from, length + Math.max(from, last))
-    const due = takesMuon(config.optimizer, tensor) ? 6 : 0
-    momentum.forEach((value) => expect(Math.abs(value - due)).toBeLessThan(0.05))
+    const moments = vectors.subarray(length + from, length + Math.max(from, last))
+    const due = takesMuon(config.optimizer, tensor) ? 6 : Math.sqrt(20)
+    moments.forEach((value) => expect(Math.abs(value - due)).toBeLessThan(0.05))
   }
 })
 
@@ -102,7 +102,7 @@ it('takes the outer step from the mean, and refuses one that is not as long as i
     return worker.frames('parameterShard').at(-1)?.frame
   }
   const { length } = shards[0]!
-  // int8: every group's scale is 2⁻⁷, the level of what changed 64, that of Muon’s momentum 32.
+  // int8: every group's scale is 2⁻⁷, the level of what changed 64, that of the moments 32.
   const mean = new Uint8Array(groupedBytes('int8', 2 * length))
   const groups = Math.ceil((2 * length) / 64)
   const scales = 4 * Math.ceil((2 * groups) / 4)

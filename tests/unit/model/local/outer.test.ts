@@ -8,10 +8,10 @@ import { noise } from '../../../kernels/gpu.ts'
 const localOf = (mergeCodec: 'f32' | 'int8' | 'int4') =>
   runConfigSchema.parse({ sync: 'local', local: { mergeCodec, outer: { lr: 0.7, momentum: 0.9 } } }).local
 
-const vectorsOf = (values: Float32Array, laneMomentum: Float32Array | null = null) => ({
+const vectorsOf = (values: Float32Array, laneMoments: Float32Array | null = null) => ({
   parameters: values.slice(),
   momentum: new Float32Array(values.length),
-  laneMomentum,
+  laneMoments,
 })
 
 it('moves as PyTorch’s SGD(lr=0.7, momentum=0.9, nesterov=True) does', () => {
@@ -25,14 +25,14 @@ it('moves as PyTorch’s SGD(lr=0.7, momentum=0.9, nesterov=True) does', () => {
   expect(vectors.momentum[0]).toBeCloseTo(0.4, 6)
 })
 
-it('takes the mean of the lanes’ momentum from behind what they changed', () => {
+it('takes the mean of the lanes’ moments from behind what they changed', () => {
   const local = localOf('f32')
   const [alone, sharing] = [vectorsOf(noise(3, 1)), vectorsOf(noise(3, 1), new Float32Array(3))]
   outerStep(alone, encodeMean(Float32Array.of(1, 2, 3), 0.5, local, counterDither(1)), local)
   outerStep(sharing, encodeMean(Float32Array.of(1, 2, 3, 4, -5, 6), 0.5, local, counterDither(1)), local)
   expect(sharing.parameters).toEqual(alone.parameters)
   expect(sharing.momentum).toEqual(alone.momentum)
-  expect(sharing.laneMomentum).toEqual(Float32Array.of(2, -2.5, 3))
+  expect(sharing.laneMoments).toEqual(Float32Array.of(2, -2.5, 3))
 })
 
 describe.each(['f32', 'int8', 'int4'] as const)('in %s', (codec) => {
