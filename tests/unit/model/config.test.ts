@@ -18,6 +18,17 @@ describe('validateRunConfig', () => {
     expect(() => validateRunConfig(config({ stages: 1, model: { kvHeads: 1, tieEmbeddings: true } }))).not.toThrow()
   })
 
+  it('counts all that replicas share after local steps: a matrix may fit one frame with its moments, and not with three vectors', () => {
+    const model = { dModel: 4096, heads: 32, kvHeads: 8, ffn: 6144, layers: 2, blockSize: 64, vocabSize: 64 }
+    const wide = { model, stages: 2, batch: 4, microbatch: 1, optimizer: { kind: 'muon' } } as const
+    expect(() => validateRunConfig(config(wide))).not.toThrow()
+    const refused = expect.objectContaining({ code: 'run.memory', message: expect.stringContaining('shards') })
+    const attempt = (local: RunConfigInput['local']) => () =>
+      validateRunConfig(config({ ...wide, sync: 'local', local: { innerSteps: 2, ...local } }))
+    expect(attempt({})).toThrow(refused)
+    expect(attempt({ moments: 'zero' })).not.toThrow()
+  })
+
   it.each<[string, RunConfigInput]>([
     ['run.heads_do_not_divide', { model: { dModel: 130 } }],
     ['run.kv_heads', { model: { kvHeads: 3 } }],
