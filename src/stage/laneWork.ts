@@ -1,10 +1,9 @@
 /** Owns what a node does with lanes and with shards where replicas merge after local steps. One call at a time. */
-import { counterDither, encodeGroups, type Kept } from '../codec/groups.ts'
+import { counterDither, encodeGroups } from '../codec/groups.ts'
 import { innerSteps, mergedVectors } from '../protocol/lanes.ts'
 import type { Shard } from '../protocol/routing.ts'
 import type { RunConfig } from '../protocol/runConfig.ts'
 import type { LocalStage } from '../model/local/localStage.ts'
-import { LaneMoments } from '../model/local/laneMoments.ts'
 import { encodeMean, outerStep } from '../model/local/outer.ts'
 import { bytesOf, floatsOf } from './frames.ts'
 import { sumShares, writeShare } from './laneShares.ts'
@@ -20,7 +19,6 @@ export class LaneWork implements MergeWork {
   readonly #stage: LocalStage
   readonly #shards: readonly Shard[]
   readonly #config: RunConfig
-  readonly #moments: LaneMoments | null
   /** By shard and lane of the step: what the lane changed, behind it its moments where they are shared, encoded. */
   #changes: { step: number; of: Map<number, Uint8Array>[] } = { step: 0, of: [] }
   /** By shard: the same of all contributors' lanes, summed. */
@@ -32,7 +30,6 @@ export class LaneWork implements MergeWork {
     this.#stage = stage
     this.#shards = shards
     this.#config = config
-    this.#moments = mergedVectors(config) === 2 ? new LaneMoments(stage.layout, config.optimizer) : null
   }
 
   enterLane(lane: number): Promise<void> {
@@ -46,11 +43,12 @@ export class LaneWork implements MergeWork {
     if (inner < innerSteps(this.#config) - 1) return
     if (this.#changes.step !== step) this.#changes = { step, of: this.#shards.map(() => new Map()) }
     const vectors = await this.#stage.leaveLane()
-    this.#shards.forEach(({ offset, length }, shard) => {
+    this.#shards.forEach((range, shard) => {
+      const { offset, length } = range
       const dither = counterDither(LANE_DITHER, seed, this.#stage.layout.stage, step, lane, shard)
       const part = new Float32Array(vectors.length * length)
       vectors.forEach((vector, i) => part.set(vector.subarray(offset, offset + length), i * length))
-      this.#changes.of[shard]!.set(lane, encodeGroups(local.mergeCodec, part, dither, this.#kept(shard)))
+      this.#changes.of[shard]!.set(lane, encodeGroups(local.mergeCodec, part, dither, this.#stage.keptRoots(range)))
     })
   }
 
@@ -77,8 +75,9 @@ export class LaneWork implements MergeWork {
     if (!sum) throw new RangeError(`Shard ${shard} is not summed.`)
     const { seed, local } = this.#config
     const dither = counterDither(MEAN_DITHER, seed, this.#stage.layout.stage, step, shard)
-    const bytes = encodeMean(sum, scale, local, dither, this.#kept(shard))
-    outerStep(this.#stage.outerVectors(this.#range(shard)), bytes, local)
+    const range = this.#range(shard)
+    const bytes = encodeMean(sum, scale, local, dither, this.#stage.keptRoots(range))
+    outerStep(this.#stage.outerVectors(range), bytes, local)
     this.#sums.delete(shard)
     this.#updates.set(shard, { step, bytes })
     return Promise.resolve(bytes)
@@ -110,10 +109,6 @@ export class LaneWork implements MergeWork {
     const all = new Float32Array(kinds.length * range.length)
     for (const [i, kind] of kinds.entries()) all.set(await this.#stage.read(kind, range), i * range.length)
     return bytesOf(all)
-  }
-
-  #kept(shard: number): Kept | null {
-    return this.#moments?.kept(this.#range(shard)) ?? null
   }
 
   #kinds(): readonly VectorKind[] {

@@ -6,6 +6,7 @@
  * from what {@link LaneMoments} says. Whoever takes it over computes it again. What is shared is kept and changed in exact IEEE
  * arithmetic off the device, so that all replicas have the same bits.
  */
+import type { Kept } from '../../codec/groups.ts'
 import { innerSteps, mergedVectors } from '../../protocol/lanes.ts'
 import type { Shard } from '../../protocol/routing.ts'
 import type { RunConfig } from '../../protocol/runConfig.ts'
@@ -59,6 +60,11 @@ export class LocalStage implements StageModel {
       momentum: of('firstMoment'),
       laneMoments: this.#moments && of('secondMoment'),
     }
+  }
+
+  /** Of what merges of `range`, the places that few bits must not make zero; null where there are none. */
+  keptRoots(range: Shard): Kept | null {
+    return this.#moments?.kept(range) ?? null
   }
 
   /** Forgets every lane. */

@@ -186,7 +186,7 @@ export interface OptimizerState {
   readonly secondMoment: Tensors
   /** Updates done so far. */
   step: number
-  /** The last of them before the first moment was zero. */
+  /** How many of them were done when the first moment was last zero. */
   readonly firstMomentFrom: number
 }
 

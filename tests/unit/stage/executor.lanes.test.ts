@@ -31,17 +31,27 @@ afterEach(async () => {
 const addressOf = (kind: 'parameterShard' | 'meanShard', shard: number, step: number) =>
   ({ kind, generation, step, index: shard, boundary: stage, attempt: 0 }) as const
 
-/** Parameters of ones, an outer momentum of zeros and lanes’ moments of fours, from the owners. */
-function takeWhole(step: number): void {
-  shards.forEach(({ length }, shard) => {
-    const values = new Float32Array(3 * length).fill(1, 0, length).fill(4, 2 * length)
+/** Of one shard, place by place in `vector`, whether Muon takes it. */
+function placesOf({ offset, length }: (typeof shards)[number], visit: (place: number, ofMuon: boolean) => void): void {
+  for (const tensor of layout.tensors) {
+    const last = Math.min(length, tensor.offset + tensor.length - offset)
+    for (let i = Math.max(0, tensor.offset - offset); i < last; i++) visit(i, takesMuon(config.optimizer, tensor))
+  }
+}
+
+/** Parameters of ones, an outer momentum of zeros and the moments that lanes begin from, from the owners. */
+function takeWhole(step: number, moment: (place: number) => number): void {
+  shards.forEach((part, shard) => {
+    const { length } = part
+    const values = new Float32Array(3 * length).fill(1, 0, length)
+    placesOf(part, (i) => (values[2 * length + i] = moment(i)))
     const frame = tensorFrame(addressOf('parameterShard', shard, step), bytesOf(values), { config, shards })
     worker.executor.receive(OWNERS[shard]![0]!, frame)
   })
 }
 
 /** Step 5 with lane 1, whose microbatches are 2 and 3, one an inner step. */
-async function trained(): Promise<void> {
+async function trained(moment: (place: number) => number = () => 4): Promise<void> {
   worker.hear({ type: 'assign', assignment: { ...assignment, config } })
   await settled()
   worker.hear(
@@ -52,7 +62,7 @@ async function trained(): Promise<void> {
       ],
     }),
   )
-  takeWhole(4)
+  takeWhole(4, moment)
   await settled()
   for (const microbatch of [2, 3]) {
     worker.take('up', 'activation', microbatch, 5, boundary(10))
@@ -85,13 +95,23 @@ it('takes an update after each inner step, and gives what the lane changed and i
   const vectors = decodeGroups('int8', payload.subarray(4), 2 * length)
   vectors.subarray(0, length).forEach((value) => expect(Math.abs(value - 1)).toBeLessThan(0.01))
   // The lane began from fours. Each of two updates adds one to a momentum, and two to a second moment whose root is four.
-  for (const tensor of layout.tensors) {
-    const from = Math.max(0, tensor.offset - shards[0]!.offset)
-    const last = Math.min(length, tensor.offset + tensor.length)
-    const moments = vectors.subarray(length + from, length + Math.max(from, last))
-    const due = takesMuon(config.optimizer, tensor) ? 6 : Math.sqrt(20)
-    moments.forEach((value) => expect(Math.abs(value - due)).toBeLessThan(0.05))
+  placesOf(shards[0]!, (i, muon) => {
+    expect(Math.abs(vectors[length + i]! - (muon ? 6 : Math.sqrt(20)))).toBeLessThan(0.05)
+  })
+})
+
+it('gives no root of a second moment as zero, however much larger its neighbours are', async () => {
+  await trained((i) => (i % 4 === 0 ? 1000 : 0))
+  const roots: number[] = []
+  for (const { frame } of worker.frames('gradientShard')) {
+    const { length } = shards[frame.index]!
+    const vectors = decodeGroups('int8', frame.payload.subarray(4), 2 * length)
+    placesOf(shards[frame.index]!, (i, muon) => !muon && roots.push(vectors[length + i]!))
   }
+  // Roots of two beside a thousand, a quarter of a level.
+  expect(roots.length).toBeGreaterThan(8)
+  expect(Math.min(...roots)).toBeGreaterThan(0)
+  expect(Math.max(...roots)).toBeGreaterThan(7)
 })
 
 it('takes the outer step from the mean, and refuses one that is not as long as its shard', async () => {
