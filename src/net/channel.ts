@@ -18,10 +18,15 @@ export function ownedChannel(channel: RTCDataChannel, events: ChannelEvents): Ch
   channel.binaryType = 'arraybuffer'
   const send = (data: string | Uint8Array<ArrayBuffer>) =>
     typeof data === 'string' ? channel.send(data) : channel.send(data)
-  /** What is to go out before `open`: the partner's first message may arrive earlier, and be answered. */
+  /** What is to go out before the channel is open: the partner's first message may arrive earlier, and be answered. */
   const held: (string | Uint8Array<ArrayBuffer>)[] = []
-  channel.onopen = () => {
+  // It may be open a while before `open` is told: what comes then must not overtake what was held.
+  const flush = () => {
+    if (channel.readyState === 'connecting') return
     for (const data of held.splice(0)) send(data)
+  }
+  channel.onopen = () => {
+    flush()
     events.open()
   }
   channel.onmessage = (event: MessageEvent<string | ArrayBuffer>) => events.message(event.data)
@@ -29,7 +34,10 @@ export function ownedChannel(channel: RTCDataChannel, events: ChannelEvents): Ch
   if (channel.readyState === 'open') queueMicrotask(() => events.open())
   else if (channel.readyState !== 'connecting') queueMicrotask(() => events.closed())
   return {
-    send: (data) => void (channel.readyState === 'connecting' ? held.push(data) : send(data)),
+    send(data) {
+      held.push(data)
+      flush()
+    },
     close: () => channel.close(),
   }
 }

@@ -22,8 +22,14 @@ export const STALE_PARTIAL_MS = 60_000
 
 /** Bytes waiting in one link before `send` refuses more: the caller ignores back-pressure. */
 export const MAX_QUEUED_BYTES = 2 * MAX_FRAME_BYTES
+/**
+ * Bytes put on one connection in so many milliseconds and not acknowledged. Chromium's socket holds 64 KiB that the operating system
+ * has not taken, and throws away what more it is given; its SCTP then recovers at a packet or two each round trip, for half a minute.
+ */
+export const BURST_BYTES = 48 * 1024
+export const BURST_MS = 4
 /** Bytes under way on one connection: before its line is known, when it is slow, and at most. */
-export const FIRST_WINDOW_BYTES = 128 * 1024
+export const FIRST_WINDOW_BYTES = BURST_BYTES
 export const LEAST_WINDOW_BYTES = ACKNOWLEDGED_BYTES + SLICE_BYTES
 export const LARGEST_WINDOW_BYTES = 4 * 1024 * 1024
 /** Connections of one link: SCTP recovers from a lost packet slowly on a long line, and only the connection that lost it. */

@@ -216,7 +216,7 @@ export class PeerLinks {
       ownLink: () => this.#nameOf(partner),
       established: (open) => this.#established(open),
       slice: (from, bytes) => this.#links.get(partner)?.accept(bytes, from.usedAt),
-      acknowledged: () => this.#links.get(partner)?.pump(),
+      roomAgain: () => this.#links.get(partner)?.pump(),
       closed: (gone, error) => this.#gone(gone, error),
     })
     this.#strands.set(strandId, strand)

@@ -3,7 +3,7 @@ import { fail, SkeinError } from '../protocol/errors.ts'
 import type { LinkKind } from '../protocol/control.ts'
 import { PROTOCOL_VERSION } from '../protocol/version.ts'
 import type { Channel, ChannelEvents } from './channel.ts'
-import { ACKNOWLEDGED_BYTES, ACKNOWLEDGED_MS, CONFIRMED_MS, STALL_MS } from './limits.ts'
+import { ACKNOWLEDGED_BYTES, ACKNOWLEDGED_MS, BURST_BYTES, BURST_MS, CONFIRMED_MS, STALL_MS } from './limits.ts'
 import { Pace, type Sent } from './pace.ts'
 import type { Parcel } from './slicing.ts'
 
@@ -20,8 +20,8 @@ export interface StrandOptions {
   ownLink: () => string
   established: (strand: Strand) => void
   slice: (strand: Strand, bytes: Uint8Array<ArrayBuffer>) => void
-  /** There is room again. */
-  acknowledged: (strand: Strand) => void
+  /** There may be room again. */
+  roomAgain: (strand: Strand) => void
   /** Once; `error` says why when this side closed it. */
   closed: (strand: Strand, error: SkeinError | null) => void
 }
@@ -66,6 +66,7 @@ export class Strand {
   #unanswered = 0
   #answeredAt = -Infinity
   #willAnswer = false
+  #willGoOn = false
 
   constructor(options: StrandOptions) {
     this.strandId = options.strandId
@@ -90,7 +91,8 @@ export class Strand {
 
   /** Bytes that it may still be given. */
   get room(): number {
-    return this.state === 'established' && !this.disconnected ? this.#pace.room(this.#options.now()) : 0
+    if (this.state !== 'established' || this.disconnected) return 0
+    return Math.min(this.#pace.room(this.#options.now()), BURST_BYTES - this.#burst())
   }
 
   /** Bytes that were sent and are not acknowledged. */
@@ -128,6 +130,7 @@ export class Strand {
     this.#underWay.push({ parcel, sent: this.#pace.send(parcel.bytes, last, now) })
     this.usedAt = now
     if (this.#put(parcel.encode())) this.upBytes += parcel.bytes
+    this.#goOnLater()
   }
 
   /** Takes out what was not acknowledged, to be sent another way. */
@@ -139,6 +142,26 @@ export class Strand {
     if (this.state === 'closed') return
     this.#channel.close()
     this.#end(error)
+  }
+
+  /** Bytes sent so lately that the socket may still hold them. */
+  #burst(): number {
+    const since = this.#options.now() - BURST_MS
+    let bytes = 0
+    for (let i = this.#underWay.length - 1; i >= 0 && this.#underWay[i]!.sent.at > since; i--) {
+      bytes += this.#underWay[i]!.parcel.bytes
+    }
+    return bytes
+  }
+
+  #goOnLater(): void {
+    if (this.#willGoOn || this.state !== 'established' || this.#burst() < BURST_BYTES) return
+    this.#willGoOn = true
+    this.#options.later(BURST_MS, () => {
+      this.#willGoOn = false
+      this.#options.roomAgain(this)
+      this.#goOnLater()
+    })
   }
 
   /** Returns whether the channel took it. */
@@ -167,6 +190,10 @@ export class Strand {
     if (this.state === 'closed') return
     try {
       if (typeof data === 'string') return this.#handshake(data)
+      // What has no link yet would be dropped, and yet be acknowledged.
+      if (this.state === 'opening') {
+        fail('net.handshake', `${this.partner} sent bytes before its handshake.`, 'Its link is dialled again.')
+      }
       this.#heard = true
       this.usedAt = this.#options.now()
       if (data.byteLength === ACKNOWLEDGEMENT_BYTES) return this.#acknowledge(new DataView(data).getUint32(0, true))
@@ -224,7 +251,7 @@ export class Strand {
     const now = this.#options.now()
     this.#acknowledgedAt = now
     for (const { sent } of this.#underWay.splice(0, more)) this.#pace.acknowledge(sent, now)
-    this.#options.acknowledged(this)
+    this.#options.roomAgain(this)
   }
 
   #end(error: SkeinError | null): void {

@@ -22,7 +22,7 @@ function receiver() {
       return { send, close: () => {} }
     },
     ownLink: () => '00000001',
-    ...{ established: () => {}, slice: () => {}, acknowledged: () => {}, closed: () => {} },
+    ...{ established: () => {}, slice: () => {}, roomAgain: () => {}, closed: () => {} },
   })
   events.message(listening())
   const slices = (at: number, count: number) =>

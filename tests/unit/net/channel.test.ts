@@ -1,6 +1,7 @@
 /** Proves that a Worker's own data channel loses nothing that it is given before it is open, and that no byte counts that one refuses. */
 import { expect, it } from 'vitest'
 import { type ChannelEvents, ownedChannel } from '../../../src/net/channel.ts'
+import type { SkeinError } from '../../../src/protocol/errors.ts'
 import { cutFrame } from '../../../src/net/slicing.ts'
 import { Strand } from '../../../src/net/strand.ts'
 import { listening } from './page.ts'
@@ -25,11 +26,12 @@ it('an answer to what came before `open` waits for it, in order', () => {
   owned.send(slice)
   expect(sent).toEqual([])
   become('open')
+  owned.send('second')
+  expect(sent).toEqual(['first', slice, 'second'])
   channel.onopen!(new Event('open') as RTCDataChannelEvent)
-  expect(sent).toEqual(['first', slice])
-  expect(told).toEqual(['open after 2'])
+  expect(told).toEqual(['open after 3'])
   owned.send('third')
-  expect(sent).toEqual(['first', slice, 'third'])
+  expect(sent).toEqual(['first', slice, 'second', 'third'])
 })
 
 it('a channel that was open when it came says so, and sends at once', async () => {
@@ -38,6 +40,25 @@ it('a channel that was open when it came says so, and sends at once', async () =
   expect(sent).toEqual(['first'])
   await Promise.resolve()
   expect(told).toEqual(['open after 1'])
+})
+
+it('bytes that come before the handshake close the connection, and are not acknowledged', () => {
+  let events!: ChannelEvents
+  const sent: unknown[] = []
+  let error: SkeinError | null = null
+  new Strand({
+    ...{ strandId: 's', partner: 'a', dialled: false, kind: 'direct', now: () => 0, later: () => {} },
+    connect: (given) => {
+      events = given
+      return { send: (data) => sent.push(data), close: () => {} }
+    },
+    ownLink: () => '00000001',
+    ...{ established: () => {}, slice: () => sent.push('slice'), roomAgain: () => {} },
+    closed: (_, why) => (error = why),
+  })
+  events.message(cutFrame(1, new Uint8Array(100))[0]!.encode().buffer)
+  expect(error).toMatchObject({ code: 'net.handshake' })
+  expect(sent).toEqual([])
 })
 
 it('what a channel refuses to send is not counted as sent, and goes another way', () => {
@@ -53,7 +74,7 @@ it('what a channel refuses to send is not counted as sent, and goes another way'
       return { send, close: () => {} }
     },
     ownLink: () => '00000001',
-    ...{ established: () => {}, slice: () => {}, acknowledged: () => {}, closed: () => {} },
+    ...{ established: () => {}, slice: () => {}, roomAgain: () => {}, closed: () => {} },
   })
   events.message(listening())
   const [first, second] = [1, 2].map((id) => cutFrame(id, new Uint8Array(100))[0]!)

@@ -36,7 +36,7 @@ class End {
         else this.link = new Link(strand, (bytes) => this.arrived.push(bytes))
       },
       slice: (strand, bytes) => this.link!.accept(bytes, strand.usedAt),
-      acknowledged: () => this.link!.pump(),
+      roomAgain: () => this.link!.pump(),
       closed: (strand) => {
         if (this.link?.strands.has(strand) && !this.link.remove(strand)) this.lost += 1
       },

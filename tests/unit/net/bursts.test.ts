@@ -1,0 +1,69 @@
+/** Proves that a connection is given no more at once than a browser’s socket takes, and goes on without being asked. */
+import { describe, expect, it } from 'vitest'
+import type { ChannelEvents } from '../../../src/net/channel.ts'
+import { BURST_BYTES, BURST_MS, SLICE_BYTES } from '../../../src/net/limits.ts'
+import { cutFrame } from '../../../src/net/slicing.ts'
+import { Strand } from '../../../src/net/strand.ts'
+import { listening } from './page.ts'
+import { Timeline } from './wire.ts'
+
+/** A connection that is given whatever it has room for, over a line that answers each slice after `rttMs`. */
+function sender(rttMs: number) {
+  const time = new Timeline()
+  const sends: { at: number; bytes: number }[] = []
+  let events!: ChannelEvents
+  const strand = new Strand({
+    ...{ strandId: 's', partner: 'a', dialled: true, kind: 'direct', now: () => time.now },
+    later: (milliseconds, run) => time.at(time.now + milliseconds, run),
+    connect: (given) => {
+      events = given
+      const send = (data: string | Uint8Array<ArrayBuffer>) => {
+        if (typeof data === 'string') return
+        sends.push({ at: time.now, bytes: data.byteLength })
+        const count = Uint8Array.of(sends.length & 255, sends.length >> 8, 0, 0)
+        time.at(time.now + rttMs, () => events.message(count.buffer))
+      }
+      return { send, close: () => {} }
+    },
+    ownLink: () => '00000001',
+    ...{ established: () => {}, slice: () => {}, closed: () => {} },
+    roomAgain: () => fill(),
+  })
+  const parcels = cutFrame(1, new Uint8Array(8_000_000))
+  const fill = () => {
+    while (strand.room > 0 && parcels.length > 0) strand.send(parcels.shift()!, parcels.length === 0)
+  }
+  time.at(1_000, () => {
+    events.message(listening())
+    fill()
+  })
+  time.run()
+  return { sends, left: parcels.length }
+}
+
+/** The most that was sent in any so many milliseconds. */
+function largestBurst(sends: { at: number; bytes: number }[], milliseconds: number): number {
+  return Math.max(
+    ...sends.map(({ at: from }) =>
+      sends.filter(({ at }) => at >= from && at < from + milliseconds).reduce((sum, { bytes }) => sum + bytes, 0),
+    ),
+  )
+}
+
+describe('bursts', () => {
+  it('on a long line with a wide window hold what a socket takes, and follow each other at once', () => {
+    const { sends, left } = sender(50)
+    expect(left).toBe(0)
+    expect(largestBurst(sends, BURST_MS)).toBeLessThanOrEqual(BURST_BYTES + SLICE_BYTES)
+    // All of it is there before the window closes: bursts are what holds the sender up.
+    const late = sends.filter(({ at }) => at >= 1_000 + 8 * 50)
+    const bytes = late.reduce((sum, slice) => sum + slice.bytes, 0)
+    expect(bytes / (late.at(-1)!.at - late[0]!.at)).toBeGreaterThan(0.9 * (BURST_BYTES / BURST_MS))
+  })
+
+  it('are not waited for where what was sent has come', () => {
+    const { sends, left } = sender(1)
+    expect(left).toBe(0)
+    expect(largestBurst(sends, BURST_MS)).toBeGreaterThan(2 * BURST_BYTES)
+  })
+})
