@@ -24,10 +24,12 @@ export type Dither = (place: number) => number
 export type Kept = (place: number) => boolean
 
 /**
- * With `dither` a value is rounded up with the probability of its fraction, so that its mean is the value; without, to the
- * nearest. A group that holds no finite number becomes NaN. Exact IEEE arithmetic: every device gets the same bytes.
+ * With `dither` each value is rounded after a uniform number was added to it, which {@link decodeGroups} takes off again
+ * (subtractive dither, Roberts 1962): the error is uniform over one level whatever the value, so its mean is zero and its square half
+ * of what it is in the mean where a reader does not know the dither. Without, a value is rounded to the nearest. A group that holds
+ * no finite number becomes NaN. Exact IEEE arithmetic: every device gets the same bytes.
  *
- * @param kept of these, which must be at least zero, none becomes less than one level
+ * @param kept of these, which must be at least zero, none becomes less than half a level
  */
 export function encodeGroups(
   codec: MergeCodec,
@@ -58,8 +60,16 @@ export function encodeGroups(
   return bytes
 }
 
-/** @param bytes as many as {@link groupedBytes} says; any bits are some values */
-export function decodeGroups(codec: MergeCodec, bytes: Uint8Array, length: number): Float32Array<ArrayBuffer> {
+/**
+ * @param bytes as many as {@link groupedBytes} says; any bits are some values
+ * @param dither what they were encoded with
+ */
+export function decodeGroups(
+  codec: MergeCodec,
+  bytes: Uint8Array,
+  length: number,
+  dither: Dither | null,
+): Float32Array<ArrayBuffer> {
   const values = new Float32Array(length)
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength)
   if (codec === 'f32') {
@@ -74,7 +84,7 @@ export function decodeGroups(codec: MergeCodec, bytes: Uint8Array, length: numbe
     for (let i = start; i < end; i++) {
       // The shift to the top and back spreads the sign.
       const level = codec === 'int8' ? view.getInt8(from + i) : (bytes[from + (i >> 1)]! << (28 - 4 * (i & 1))) >> 28
-      values[i] = level * scale
+      values[i] = (dither ? level + 0.5 - dither(i) : level) * scale
     }
   }
   return values

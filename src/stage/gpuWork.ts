@@ -89,7 +89,7 @@ export async function performOnGpu(
     case 'reduce': {
       phase('merging', null)
       const { step, attempt, shard, contributions, digests } = action
-      const squaredNorm = await work.reduce(shard, contributions)
+      const squaredNorm = await work.reduce(shard, step, contributions)
       // The shares were hashed as they came.
       const digest = digests.length > 0 ? await sumDigestOf(digests) : null
       return { type: 'reduced', generation, step, attempt, shard, squaredNorm, digest }

@@ -1,5 +1,5 @@
 /** Owns the share of a node in a merge of local steps: for each of its lanes a number and what the lane changed, encoded. */
-import { decodeGroups, groupedBytes } from '../codec/groups.ts'
+import { decodeGroups, type Dither, groupedBytes } from '../codec/groups.ts'
 import type { MergeCodec } from '../protocol/runConfig.ts'
 
 type Bytes = Uint8Array<ArrayBufferLike>
@@ -35,8 +35,14 @@ export function writeShare(changes: ReadonlyMap<number, Uint8Array>): Uint8Array
  * The sum of all lanes of some shares, f32, lane by lane in ascending order: the same bits however the lanes were parted among
  * nodes.
  * @param shares of whole lanes, as their frames were checked to be
+ * @param ditherOf what a lane's change was encoded with
  */
-export function sumShares(codec: MergeCodec, shares: readonly Bytes[], length: number): Float32Array<ArrayBuffer> {
+export function sumShares(
+  codec: MergeCodec,
+  shares: readonly Bytes[],
+  length: number,
+  ditherOf: (lane: number) => Dither,
+): Float32Array<ArrayBuffer> {
   const each = shareBytes(codec, 1, length)
   const lanes = shares.flatMap((share) => {
     const view = new DataView(share.buffer, share.byteOffset, share.byteLength)
@@ -46,8 +52,8 @@ export function sumShares(codec: MergeCodec, shares: readonly Bytes[], length: n
     })
   })
   const sum = new Float32Array(length)
-  for (const { bytes } of lanes.sort((a, b) => a.lane - b.lane)) {
-    const change = decodeGroups(codec, bytes, length)
+  for (const { lane, bytes } of lanes.sort((a, b) => a.lane - b.lane)) {
+    const change = decodeGroups(codec, bytes, length, ditherOf(lane))
     for (let i = 0; i < length; i++) sum[i]! += change[i]!
   }
   return sum

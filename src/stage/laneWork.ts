@@ -1,5 +1,6 @@
 /** Owns what a node does with lanes and with shards where replicas merge after local steps. One call at a time. */
-import { counterDither, encodeGroups } from '../codec/groups.ts'
+import { encodeGroups } from '../codec/groups.ts'
+import { laneDither, type MergedAt, meanDither } from '../codec/mergeDither.ts'
 import { innerSteps, mergedVectors } from '../protocol/lanes.ts'
 import type { Shard } from '../protocol/routing.ts'
 import type { RunConfig } from '../protocol/runConfig.ts'
@@ -11,9 +12,6 @@ import type { MergeWork, MergedShard } from './shardWork.ts'
 import { type VectorKind, sharedVectors } from './model.ts'
 
 type Bytes = Uint8Array<ArrayBufferLike>
-
-/** Apart from whatever else is drawn from the run's seed, and from each other. */
-const [LANE_DITHER, MEAN_DITHER] = [0x6c616e65, 0x6d65616e]
 
 export class LaneWork implements MergeWork {
   readonly #stage: LocalStage
@@ -39,13 +37,13 @@ export class LaneWork implements MergeWork {
   /** The update that ends inner step `inner` of the lane on the device; after the last, what the lane changed is encoded. */
   async innerUpdate(step: number, lane: number, inner: number): Promise<void> {
     await this.#stage.innerUpdate(step, inner)
-    const { seed, local } = this.#config
+    const { local } = this.#config
     if (inner < innerSteps(this.#config) - 1) return
     if (this.#changes.step !== step) this.#changes = { step, of: this.#shards.map(() => new Map()) }
     const vectors = await this.#stage.leaveLane()
     this.#shards.forEach((range, shard) => {
       const { offset, length } = range
-      const dither = counterDither(LANE_DITHER, seed, this.#stage.layout.stage, step, lane, shard)
+      const dither = laneDither(this.#at(step, shard), lane)
       const part = new Float32Array(vectors.length * length)
       vectors.forEach((vector, i) => part.set(vector.subarray(offset, offset + length), i * length))
       this.#changes.of[shard]!.set(lane, encodeGroups(local.mergeCodec, part, dither, this.#stage.keptRoots(range)))
@@ -61,10 +59,12 @@ export class LaneWork implements MergeWork {
   restoreGradient(): void {}
 
   /** Resolves to the squared norm of what the lanes changed. */
-  async reduce(shard: number, contributions: readonly Bytes[]): Promise<number> {
+  async reduce(shard: number, step: number, contributions: readonly Bytes[]): Promise<number> {
     const { length } = this.#range(shard)
     const shares = contributions.length > 0 ? contributions : [await this.readGradient(shard)]
-    const sum = sumShares(this.#config.local.mergeCodec, shares, mergedVectors(this.#config) * length)
+    const { mergeCodec } = this.#config.local
+    const at = this.#at(step, shard)
+    const sum = sumShares(mergeCodec, shares, mergedVectors(this.#config) * length, (lane) => laneDither(at, lane))
     this.#sums.set(shard, sum)
     return sum.subarray(0, length).reduce((total, value) => total + value * value, 0)
   }
@@ -73,11 +73,11 @@ export class LaneWork implements MergeWork {
   update(shard: number, { step, scale }: { step: number; scale: number }): Promise<Bytes> {
     const sum = this.#sums.get(shard)
     if (!sum) throw new RangeError(`Shard ${shard} is not summed.`)
-    const { seed, local } = this.#config
-    const dither = counterDither(MEAN_DITHER, seed, this.#stage.layout.stage, step, shard)
+    const { local } = this.#config
+    const dither = meanDither(this.#at(step, shard))
     const range = this.#range(shard)
     const bytes = encodeMean(sum, scale, local, dither, this.#stage.keptRoots(range))
-    outerStep(this.#stage.outerVectors(range), bytes, local)
+    outerStep(this.#stage.outerVectors(range), bytes, local, dither)
     this.#sums.delete(shard)
     this.#updates.set(shard, { step, bytes })
     return Promise.resolve(bytes)
@@ -90,7 +90,8 @@ export class LaneWork implements MergeWork {
     this.#updates.delete(shard)
     if (compare && mean) return own?.step === step && sameBytes(own.bytes, tensor)
     if (mean) {
-      outerStep(this.#stage.outerVectors({ offset, length }), tensor, this.#config.local)
+      const dither = meanDither(this.#at(step, shard))
+      outerStep(this.#stage.outerVectors({ offset, length }), tensor, this.#config.local, dither)
       return true
     }
     const agrees = !compare || sameBytes(await this.read('parameterShard', shard), tensor)
@@ -113,6 +114,10 @@ export class LaneWork implements MergeWork {
 
   #kinds(): readonly VectorKind[] {
     return sharedVectors(this.#config)
+  }
+
+  #at(step: number, shard: number): MergedAt {
+    return { seed: this.#config.seed, stage: this.#stage.layout.stage, step, shard }
   }
 
   #range(shard: number): Shard {

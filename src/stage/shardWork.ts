@@ -25,7 +25,7 @@ export interface MergeWork {
   /** Undoes a sum; `tensor`: what this node's own share was. */
   restoreGradient(shard: number, tensor: Bytes | null): void
   /** Resolves to the sum's squared norm; without contributions this node's own share is the sum. */
-  reduce(shard: number, contributions: readonly Bytes[]): Promise<number>
+  reduce(shard: number, step: number, contributions: readonly Bytes[]): Promise<number>
   /** Resolves to what the stage's other nodes take of it, where `shared`. */
   update(shard: number, step: UpdateParameters, shared: boolean): Promise<Bytes>
   /** Resolves to whether they agree with this node's own update; true where they are not compared. */
@@ -59,7 +59,7 @@ export class ShardWork implements MergeWork {
   }
 
   /** Resolves to the sum's squared norm. */
-  reduce(shard: number, contributions: readonly Bytes[]): Promise<number> {
+  reduce(shard: number, _step: number, contributions: readonly Bytes[]): Promise<number> {
     return this.#model.reduceGradient(this.#range(shard), contributions.map(floatsOf))
   }
 

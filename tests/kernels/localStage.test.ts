@@ -63,7 +63,7 @@ async function wholeLane(made: Made, step: number, lane: number): Promise<void> 
 
 async function merge({ work }: Made, step: number): Promise<void> {
   for (let shard = 0; shard < LANES; shard++) {
-    await work.reduce(shard, [await work.readGradient(shard)])
+    await work.reduce(shard, step, [await work.readGradient(shard)])
     await work.update(shard, { step, scale: 1 / LANES })
   }
 }

@@ -35,14 +35,16 @@ export function encodeMean(
  * PyTorch's: v ← μ·v + g, θ ← θ − lr·(g + μ·v).
  * Every replica takes the step from the same bytes in exact IEEE arithmetic, so that all have the same bits, momentum too, and
  * nobody has to send it.
+ * @param dither what the mean was encoded with
  */
 export function outerStep(
   { parameters, momentum, laneMoments }: OuterVectors,
   mean: Uint8Array,
   { outer: { lr, momentum: keep }, mergeCodec }: RunConfig['local'],
+  dither: Dither,
 ): void {
   const { length } = parameters
-  const gradient = decodeGroups(mergeCodec, mean, laneMoments ? 2 * length : length)
+  const gradient = decodeGroups(mergeCodec, mean, laneMoments ? 2 * length : length, dither)
   laneMoments?.set(gradient.subarray(length))
   for (let i = 0; i < length; i++) {
     momentum[i] = keep * momentum[i]! + gradient[i]!

@@ -116,7 +116,7 @@ export async function trainLocal(gpu: GpuContext, config: RunConfig, text: Text,
       tensors = []
       for (let shard = 0; shard < shards.length; shard++) {
         const shares = await work.readGradient(shard)
-        await work.reduce(shard, [shares])
+        await work.reduce(shard, step, [shares])
         const mean = await work.update(shard, { step, scale: 1 / lanes })
         // Here one node has the lanes of all.
         tensors.push({ share: shares.byteLength / config.replicas, result: mean.byteLength, state: 0 })

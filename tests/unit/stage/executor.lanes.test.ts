@@ -1,6 +1,7 @@
 /** Proves that an executor takes a lane through its steps on a model, shares what it changed in few bits, and takes the mean. */
 import { afterEach, beforeEach, expect, it, vi } from 'vitest'
-import { decodeGroups, groupedBytes } from '../../../src/codec/groups.ts'
+import { decodeGroups, type Dither, groupedBytes } from '../../../src/codec/groups.ts'
+import { laneDither, meanDither } from '../../../src/codec/mergeDither.ts'
 import { encodeFrame } from '../../../src/protocol/frame.ts'
 import { runConfigSchema } from '../../../src/protocol/runConfig.ts'
 import { runLayouts } from '../../../src/model/layout.ts'
@@ -15,6 +16,10 @@ const config = runConfigSchema.parse({
 })
 const layout = runLayouts(config)[stage]!
 const shards = stageShards(layout, 2, config.optimizer)
+
+const at = (shard: number) => ({ seed: config.seed, stage, step: 5, shard })
+/** What lane 1 changed of a shard was encoded with. */
+const ditherOf = (shard: number): Dither => laneDither(at(shard), 1)
 
 let worker: PlayedWorker
 beforeEach(() => {
@@ -92,7 +97,7 @@ it('takes an update after each inner step, and gives what the lane changed and i
   expect(payload.byteLength).toBe(4 + groupedBytes('int8', 2 * length))
   expect(new DataView(payload.buffer, payload.byteOffset).getUint32(0, true)).toBe(1)
   // The model played moves each parameter by the rate, half, in each of two updates.
-  const vectors = decodeGroups('int8', payload.subarray(4), 2 * length)
+  const vectors = decodeGroups('int8', payload.subarray(4), 2 * length, ditherOf(0))
   vectors.subarray(0, length).forEach((value) => expect(Math.abs(value - 1)).toBeLessThan(0.01))
   // The lane began from fours. Each of two updates adds one to a momentum, and two to a second moment whose root is four.
   placesOf(shards[0]!, (i, muon) => {
@@ -105,7 +110,7 @@ it('gives no root of a second moment as zero, however much larger its neighbours
   const roots: number[] = []
   for (const { frame } of worker.frames('gradientShard')) {
     const { length } = shards[frame.index]!
-    const vectors = decodeGroups('int8', frame.payload.subarray(4), 2 * length)
+    const vectors = decodeGroups('int8', frame.payload.subarray(4), 2 * length, ditherOf(frame.index))
     placesOf(shards[frame.index]!, (i, muon) => !muon && roots.push(vectors[length + i]!))
   }
   // Roots of two beside a thousand, a quarter of a level.
@@ -138,9 +143,11 @@ it('takes the outer step from the mean, and refuses one that is not as long as i
   await settled()
   const taken = (await read())!
   const values = new Float32Array(taken.payload.slice().buffer)
-  // g = 0.5: v = 0.5, θ = 1 − 0.7·(0.5 + 0.9·0.5).
+  // θ = 1 − 0.7·(g + 0.9·v), where v = g is half, within half a level.
   expect([values.length, taken.rows]).toEqual([3 * length, 3])
-  expect(values[0]).toBeCloseTo(1 - 0.7 * 0.95, 6)
-  expect(values[length]).toBeCloseTo(0.5, 6)
-  expect(values[2 * length]).toBe(0.25)
+  const dither = meanDither(at(0))
+  const g = (64.5 - dither(0)) / 128
+  expect(values[0]).toBeCloseTo(1 - 0.7 * 1.9 * g, 6)
+  expect(values[length]).toBeCloseTo(g, 6)
+  expect(values[2 * length]).toBeCloseTo((32.5 - dither(length)) / 128, 6)
 })
