@@ -1,33 +1,21 @@
 /** Proves that slices are acknowledged by few messages, none of them late: the first at once, then several together. */
 import { describe, expect, it } from 'vitest'
-import type { ChannelEvents } from '../../../src/net/channel.ts'
 import { ACKNOWLEDGED_MS, SLICE_BYTES } from '../../../src/net/limits.ts'
-import { Strand } from '../../../src/net/strand.ts'
 import { listening } from './page.ts'
-import { Timeline } from './wire.ts'
+import { playedStrand } from './playedStrand.ts'
 
 /** A connection that has opened, and what it answers: `[when, how many slices]`. */
 function receiver() {
-  const time = new Timeline()
   const answers: [number, number][] = []
-  let events!: ChannelEvents
-  const strand = new Strand({
-    ...{ strandId: 's', partner: 'a', dialled: true, kind: 'direct', now: () => time.now },
-    later: (milliseconds, run) => time.at(time.now + milliseconds, run),
-    connect: (given) => {
-      events = given
-      const send = (data: string | Uint8Array<ArrayBuffer>) => {
-        if (typeof data !== 'string') answers.push([time.now, new DataView(data.buffer).getUint32(0, true)])
-      }
-      return { send, close: () => {} }
+  const { time, strand, hear } = playedStrand({
+    send: (data) => {
+      if (typeof data !== 'string') answers.push([time.now, new DataView(data.buffer).getUint32(0, true)])
     },
-    ownLink: () => '00000001',
-    ...{ established: () => {}, slice: () => {}, roomAgain: () => {}, closed: () => {} },
   })
-  events.message(listening())
+  hear(listening())
   const slices = (at: number, count: number) =>
     time.at(at, () => {
-      for (let i = 0; i < count; i++) events.message(new ArrayBuffer(SLICE_BYTES))
+      for (let i = 0; i < count; i++) hear(new ArrayBuffer(SLICE_BYTES))
     })
   return { time, strand, answers, slices }
 }

@@ -1,32 +1,20 @@
 /** Proves that a connection is given no more at once than a browser’s socket takes, and goes on without being asked. */
 import { describe, expect, it } from 'vitest'
-import type { ChannelEvents } from '../../../src/net/channel.ts'
 import { BURST_BYTES, BURST_MS, SLICE_BYTES } from '../../../src/net/limits.ts'
 import { cutFrame } from '../../../src/net/slicing.ts'
-import { Strand } from '../../../src/net/strand.ts'
 import { listening } from './page.ts'
-import { Timeline } from './wire.ts'
+import { playedStrand } from './playedStrand.ts'
 
 /** A connection that is given whatever it has room for, over a line that answers each slice after `rttMs`. */
 function sender(rttMs: number) {
-  const time = new Timeline()
   const sends: { at: number; bytes: number }[] = []
-  let events!: ChannelEvents
-  const strand = new Strand({
-    ...{ strandId: 's', partner: 'a', dialled: true, kind: 'direct', now: () => time.now },
-    later: (milliseconds, run) => time.at(time.now + milliseconds, run),
-    connect: (given) => {
-      events = given
-      const send = (data: string | Uint8Array<ArrayBuffer>) => {
-        if (typeof data === 'string') return
-        sends.push({ at: time.now, bytes: data.byteLength })
-        const count = Uint8Array.of(sends.length & 255, sends.length >> 8, 0, 0)
-        time.at(time.now + rttMs, () => events.message(count.buffer))
-      }
-      return { send, close: () => {} }
+  const { time, strand, hear } = playedStrand({
+    send: (data) => {
+      if (typeof data === 'string') return
+      sends.push({ at: time.now, bytes: data.byteLength })
+      const count = Uint32Array.of(sends.length)
+      time.at(time.now + rttMs, () => hear(count.buffer))
     },
-    ownLink: () => '00000001',
-    ...{ established: () => {}, slice: () => {}, closed: () => {} },
     roomAgain: () => fill(),
   })
   const parcels = cutFrame(1, new Uint8Array(8_000_000))
@@ -34,7 +22,7 @@ function sender(rttMs: number) {
     while (strand.room > 0 && parcels.length > 0) strand.send(parcels.shift()!, parcels.length === 0)
   }
   time.at(1_000, () => {
-    events.message(listening())
+    hear(listening())
     fill()
   })
   time.run()

@@ -1,10 +1,10 @@
 /** Proves that a Worker's own data channel loses nothing that it is given before it is open, and that no byte counts that one refuses. */
 import { expect, it } from 'vitest'
-import { type ChannelEvents, ownedChannel } from '../../../src/net/channel.ts'
+import { ownedChannel } from '../../../src/net/channel.ts'
 import type { SkeinError } from '../../../src/protocol/errors.ts'
 import { cutFrame } from '../../../src/net/slicing.ts'
-import { Strand } from '../../../src/net/strand.ts'
 import { listening } from './page.ts'
+import { playedStrand } from './playedStrand.ts'
 
 function setUp(readyState: RTCDataChannelState) {
   const sent: unknown[] = []
@@ -43,40 +43,27 @@ it('a channel that was open when it came says so, and sends at once', async () =
 })
 
 it('bytes that come before the handshake close the connection, and are not acknowledged', () => {
-  let events!: ChannelEvents
   const sent: unknown[] = []
   let error: SkeinError | null = null
-  new Strand({
-    ...{ strandId: 's', partner: 'a', dialled: false, kind: 'direct', now: () => 0, later: () => {} },
-    connect: (given) => {
-      events = given
-      return { send: (data) => sent.push(data), close: () => {} }
-    },
-    ownLink: () => '00000001',
-    ...{ established: () => {}, slice: () => sent.push('slice'), roomAgain: () => {} },
+  const { hear } = playedStrand({
+    dialled: false,
+    send: (data) => sent.push(data),
+    slice: () => sent.push('slice'),
     closed: (_, why) => (error = why),
   })
-  events.message(cutFrame(1, new Uint8Array(100))[0]!.encode().buffer)
+  hear(cutFrame(1, new Uint8Array(100))[0]!.encode().buffer)
   expect(error).toMatchObject({ code: 'net.handshake' })
   expect(sent).toEqual([])
 })
 
 it('what a channel refuses to send is not counted as sent, and goes another way', () => {
   let refuses = false
-  let events!: ChannelEvents
-  const strand = new Strand({
-    ...{ strandId: 's', partner: 'a', dialled: true, kind: 'direct', now: () => 0, later: () => {} },
-    connect: (given) => {
-      events = given
-      const send = () => {
-        if (refuses) throw new Error('The channel is closing.')
-      }
-      return { send, close: () => {} }
+  const { strand, hear } = playedStrand({
+    send: () => {
+      if (refuses) throw new Error('The channel is closing.')
     },
-    ownLink: () => '00000001',
-    ...{ established: () => {}, slice: () => {}, roomAgain: () => {}, closed: () => {} },
   })
-  events.message(listening())
+  hear(listening())
   const [first, second] = [1, 2].map((id) => cutFrame(id, new Uint8Array(100))[0]!)
   strand.send(first!, false)
   refuses = true
