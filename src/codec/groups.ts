@@ -24,17 +24,17 @@ export type Dither = (place: number) => number
 export type Kept = (place: number) => boolean
 
 /**
- * With `dither` each value is rounded after a uniform number was added to it, which {@link decodeGroups} takes off again
- * (subtractive dither, Roberts 1962): the error is uniform over one level whatever the value, so its mean is zero and its square half
- * of what it is in the mean where a reader does not know the dither. Without, a value is rounded to the nearest. A group that holds
- * no finite number becomes NaN. Exact IEEE arithmetic: every device gets the same bytes.
+ * Each value is rounded down after the `dither` was added to it, which {@link decodeGroups} takes off again (subtractive dither,
+ * Roberts 1962): with a uniform one the error is uniform over one level whatever the value, so its mean is zero and its square half of
+ * what it is in the mean where a reader does not know the dither. A group that holds no finite number becomes NaN. Exact IEEE
+ * arithmetic: every device gets the same bytes.
  *
  * @param kept of these, which must be at least zero, none becomes less than half a level
  */
 export function encodeGroups(
   codec: MergeCodec,
   values: Float32Array,
-  dither: Dither | null,
+  dither: Dither,
   kept: Kept | null = null,
 ): Uint8Array<ArrayBuffer> {
   const bytes = new Uint8Array(groupedBytes(codec, values.length))
@@ -51,8 +51,7 @@ export function encodeGroups(
     const scale = bf16(scales[group]!)
     for (let i = start; i < end; i++) {
       const level = scale > 0 ? values[i]! / scale : 0
-      const rounded = dither ? Math.floor(level + dither(i)) : Math.round(level)
-      const whole = Math.min(most, Math.max(kept?.(i) ? 1 : -most, rounded))
+      const whole = Math.min(most, Math.max(kept?.(i) ? 1 : -most, Math.floor(level + dither(i))))
       if (codec === 'int8') bytes[from + i] = whole
       else bytes[from + (i >> 1)]! |= (whole & 15) << (4 * (i & 1))
     }
@@ -68,7 +67,7 @@ export function decodeGroups(
   codec: MergeCodec,
   bytes: Uint8Array,
   length: number,
-  dither: Dither | null,
+  dither: Dither,
 ): Float32Array<ArrayBuffer> {
   const values = new Float32Array(length)
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength)
@@ -84,7 +83,7 @@ export function decodeGroups(
     for (let i = start; i < end; i++) {
       // The shift to the top and back spreads the sign.
       const level = codec === 'int8' ? view.getInt8(from + i) : (bytes[from + (i >> 1)]! << (28 - 4 * (i & 1))) >> 28
-      values[i] = (dither ? level + 0.5 - dither(i) : level) * scale
+      values[i] = (level + 0.5 - dither(i)) * scale
     }
   }
   return values

@@ -1,0 +1,56 @@
+/** Proves that owners' mean leaves every replica with the same bits, and AdamW with something to divide by. */
+import { expect, it } from 'vitest'
+import { LocalStage } from '../../../src/model/local/localStage.ts'
+import { stageShards, takesMuon } from '../../../src/model/optimizerShards.ts'
+import { innerSteps, laneCount } from '../../../src/protocol/lanes.ts'
+import { runConfigSchema } from '../../../src/protocol/runConfig.ts'
+import { LaneWork } from '../../../src/stage/laneWork.ts'
+import { PlayedModel } from './playedModel.ts'
+import { config as exact } from './playedWorker.ts'
+
+const STEP = 5
+/** The embedding’s: AdamW takes most of it. */
+const stage = 0
+
+it.each(['int8', 'int4'] as const)(
+  'in %s a replica that takes the mean has the owner’s bits, and no root is zero',
+  async (mergeCodec) => {
+    const config = runConfigSchema.parse({
+      ...exact,
+      ...{ sync: 'local', local: { innerSteps: 2, mergeCodec }, batch: 4, microbatch: 2 },
+      optimizer: { kind: 'muon', lr: 0.5, minLr: 0.5, warmupSteps: 0, gradClip: 0 },
+    })
+    // Of four moments one is a thousand, the others are zero.
+    const made = () => {
+      const local = new LocalStage(new PlayedModel(config, stage), config)
+      local.write(
+        'secondMoment',
+        0,
+        new Float32Array(local.layout.length).map((_, i) => (i % 4 === 0 ? 1000 : 0)),
+      )
+      const shards = stageShards(local.layout, 2, config.optimizer)
+      return { local, shards, work: new LaneWork(local, shards, config) }
+    }
+    const [owner, other] = [made(), made()]
+    owner.local.beginStep(STEP)
+    for (let lane = 0; lane < laneCount(config); lane++) {
+      await owner.work.enterLane(lane)
+      for (let inner = 0; inner < innerSteps(config); inner++) await owner.work.innerUpdate(STEP, lane, inner)
+    }
+    for (const shard of owner.shards.keys()) {
+      await owner.work.reduce(shard, STEP, [await owner.work.readGradient(shard)])
+      const tensor = await owner.work.update(shard, { step: STEP, scale: 1 / laneCount(config) })
+      expect(await other.work.writeParameters({ shard, step: STEP, tensor, compare: false, mean: true })).toBe(true)
+    }
+    const whole = { offset: 0, length: owner.local.layout.length }
+    for (const kind of ['parameters', 'firstMoment', 'secondMoment'] as const) {
+      expect(await other.local.read(kind, whole)).toEqual(await owner.local.read(kind, whole))
+    }
+    const moments = await owner.local.read('secondMoment', whole)
+    const roots = owner.local.layout.tensors
+      .filter((tensor) => !takesMuon(config.optimizer, tensor))
+      .flatMap(({ offset, length }) => [...moments.subarray(offset, offset + length)])
+    expect(roots.length).toBeGreaterThan(8)
+    expect(Math.min(...roots)).toBeGreaterThan(0)
+  },
+)
