@@ -24,7 +24,8 @@ export const STALE_PARTIAL_MS = 60_000
 export const MAX_QUEUED_BYTES = 2 * MAX_FRAME_BYTES
 /**
  * Bytes put on one connection in so many milliseconds and not acknowledged. Chromium's socket holds 64 KiB that the operating system
- * has not taken, and throws away what more it is given; its SCTP then recovers at a packet or two each round trip, for half a minute.
+ * has not taken (`kMaximumInFlightBytes`), and throws away what more it is given; its SCTP may then recover at fifteen packets a
+ * second, for many seconds.
  */
 export const BURST_BYTES = 48 * 1024
 export const BURST_MS = 4
