@@ -141,11 +141,11 @@ export const advancedFields: readonly RunField[] = [
   {
     path: 'local.moments',
     label: 'Lanes begin from',
-    hint: 'Their mean doubles a merge’s bytes and learns faster',
+    hint: 'Moments: their mean doubles a merge’s bytes and learns faster',
     kind: 'choice',
     choices: [
-      ['mean', 'their mean moments'],
-      ['zero', 'moments of zero'],
+      ['mean', 'their mean'],
+      ['zero', 'zero'],
     ],
     group: 'Merging',
     when: (values) => local(values) && muon(values),
