@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest'
+import { Disturbance } from '../../../server/cli/demo/chaos/disturbance.ts'
 import { chaosPlan, seededNumbers, volunteerBlows, type Blow } from '../../../server/cli/demo/chaos/plan.ts'
 import { Presence } from '../../../server/cli/demo/chaos/presence.ts'
 import { blowLines, chaosSummary, chaosSummarySchema, newcomerLines } from '../../../server/cli/demo/chaos/report.ts'
@@ -270,6 +271,26 @@ describe('Takeovers', () => {
     expect(takeovers.pending).toBe(1)
     takeovers.committed(4000)
     expect(takeovers.longest(new Set(['server'] as const))).toBe(3)
+  })
+})
+
+describe('Disturbance', () => {
+  it('kills the server at its step although no volunteer can be spared, and no volunteer then', async () => {
+    const told: string[] = []
+    const tell = (what: string) => () => Promise.resolve(void told.push(what))
+    const crew = { changed: () => {}, committed: 0, present: [], spareable: () => [], strike: tell('struck') }
+    const server = { kill: tell('killed'), restart: tell('started') }
+    const plan = [blow('kill'), { ...blow('server'), atStep: 5, awayMs: 0 }]
+    const disturbance = new Disturbance({ plan, crew, server, microbatches: 4, stepMs: 0, say: () => {} })
+    const over = disturbance.run()
+    for (let step = 1; step <= 4; step++) disturbance.committed(step)
+    await new Promise((resolve) => setTimeout(resolve, 20))
+    expect(told).toEqual([])
+    disturbance.committed(5)
+    await expect.poll(() => told).toEqual(['killed', 'started'])
+    disturbance.end()
+    await over
+    expect(disturbance.takeovers.struck.map(({ blow, step }) => [blow.what, step])).toEqual([['server', 5]])
   })
 })
 

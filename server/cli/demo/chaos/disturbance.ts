@@ -10,8 +10,8 @@ const COMMITS_BETWEEN = 2
 
 export interface DisturbanceOptions {
   plan: readonly Blow[]
-  crew: Crew
-  server: ServerProcess
+  crew: Pick<Crew, 'changed' | 'committed' | 'present' | 'spareable' | 'strike'>
+  server: Pick<ServerProcess, 'kill' | 'restart'>
   /** Of one step. */
   microbatches: number
   /** What a step takes when nobody disturbs it. */
@@ -69,10 +69,11 @@ export class Disturbance {
 
   async #deal(blow: Blow): Promise<void> {
     const { crew, server, say, stepMs } = this.#options
+    // The server's restart costs no volunteer: it needs none to spare.
     const isDue = () =>
       this.#committed >= Math.max(blow.atStep, this.#restUntil) &&
       this.takeovers.pending === 0 &&
-      crew.spareable().length > 0
+      (blow.what === 'server' || crew.spareable().length > 0)
     do {
       await this.#until(isDue)
       await sleep(blow.moment * stepMs, undefined, { signal: this.#ended.signal })
