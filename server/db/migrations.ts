@@ -5,6 +5,7 @@ import type { Migration, MigrationProvider } from 'kysely/migration'
 import { audits } from './auditMigration.ts'
 import { identity } from './identityMigration.ts'
 import type { IdentityTables } from './identityMigration.ts'
+import { laneMoments } from './laneMomentMigration.ts'
 import { ledger } from './ledgerMigration.ts'
 import type { LedgerTables } from './ledgerMigration.ts'
 import { money } from './moneyMigration.ts'
@@ -189,5 +190,6 @@ export const migrations: MigrationProvider = {
       '0008_money': money,
       '0009_audits': audits,
       '0010_refunds': refunds,
+      '0011_lane_moments': laneMoments,
     }),
 }

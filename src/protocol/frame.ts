@@ -39,8 +39,9 @@ export type FrameCodec = keyof typeof FRAME_CODECS
  * A `relayedShard` is another node's `gradientShard` that one owner of a shard passes to the other once its sender is gone:
  * `attempt` is that of `reduce`, and `boundary` the sender's place among its contributors.
  * With local steps a `gradientShard` has a row for each of the sender's lanes, a `meanShard` is the mean over all lanes, from
- * which everybody takes the outer step, both in the codec of merges (see `src/codec/groups.ts`), with Muon's momentum
- * behind what lanes changed where that is shared; and a `parameterShard` has the outer momentum in its second row, then that.
+ * which everybody takes the outer step, both in the codec of merges (see `src/codec/groups.ts`), with the lanes'
+ * moments behind what they changed where lanes share them (see `LaneMoments`); and a `parameterShard` has the outer momentum in its
+ * second row, then the moments from which lanes begin.
  * A `want` has no payload: it asks for the tensor of its address, of the kind whose number is in `columns`.
  */
 export interface FrameHeader {

@@ -47,9 +47,9 @@ export function laneMicrobatches(config: Numbering): number {
   return updateMicrobatches(config) * innerSteps(config)
 }
 
-/** Vectors of a stage that merge after local steps: what lanes changed, and with Muon their moments if lanes begin from the mean. */
-export function mergedVectors({ local, optimizer }: Pick<RunConfig, 'local' | 'optimizer'>): 1 | 2 {
-  return local.moments === 'mean' && optimizer.kind === 'muon' ? 2 : 1
+/** Whether lanes begin from the mean of their moments, which merge with what they changed. */
+export function sharesMoments({ local }: Pick<RunConfig, 'local'>): boolean {
+  return local.moments === 'mean'
 }
 
 export interface LanePlace {

@@ -3,14 +3,11 @@
  *
  * What an assignment starts belongs to its tenure: once that is discarded, whatever is still under way ends without effect.
  */
-import { runLayouts } from '../model/layout.ts'
 import { LocalStage } from '../model/local/localStage.ts'
-import { stageShards } from '../model/optimizerShards.ts'
 import type { Assignment, Holding, NodeStats, ServerMessage } from '../protocol/control.ts'
 import { SkeinError, toErrorBody } from '../protocol/errors.ts'
-import { shardCount } from '../protocol/routing.ts'
 import type { ExecutorHost } from './executorHost.ts'
-import { addressKey, boundaryRows, priorityOf, readFrame, tensorFrame, wantFrame } from './frames.ts'
+import { addressKey, boundaryRows, frameShape, priorityOf, readFrame, tensorFrame, wantFrame } from './frames.ts'
 import { changesVectors, performOnGpu } from './gpuWork.ts'
 import { linkMeasures } from './linkMeasures.ts'
 import { advance, holding, initialStageState } from './machine.ts'
@@ -236,11 +233,9 @@ export class StageExecutor {
 
   #prepare(assignment: Assignment): void {
     const { config, generation, source, stage } = assignment
-    const layout = runLayouts(config)[stage]!
-    const shards = stageShards(layout, shardCount(config), config.optimizer)
     const abort = new AbortController()
     const tokens = new TokenSource(this.#host.apiUrl, assignment, abort.signal)
-    const tenure = new Tenure(assignment, { config, shards }, tokens, abort)
+    const tenure = new Tenure(assignment, frameShape(config, stage), tokens, abort)
     this.#tenure = tenure
     this.#neighbours = new Neighbours()
     this.#host.assigned(assignment)

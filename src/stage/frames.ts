@@ -1,11 +1,14 @@
 /** Owns how a stage's tensors become frames and frames tensors: their shapes are checked before the machine hears of them. */
 import { boundaryRows as rowsOf, numbersPerToken } from '../codec/boundary.ts'
 import { groupedBytes } from '../codec/groups.ts'
+import { runLayouts } from '../model/layout.ts'
+import { mergedLengths } from '../model/local/laneMoments.ts'
+import { stageShards } from '../model/optimizerShards.ts'
 import type { Priority } from '../net/link.ts'
 import { fail } from '../protocol/errors.ts'
 import { decodeFrame, encodeFrame, FRAME_KINDS, type Frame, type FrameKind } from '../protocol/frame.ts'
-import { laneCount, mergedVectors, mostMicrobatches } from '../protocol/lanes.ts'
-import type { Shard } from '../protocol/routing.ts'
+import { laneCount, mostMicrobatches } from '../protocol/lanes.ts'
+import { shardCount, type Shard } from '../protocol/routing.ts'
 import type { RunConfig } from '../protocol/runConfig.ts'
 import { lanesOf } from './laneShares.ts'
 import type { TensorAddress, TensorKind } from './machineTypes.ts'
@@ -16,6 +19,14 @@ export interface FrameShape {
   readonly config: RunConfig
   /** Of the stage's vectors; all its replicas cut alike. */
   readonly shards: readonly Shard[]
+  /** With local steps: numbers that merge of each shard. */
+  readonly merged: readonly number[]
+}
+
+export function frameShape(config: RunConfig, stage: number): FrameShape {
+  const layout = runLayouts(config)[stage]!
+  const shards = stageShards(layout, shardCount(config), config.optimizer)
+  return { config, shards, merged: mergedLengths(config, layout, shards) }
 }
 
 export type ReceivedFrame =
@@ -77,10 +88,10 @@ function vectorsOf(kind: TensorKind, { config }: FrameShape): number {
 }
 
 /** Of what merges after local steps: one row a lane, or their mean. Null for other tensors; `rows` is 0 where none fits. */
-function lanesIn({ kind, index }: TensorAddress, byteLength: number, { config, shards }: FrameShape) {
+function lanesIn({ kind, index }: TensorAddress, byteLength: number, { config, merged }: FrameShape) {
   if (config.sync !== 'local') return null
   const codec = config.local.mergeCodec
-  const columns = mergedVectors(config) * (shards[index]?.length ?? 0)
+  const columns = merged[index] ?? 0
   if (kind === 'gradientShard' || kind === 'relayedShard') {
     const lanes = lanesOf(codec, byteLength, columns)
     return { codec, columns, rows: lanes <= laneCount(config) ? lanes : 0 }

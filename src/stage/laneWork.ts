@@ -1,11 +1,11 @@
 /** Owns what a node does with lanes and with shards where replicas merge after local steps. One call at a time. */
-import { encodeGroups } from '../codec/groups.ts'
+import { decodeGroups, encodeGroups } from '../codec/groups.ts'
 import { laneDither, type MergedAt, meanDither } from '../codec/mergeDither.ts'
-import { innerSteps, mergedVectors } from '../protocol/lanes.ts'
+import { innerSteps } from '../protocol/lanes.ts'
 import type { Shard } from '../protocol/routing.ts'
 import type { RunConfig } from '../protocol/runConfig.ts'
 import type { LocalStage } from '../model/local/localStage.ts'
-import { encodeMean, outerStep } from '../model/local/outer.ts'
+import { mergedLengths } from '../model/local/laneMoments.ts'
 import { bytesOf, floatsOf } from './frames.ts'
 import { sumShares, writeShare } from './laneShares.ts'
 import type { MergeWork, MergedShard } from './shardWork.ts'
@@ -17,6 +17,8 @@ export class LaneWork implements MergeWork {
   readonly #stage: LocalStage
   readonly #shards: readonly Shard[]
   readonly #config: RunConfig
+  /** Numbers that merge of each shard. */
+  readonly #merged: readonly number[]
   /** By shard and lane of the step: what the lane changed, behind it its moments where they are shared, encoded. */
   #changes: { step: number; of: Map<number, Uint8Array>[] } = { step: 0, of: [] }
   /** By shard: the same of all contributors' lanes, summed. */
@@ -28,6 +30,7 @@ export class LaneWork implements MergeWork {
     this.#stage = stage
     this.#shards = shards
     this.#config = config
+    this.#merged = mergedLengths(config, stage.layout, shards)
   }
 
   enterLane(lane: number): Promise<void> {
@@ -37,16 +40,14 @@ export class LaneWork implements MergeWork {
   /** The update that ends inner step `inner` of the lane on the device; after the last, what the lane changed is encoded. */
   async innerUpdate(step: number, lane: number, inner: number): Promise<void> {
     await this.#stage.innerUpdate(step, inner)
-    const { local } = this.#config
+    const { mergeCodec } = this.#config.local
     if (inner < innerSteps(this.#config) - 1) return
     if (this.#changes.step !== step) this.#changes = { step, of: this.#shards.map(() => new Map()) }
-    const vectors = await this.#stage.leaveLane()
-    this.#shards.forEach((range, shard) => {
-      const { offset, length } = range
+    const merging = await this.#stage.leaveLane(this.#shards)
+    merging.forEach((part, shard) => {
       const dither = laneDither(this.#at(step, shard), lane)
-      const part = new Float32Array(vectors.length * length)
-      vectors.forEach((vector, i) => part.set(vector.subarray(offset, offset + length), i * length))
-      this.#changes.of[shard]!.set(lane, encodeGroups(local.mergeCodec, part, dither, this.#stage.keptRoots(range)))
+      const kept = this.#stage.keptRoots(this.#shards[shard]!)
+      this.#changes.of[shard]!.set(lane, encodeGroups(mergeCodec, part, dither, kept))
     })
   }
 
@@ -64,7 +65,7 @@ export class LaneWork implements MergeWork {
     const shares = contributions.length > 0 ? contributions : [await this.readGradient(shard)]
     const { mergeCodec } = this.#config.local
     const at = this.#at(step, shard)
-    const sum = sumShares(mergeCodec, shares, mergedVectors(this.#config) * length, (lane) => laneDither(at, lane))
+    const sum = sumShares(mergeCodec, shares, this.#merged[shard]!, (lane) => laneDither(at, lane))
     this.#sums.set(shard, sum)
     return sum.subarray(0, length).reduce((total, value) => total + value * value, 0)
   }
@@ -73,11 +74,10 @@ export class LaneWork implements MergeWork {
   update(shard: number, { step, scale }: { step: number; scale: number }): Promise<Bytes> {
     const sum = this.#sums.get(shard)
     if (!sum) throw new RangeError(`Shard ${shard} is not summed.`)
-    const { local } = this.#config
-    const dither = meanDither(this.#at(step, shard))
-    const range = this.#range(shard)
-    const bytes = encodeMean(sum, scale, local, dither, this.#stage.keptRoots(range))
-    outerStep(this.#stage.outerVectors(range), bytes, local, dither)
+    const mean = sum.map((value) => value * scale)
+    const kept = this.#stage.keptRoots(this.#range(shard))
+    const bytes = encodeGroups(this.#config.local.mergeCodec, mean, meanDither(this.#at(step, shard)), kept)
+    this.#takeMean(shard, step, bytes)
     this.#sums.delete(shard)
     this.#updates.set(shard, { step, bytes })
     return Promise.resolve(bytes)
@@ -90,14 +90,20 @@ export class LaneWork implements MergeWork {
     this.#updates.delete(shard)
     if (compare && mean) return own?.step === step && sameBytes(own.bytes, tensor)
     if (mean) {
-      const dither = meanDither(this.#at(step, shard))
-      outerStep(this.#stage.outerVectors({ offset, length }), tensor, this.#config.local, dither)
+      this.#takeMean(shard, step, tensor)
       return true
     }
     const agrees = !compare || sameBytes(await this.read('parameterShard', shard), tensor)
     const values = floatsOf(tensor)
     this.#kinds().forEach((kind, i) => this.#stage.write(kind, offset, values.subarray(i * length, (i + 1) * length)))
     return agrees
+  }
+
+  /** Every replica takes the outer step from these same bytes, the owner too. */
+  #takeMean(shard: number, step: number, bytes: Bytes): void {
+    const dither = meanDither(this.#at(step, shard))
+    const mean = decodeGroups(this.#config.local.mergeCodec, bytes, this.#merged[shard]!, dither)
+    this.#stage.takeMean(this.#range(shard), mean)
   }
 
   /** All vectors come with the parameters. */

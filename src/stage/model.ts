@@ -3,7 +3,7 @@
  * The GPU model implements it; so does, in tests, the f64 reference.
  */
 import type { Chunk } from '../protocol/control.ts'
-import { mergedVectors } from '../protocol/lanes.ts'
+import { sharesMoments } from '../protocol/lanes.ts'
 import type { Shard } from '../protocol/routing.ts'
 import type { RunConfig } from '../protocol/runConfig.ts'
 import type { StageLayout } from '../model/layout.ts'
@@ -12,11 +12,11 @@ export type VectorKind = Chunk['kind']
 
 /**
  * The vectors that replicas of a stage have alike between two steps, as a checkpoint holds them. With local steps `firstMoment`
- * is the outer momentum, and `secondMoment` the moments from which lanes begin, packed in one, if they are shared.
+ * is the outer momentum, and `secondMoment` the moments from which lanes begin, as `LaneMoments` keeps them, if they are shared.
  */
-export function sharedVectors(config: Pick<RunConfig, 'sync' | 'local' | 'optimizer'>): readonly VectorKind[] {
+export function sharedVectors(config: Pick<RunConfig, 'sync' | 'local'>): readonly VectorKind[] {
   const all = ['parameters', 'firstMoment', 'secondMoment'] as const
-  return config.sync === 'local' ? all.slice(0, 1 + mergedVectors(config)) : all
+  return config.sync === 'local' ? all.slice(0, sharesMoments(config) ? 3 : 2) : all
 }
 
 /**
@@ -33,8 +33,6 @@ export interface UpdateParameters {
   readonly scale: number
   /** From 1; AdamW's bias correction. */
   readonly step: number
-  /** The same for its first moment, where that was zero later than the second; `step` unless given. */
-  readonly firstMomentStep?: number
 }
 
 /**

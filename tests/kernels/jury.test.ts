@@ -10,11 +10,9 @@ import { MATMUL_VARIANTS } from '../../src/gpu/kernels/matmul.ts'
 import { createGpuStageModel } from '../../src/model/gpuStageModel.ts'
 import { initialParameters } from '../../src/model/init.ts'
 import { runLayouts } from '../../src/model/layout.ts'
-import { stageShards } from '../../src/model/optimizerShards.ts'
 import type { Assignment } from '../../src/protocol/control.ts'
-import { shardCount } from '../../src/protocol/routing.ts'
 import { runConfigSchema, type CodecName, type RunConfig } from '../../src/protocol/runConfig.ts'
-import { floatsOf } from '../../src/stage/frames.ts'
+import { floatsOf, frameShape } from '../../src/stage/frames.ts'
 import { performOnGpu, type GpuAction } from '../../src/stage/gpuWork.ts'
 import { digestOf } from '../../src/stage/receiptWork.ts'
 import { Tenure } from '../../src/stage/tenure.ts'
@@ -39,7 +37,6 @@ function configOf(codec: CodecName): RunConfig {
 
 async function nodeOf(config: RunConfig, matmul: string): Promise<Tenure> {
   const layout = runLayouts(config)[1]!
-  const shards = stageShards(layout, shardCount(config), config.optimizer)
   const assignment: Assignment = {
     ...{ runId: 'run', runName: 'Run', generation: 1, stage: 1, config, source: 'peers', finish: null },
     dataset: { id: 'data', tokens: 1000, trainTokens: 900 },
@@ -47,7 +44,7 @@ async function nodeOf(config: RunConfig, matmul: string): Promise<Tenure> {
   }
   const abort = new AbortController()
   const tokens = new TokenSource('http://nowhere.test', assignment, abort.signal)
-  const tenure = new Tenure(assignment, { config, shards }, tokens, abort)
+  const tenure = new Tenure(assignment, frameShape(config, 1), tokens, abort)
   const model = await createGpuStageModel(gpu, { config, stage: 1 }, { kernels: { matmul: [matmul] } })
   model.write('parameters', 0, initialParameters(layout, config.seed).map((x, i) => (i < layout.decayLength ? 6 * x : x))) // prettier-ignore
   tenure.furnish(model)

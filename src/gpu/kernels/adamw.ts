@@ -35,8 +35,6 @@ export interface UpdateStep {
   readonly scale: number
   /** From 1. */
   readonly step: number
-  /** Of the first moment, where that was zero later than the second; `step` unless given. */
-  readonly firstMomentStep?: number
 }
 
 /** What changes from step to step, as uniform words. */
@@ -60,11 +58,11 @@ export const ADAMW_VARIABLES: AdamwWords = {
 /** The values of {@link ADAMW_VARIABLES} for one step. */
 export function adamwScalars(
   { beta1, beta2, weightDecay }: OptimizerConfig,
-  { lr, scale, step, firstMomentStep = step }: UpdateStep,
+  { lr, scale, step }: UpdateStep,
 ): Record<string, number> {
   return {
     'optimizer.keep': 1 - lr * weightDecay,
-    'adamw.stepSize': lr / (1 - beta1 ** firstMomentStep),
+    'adamw.stepSize': lr / (1 - beta1 ** step),
     'adamw.inverseBias2': 1 / Math.sqrt(1 - beta2 ** step),
     'optimizer.scale': scale,
     'optimizer.step': step,

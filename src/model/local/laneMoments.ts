@@ -1,15 +1,15 @@
 /**
- * Owns the moments from which lanes begin where they share them: what of an optimizer's moments is merged, in one vector.
+ * Owns the moments from which lanes begin where they share them: what of an optimizer's moments is merged, and how it is kept.
  *
- * A lane's gradients are noisier than the whole batch's, so that updates of a fixed size, as Muon's are, go less far along what
- * the lanes have in common. So Muon's matrices begin from the mean of the lanes' momentum, which takes much of that noise out.
- * What AdamW takes beside them begins from the second moment, without which its first updates are as long however small the
- * gradient; its first moment begins at zero, and a lane soon has its own.
+ * A lane's gradients are noisier than the whole batch's, so that updates of a fixed size, as Muon's are and AdamW's nearly, go less
+ * far along what the lanes have in common. So lanes begin from the mean of their moments, which takes much of that noise out.
  */
 import type { Kept } from '../../codec/groups.ts'
+import { sharesMoments } from '../../protocol/lanes.ts'
 import type { Shard } from '../../protocol/routing.ts'
-import type { OptimizerConfig } from '../../protocol/runConfig.ts'
+import type { OptimizerConfig, RunConfig } from '../../protocol/runConfig.ts'
 import type { StageLayout } from '../layout.ts'
+import { bf16Decode, bf16Encode } from '../optimizerMoments.ts'
 import { adamwRuns } from '../optimizerShards.ts'
 
 type Floats = Float32Array<ArrayBuffer>
@@ -19,6 +19,16 @@ export interface OptimizerMoments {
   readonly secondMoment: Floats
 }
 
+/** Numbers that merge of each shard after local steps: what lanes changed, and behind it their moments where they share them. */
+export function mergedLengths(
+  config: Pick<RunConfig, 'local' | 'optimizer'>,
+  layout: StageLayout,
+  shards: readonly Shard[],
+): number[] {
+  const moments = sharesMoments(config) ? new LaneMoments(layout, config.optimizer) : null
+  return shards.map((shard) => shard.length + (moments?.length(shard) ?? 0))
+}
+
 export class LaneMoments {
   readonly #adamw: readonly Shard[]
 
@@ -26,37 +36,72 @@ export class LaneMoments {
     this.#adamw = adamwRuns(layout, optimizer)
   }
 
-  /** As they merge: Muon's momentum, and the root of AdamW's second moment, which has fewer magnitudes to be sent in few bits. */
-  packed({ firstMoment, secondMoment }: OptimizerMoments): Floats {
-    const packed = firstMoment.slice()
-    this.#each((i) => (packed[i] = Math.sqrt(secondMoment[i]!)))
-    return packed
+  /** Numbers of a shard that {@link merging} gives. */
+  length(shard: Shard): number {
+    return this.#within(shard).reduce((sum, run) => sum + run.length, shard.length)
   }
 
-  /** As a lane begins from them. */
-  unpacked(packed: Float32Array): OptimizerMoments {
-    const [firstMoment, secondMoment] = [packed.slice(), new Float32Array(packed.length)]
-    this.#each((i) => {
-      firstMoment[i] = 0
-      secondMoment[i] = packed[i]! ** 2
+  /**
+   * Of a shard, as it merges: Muon's momentum or the root of AdamW's second moment, which has fewer magnitudes to be sent in few
+   * bits, place by place; then AdamW's first moment.
+   */
+  merging({ firstMoment, secondMoment }: OptimizerMoments, shard: Shard): Floats {
+    const merging = new Float32Array(this.length(shard))
+    merging.set(firstMoment.subarray(shard.offset, shard.offset + shard.length))
+    this.#each(shard, (place, own) => {
+      merging[own] = firstMoment[shard.offset + place]!
+      merging[place] = Math.sqrt(secondMoment[shard.offset + place]!)
     })
+    return merging
+  }
+
+  /**
+   * As replicas and checkpoints keep it, one word a place: Muon's momentum as f32; of AdamW the root of the second moment in the high
+   * half and the first moment in the low one, bf16 each.
+   */
+  kept(merged: Float32Array, shard: Shard): Floats {
+    const kept = merged.slice(0, shard.length)
+    const [words, halves] = [new Uint32Array(kept.buffer), bf16Encode(merged)]
+    this.#each(shard, (place, own) => (words[place] = (halves[place]! << 16) | halves[own]!))
+    return kept
+  }
+
+  /** The moments with which a lane begins, from what is kept of the whole stage. */
+  beginning(kept: Floats): OptimizerMoments {
+    const [firstMoment, secondMoment] = [kept.slice(), new Float32Array(kept.length)]
+    for (const { offset, length } of this.#adamw) {
+      // Every device that runs this is little-endian: the low half comes first.
+      const halves = bf16Decode(new Uint16Array(kept.slice(offset, offset + length).buffer))
+      for (let i = 0; i < length; i++) {
+        firstMoment[offset + i] = halves[2 * i]!
+        secondMoment[offset + i] = halves[2 * i + 1]! ** 2
+      }
+    }
     return { firstMoment, secondMoment }
   }
 
   /**
-   * Of a shard's change with its packed moments behind it, the roots: if one became zero in few bits, AdamW would divide by
-   * next to nothing.
+   * Of a shard's change with its moments behind it, the roots: if one became zero in few bits, AdamW would divide by next to nothing.
    */
-  kept({ offset, length }: Shard): Kept {
-    const roots = new Uint8Array(length)
-    for (const run of this.#adamw) {
-      const from = Math.max(0, run.offset - offset)
-      roots.fill(1, from, Math.max(from, run.offset + run.length - offset))
-    }
-    return (place) => roots[place - length] === 1
+  roots(shard: Shard): Kept {
+    const roots = new Uint8Array(shard.length)
+    this.#each(shard, (place) => (roots[place] = 1))
+    return (place) => roots[place - shard.length] === 1
   }
 
-  #each(visit: (place: number) => void): void {
-    for (const { offset, length } of this.#adamw) for (let i = offset; i < offset + length; i++) visit(i)
+  /** Where a shard meets what AdamW takes, counted from the shard's start. */
+  #within({ offset, length }: Shard): Shard[] {
+    return this.#adamw.flatMap((run) => {
+      const [from, to] = [Math.max(run.offset, offset), Math.min(run.offset + run.length, offset + length)]
+      return from < to ? [{ offset: from - offset, length: to - from }] : []
+    })
+  }
+
+  /** Visits AdamW's places in a shard, each with the place of its first moment as it merges. */
+  #each(shard: Shard, visit: (place: number, own: number) => void): void {
+    let own = shard.length
+    for (const { offset, length } of this.#within(shard)) {
+      for (let i = offset; i < offset + length; i++) visit(i, own++)
+    }
   }
 }

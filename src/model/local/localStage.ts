@@ -7,13 +7,14 @@
  * arithmetic off the device, so that all replicas have the same bits.
  */
 import type { Kept } from '../../codec/groups.ts'
-import { innerSteps, mergedVectors } from '../../protocol/lanes.ts'
+import { innerSteps, sharesMoments } from '../../protocol/lanes.ts'
 import type { Shard } from '../../protocol/routing.ts'
 import type { RunConfig } from '../../protocol/runConfig.ts'
 import type { StageInput, StageModel, VectorKind } from '../../stage/model.ts'
 import { learningRate } from '../learningRate.ts'
+import { clipScale } from '../reference/adamw.ts'
 import { LaneMoments, type OptimizerMoments } from './laneMoments.ts'
-import type { OuterVectors } from './outer.ts'
+import { outerStep } from './outer.ts'
 
 type Floats = Float32Array<ArrayBuffer>
 
@@ -46,25 +47,24 @@ export class LocalStage implements StageModel {
     const { length } = lanes.layout
     this.#whole = { offset: 0, length }
     const zeros = () => new Float32Array(length)
-    this.#moments = mergedVectors(config) === 2 ? new LaneMoments(lanes.layout, config.optimizer) : null
+    this.#moments = sharesMoments(config) ? new LaneMoments(lanes.layout, config.optimizer) : null
     const secondMoment = this.#moments ? zeros() : new Float32Array(0)
     this.#shared = { parameters: zeros(), firstMoment: zeros(), secondMoment }
   }
 
-  /** Views of the shared vectors, to be changed in place. */
-  outerVectors(range: Shard): OuterVectors {
-    const of = (kind: VectorKind) => this.#shared[kind].subarray(range.offset, range.offset + range.length)
-    this.#current = false
-    return {
-      parameters: of('parameters'),
-      momentum: of('firstMoment'),
-      laneMoments: this.#moments && of('secondMoment'),
-    }
-  }
-
   /** Of what merges of `range`, the places that few bits must not make zero; null where there are none. */
   keptRoots(range: Shard): Kept | null {
-    return this.#moments?.kept(range) ?? null
+    return this.#moments?.roots(range) ?? null
+  }
+
+  /** Moves what is shared of `range` by one outer step. `mean`: of what {@link leaveLane} gave of all lanes. */
+  takeMean(range: Shard, mean: Float32Array): void {
+    const { offset, length } = range
+    const of = (kind: VectorKind) => this.#shared[kind].subarray(offset, offset + length)
+    const vectors = { parameters: of('parameters'), momentum: of('firstMoment') }
+    outerStep(vectors, mean.subarray(0, length), this.#config.local.outer)
+    if (this.#moments) of('secondMoment').set(this.#moments.kept(mean.subarray(length), range))
+    this.#current = false
   }
 
   /** Forgets every lane. */
@@ -83,7 +83,7 @@ export class LocalStage implements StageModel {
     this.#lane = lane
     this.#current = false
     this.#lanes.write('parameters', 0, known?.parameters ?? this.#shared.parameters)
-    const { firstMoment, secondMoment } = known ?? this.#moments?.unpacked(this.#shared.secondMoment) ?? this.#zeros()
+    const { firstMoment, secondMoment } = known ?? this.#moments?.beginning(this.#shared.secondMoment) ?? this.#zeros()
     this.#lanes.write('firstMoment', 0, firstMoment)
     this.#lanes.write('secondMoment', 0, secondMoment)
     this.#lanes.restoreGradient(this.#whole, known?.gradient ?? null)
@@ -117,27 +117,27 @@ export class LocalStage implements StageModel {
     const { optimizer, steps } = this.#config
     const each = innerSteps(this.#config)
     const norm = Math.sqrt(await this.#lanes.reduceGradient(this.#whole, []))
-    const scale = optimizer.gradClip > 0 ? Math.min(1, optimizer.gradClip / (norm + 1e-6)) : 1
+    const scale = clipScale(norm, optimizer.gradClip)
     const update = (step - 1) * each + inner + 1
     const lr = learningRate(optimizer, update, steps * each)
-    const firstMomentStep = inner + 1
-    await this.#lanes.update(this.#whole, {
-      lr,
-      scale,
-      step: this.#moments ? update : firstMomentStep,
-      firstMomentStep,
-    })
+    await this.#lanes.update(this.#whole, { lr, scale, step: this.#moments ? update : inner + 1 })
     this.#lanes.restoreGradient(this.#whole, null)
   }
 
-  /** Takes the lane off the device; returns what merges: shared weights less its own, and its moments where they are shared. */
-  async leaveLane(): Promise<Floats[]> {
+  /**
+   * Takes the lane off the device; returns what merges of each range: shared weights less its own, and behind them its moments
+   * where they are shared.
+   */
+  async leaveLane(ranges: readonly Shard[]): Promise<Floats[]> {
     const change = await this.#lanes.read('parameters', this.#whole)
     const { parameters } = this.#shared
     for (let i = 0; i < change.length; i++) change[i] = parameters[i]! - change[i]!
-    const moments = this.#moments?.packed(await this.#readMoments())
+    const moments = this.#moments && (await this.#readMoments())
     this.#lane = null
-    return moments ? [change, moments] : [change]
+    return ranges.map((range) => {
+      const own = change.slice(range.offset, range.offset + range.length)
+      return moments ? joined(own, this.#moments!.merging(moments, range)) : own
+    })
   }
 
   forward: StageModel['forward'] = (microbatch, input) => this.#lanes.forward(microbatch, input)
@@ -183,6 +183,13 @@ export class LocalStage implements StageModel {
     this.#parked.clear()
     this.#lanes.destroy()
   }
+}
+
+function joined(first: Floats, second: Floats): Floats {
+  const both = new Float32Array(first.length + second.length)
+  both.set(first)
+  both.set(second, first.length)
+  return both
 }
 
 function refuse(): never {

@@ -9,8 +9,6 @@ export interface AdamWParameters {
   readonly weightDecay: number
   /** From 1. */
   readonly step: number
-  /** Of the first moment, where that was zero later than the second; `step` unless given. */
-  readonly firstMomentStep?: number
 }
 
 /** One update in place of a tensor and its two moments. */
@@ -19,13 +17,13 @@ export function adamw(
   gradient: Float64Array,
   firstMoment: Float64Array,
   secondMoment: Float64Array,
-  { lr, beta1, beta2, eps, weightDecay, step, firstMomentStep = step }: AdamWParameters,
+  { lr, beta1, beta2, eps, weightDecay, step }: AdamWParameters,
 ): void {
   for (let i = 0; i < parameter.length; i++) {
     const g = gradient[i]!
     const m = (firstMoment[i] = beta1 * firstMoment[i]! + (1 - beta1) * g)
     const v = (secondMoment[i] = beta2 * secondMoment[i]! + (1 - beta2) * g * g)
-    const mHat = m / (1 - beta1 ** firstMomentStep)
+    const mHat = m / (1 - beta1 ** step)
     const vHat = v / (1 - beta2 ** step)
     parameter[i] = parameter[i]! * (1 - lr * weightDecay) - (lr * mHat) / (Math.sqrt(vHat) + eps)
   }

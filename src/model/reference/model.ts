@@ -186,13 +186,11 @@ export interface OptimizerState {
   readonly secondMoment: Tensors
   /** Updates done so far. */
   step: number
-  /** How many of them were done when the first moment was last zero. */
-  readonly firstMomentFrom: number
 }
 
 export function zeroState(parameters: Tensors): OptimizerState {
   const zeros = (): Tensors => new Map([...parameters].map(([name, values]) => [name, new Float64Array(values.length)]))
-  return { firstMoment: zeros(), secondMoment: zeros(), step: 0, firstMomentFrom: 0 }
+  return { firstMoment: zeros(), secondMoment: zeros(), step: 0 }
 }
 
 /** One whole step in place: gradients, clipping by the global norm, the optimizer's update with decay on matrices only. */
@@ -227,8 +225,7 @@ export function trainStep(
       muon(parameter, gradient, first, { rows, columns }, { lr, momentum, weightDecay })
     } else {
       const second = state.secondMoment.get(name)!
-      const firstMomentStep = step - state.firstMomentFrom
-      adamw(parameter, gradient, first, second, { lr, beta1, beta2, eps, weightDecay, step, firstMomentStep })
+      adamw(parameter, gradient, first, second, { lr, beta1, beta2, eps, weightDecay, step })
     }
   }
   return { loss, gradNorm }

@@ -141,14 +141,14 @@ export const advancedFields: readonly RunField[] = [
   {
     path: 'local.moments',
     label: 'Lanes begin from',
-    hint: 'Moments: their mean doubles a merge’s bytes and learns faster',
+    hint: 'Moments: their mean takes a merge two to three times the bytes, and learns faster',
     kind: 'choice',
     choices: [
       ['mean', 'their mean'],
       ['zero', 'zero'],
     ],
     group: 'Merging',
-    when: (values) => local(values) && muon(values),
+    when: local,
   },
   {
     path: 'local.outer.lr',

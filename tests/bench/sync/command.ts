@@ -34,7 +34,7 @@ export const SYNC_USAGE = `npm run bench -- sync [options]: what merging costs, 
   --replicas R         which are the lanes (4)
   --batch B            sequences in one update of all lanes together (12)
   --inner-steps H      between two merges (30)
-  --moments NAME       with Muon, what lanes begin from: the mean of their moments, or zero (mean)
+  --moments NAME       what lanes begin from: the mean of their moments, or zero (mean)
   --outer-lr X         of the outer step (0.7)
   --outer-momentum X   (0.9)
   --optimizer NAME     adamw or muon (adamw)

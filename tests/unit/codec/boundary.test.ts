@@ -48,7 +48,7 @@ describe('a frame', () => {
   it.each(codecNameSchema.options)('of %s comes back, and no other codec’s does', (codec) => {
     const config = configOf(codec)
     const tensor = new Uint8Array(boundaryBytes(config, 64)).fill(7)
-    const shape = { config, shards: [] }
+    const shape = { config, shards: [], merged: [] }
     const bytes = tensorFrame(address, tensor, shape)
     expect(readFrame(bytes, 1, shape)).toEqual({ type: 'frame', address, tensor })
     const { payload, ...header } = decodeFrame(bytes)
@@ -61,7 +61,7 @@ describe('a frame', () => {
 
   it('of a microbatch that no step has is refused', () => {
     const config = configOf('f16')
-    const shape = { config, shards: [] }
+    const shape = { config, shards: [], merged: [] }
     const tensor = new Uint8Array(boundaryBytes(config, 64))
     const read = (index: number) => readFrame(tensorFrame({ ...address, index }, tensor, shape), 1, shape)
     const most = mostMicrobatches(config)

@@ -5,6 +5,7 @@ import { join } from 'node:path'
 import Database from 'better-sqlite3'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { openSqliteStore } from '../../../server/db/sqlite.ts'
+import type { Chunk } from '../../../src/protocol/control.ts'
 import { checkpoint, dataset, describeStore, run } from './store.compliance.ts'
 
 describeStore('SQLite in memory', async () => ({
@@ -89,6 +90,30 @@ describe('SQLite file', () => {
     const characters = { ...dataset('d1'), tokenizer: 'character', vocabulary: '\n a🌲', vocabSize: 4 } as const
     await store.insertDataset(characters)
     expect(await store.dataset('d1')).toEqual(characters)
+    await store.close()
+  })
+
+  it('leaves out moments that lanes began from before they shared both of AdamW’s, and nothing else', async () => {
+    const path = join(folder, 'lanes.db')
+    const before = await openSqliteStore(path)
+    await before.insertDataset(dataset())
+    const local = {
+      ...run('local').config,
+      sync: 'local',
+      optimizer: { ...run().config.optimizer, kind: 'muon' },
+    } as const
+    const chunkOf = (kind: Chunk['kind']) => ({ kind, offset: 0, length: 8, hash: 'ab'.repeat(32) })
+    const chunks = (['parameters', 'firstMoment', 'secondMoment'] as const).map(chunkOf)
+    const stages = [{ stage: 0, chunks }]
+    await before.insertRun({ ...run('local'), config: local }, { ...checkpoint('local'), stages })
+    await before.insertRun(run('exact'), { ...checkpoint('exact'), stages })
+    await before.close()
+    const raw = new Database(path)
+    raw.exec(`delete from kysely_migration where name >= '0011_lane_moments'`)
+    raw.close()
+    const store = await openSqliteStore(path)
+    expect((await store.latestCheckpoint('local'))!.stages).toEqual([{ stage: 0, chunks: chunks.slice(0, 2) }])
+    expect((await store.latestCheckpoint('exact'))!.stages).toEqual(stages)
     await store.close()
   })
 

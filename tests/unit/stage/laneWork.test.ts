@@ -1,6 +1,7 @@
 /** Proves that owners' mean leaves every replica with the same bits, and AdamW with something to divide by. */
 import { expect, it } from 'vitest'
 import { LocalStage } from '../../../src/model/local/localStage.ts'
+import { bf16Decode } from '../../../src/model/optimizerMoments.ts'
 import { stageShards, takesMuon } from '../../../src/model/optimizerShards.ts'
 import { innerSteps, laneCount } from '../../../src/protocol/lanes.ts'
 import { runConfigSchema } from '../../../src/protocol/runConfig.ts'
@@ -12,15 +13,18 @@ const STEP = 5
 /** The embedding’s: AdamW takes most of it. */
 const stage = 0
 
-it.each(['int8', 'int4'] as const)(
-  'in %s a replica that takes the mean has the owner’s bits, and no root is zero',
-  async (mergeCodec) => {
+it.each([
+  ['int8', 127],
+  ['int4', 7],
+] as const)(
+  'in %s a replica that takes the mean has the owner’s bits, and no root is less than half a level',
+  async (mergeCodec, levels) => {
     const config = runConfigSchema.parse({
       ...exact,
       ...{ sync: 'local', local: { innerSteps: 2, mergeCodec }, batch: 4, microbatch: 2 },
       optimizer: { kind: 'muon', lr: 0.5, minLr: 0.5, warmupSteps: 0, gradClip: 0 },
     })
-    // Of four moments one is a thousand, the others are zero.
+    // Of four roots one is a thousand, the others and all first moments are zero: the high halves and the low ones.
     const made = () => {
       const local = new LocalStage(new PlayedModel(config, stage), config)
       local.write(
@@ -47,10 +51,12 @@ it.each(['int8', 'int4'] as const)(
       expect(await other.local.read(kind, whole)).toEqual(await owner.local.read(kind, whole))
     }
     const moments = await owner.local.read('secondMoment', whole)
+    const halves = bf16Decode(new Uint16Array(moments.buffer))
     const roots = owner.local.layout.tensors
       .filter((tensor) => !takesMuon(config.optimizer, tensor))
-      .flatMap(({ offset, length }) => [...moments.subarray(offset, offset + length)])
+      .flatMap(({ offset, length }) => Array.from({ length }, (_, i) => halves[2 * (offset + i) + 1]!))
     expect(roots.length).toBeGreaterThan(8)
-    expect(Math.min(...roots)).toBeGreaterThan(0)
+    // Half a level beside a thousand, but for what bf16 rounds.
+    expect(Math.min(...roots)).toBeGreaterThan((0.49 * 1000) / levels)
   },
 )

@@ -7,7 +7,7 @@ import { shardCount, type Shard } from '../../../src/protocol/routing.ts'
 import { runConfigSchema } from '../../../src/protocol/runConfig.ts'
 import { stageShards } from '../../../src/model/optimizerShards.ts'
 import { StageExecutor } from '../../../src/stage/executor.ts'
-import { bytesOf, tensorFrame } from '../../../src/stage/frames.ts'
+import { bytesOf, frameShape, tensorFrame } from '../../../src/stage/frames.ts'
 import type { TensorAddress, TensorKind } from '../../../src/stage/machineTypes.ts'
 import { NO_CHUNKS } from '../../../src/store/chunks.ts'
 import { PlayedModel } from './playedModel.ts'
@@ -87,7 +87,7 @@ export class PlayedWorker {
   take(from: string, kind: TensorKind, index: number, step: number, values: Float32Array<ArrayBuffer>, attempt = 0) {
     const boundary = kind === 'activation' ? stage - 1 : stage
     const address: TensorAddress = { kind, generation, step, index, boundary, attempt }
-    this.executor.receive(from, tensorFrame(address, bytesOf(values), { config, shards: this.shards }))
+    this.executor.receive(from, tensorFrame(address, bytesOf(values), frameShape(config, stage)))
   }
   /** Both shards' parameters, all `value`, from their first owners. */
   takeParameters(step: number, value: number) {
