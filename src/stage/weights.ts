@@ -69,13 +69,9 @@ async function downloadChunk(
 
 /**
  * Reads a shard of some vectors as they stand between two steps; all that saving needs of the GPU.
- * @param kinds all three unless there are fewer, see `sharedVectors`
+ * @param kinds see `sharedVectors`
  */
-export async function readShard(
-  model: StageModel,
-  shard: Shard,
-  kinds: readonly VectorKind[] = ['parameters', 'firstMoment', 'secondMoment'],
-): Promise<ShardPart[]> {
+export async function readShard(model: StageModel, shard: Shard, kinds: readonly VectorKind[]): Promise<ShardPart[]> {
   const parts: ShardPart[] = []
   for (const kind of kinds) if (shard.length > 0) parts.push({ kind, values: await model.read(kind, shard) })
   return parts

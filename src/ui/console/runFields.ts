@@ -192,7 +192,7 @@ export const advancedFields: readonly RunField[] = [
   {
     path: 'optimizer.minLr',
     label: 'Last learning rate',
-    hint: 'End of the cosine',
+    hint: 'End of the cosine; with local steps best a hundredth of the peak',
     kind: 'number',
     group: 'Optimizer',
   },
