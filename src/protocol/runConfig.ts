@@ -63,7 +63,7 @@ export const localConfigSchema = z.object({
   /** One a replica when left out. `batch` must be a multiple of `lanes` times `microbatch`. */
   lanes: count(64).optional(),
   outer: z
-    .object({ lr: z.number().positive().max(10).default(0.7), momentum: z.number().min(0).lt(1).default(0.9) })
+    .object({ lr: z.number().positive().max(10).default(0.9), momentum: z.number().min(0).lt(1).default(0.7) })
     .prefault({}),
   mergeCodec: mergeCodecSchema.default('int4'),
   /**

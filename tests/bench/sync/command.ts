@@ -35,8 +35,8 @@ export const SYNC_USAGE = `npm run bench -- sync [options]: what merging costs, 
   --batch B            sequences in one update of all lanes together (12)
   --inner-steps H      between two merges (30)
   --moments NAME       what lanes begin from: the mean of their moments, or zero (mean)
-  --outer-lr X         of the outer step (0.7)
-  --outer-momentum X   (0.9)
+  --outer-lr X         of the outer step (0.9)
+  --outer-momentum X   (0.7)
   --optimizer NAME     adamw or muon (adamw)
   --lr X               its rate (0.003)
   --min-lr X           what the rate falls to (a tenth of it)
@@ -80,8 +80,8 @@ function settingOf({ data, optimizer = 'adamw', moments = 'mean', ...options }: 
     batch: count('batch', 12),
     innerSteps: count('inner-steps', 30),
     moments: line.choice('moments', moments, ['mean', 'zero']),
-    outerLr: number('outer-lr', 0.7),
-    outerMomentum: number('outer-momentum', 0.9),
+    outerLr: number('outer-lr', 0.9),
+    outerMomentum: number('outer-momentum', 0.7),
     lr,
     minLr: number('min-lr', lr / 10),
     seed: line.number('seed', options.seed ?? '1', { whole: true }),

@@ -151,11 +151,12 @@ it('takes the outer step from the mean, and refuses one that is not as long as i
   await settled()
   const taken = (await read())!
   const values = new Float32Array(taken.payload.slice().buffer)
-  // θ = 1 − 0.7·(g + 0.9·v), where v = g is half, within half a level.
+  // θ = 1 − lr·(g + μ·v), where v = g is half, within half a level.
+  const { lr, momentum } = config.local.outer
   expect([values.length, taken.rows]).toEqual([3 * length, 3])
   const dither = meanDither(at(0))
   const g = (64.5 - dither(0)) / 128
-  expect(values[0]).toBeCloseTo(1 - 0.7 * 1.9 * g, 6)
+  expect(values[0]).toBeCloseTo(1 - lr * (1 + momentum) * g, 6)
   expect(values[length]).toBeCloseTo(g, 6)
   const halves = bf16Decode(new Uint16Array(values.slice(2 * length).buffer))
   let first = 2 * length
