@@ -38,7 +38,7 @@ export class LaneMoments {
 
   /** Numbers of a shard that {@link merging} gives. */
   length(shard: Shard): number {
-    return this.#within(shard).reduce((sum, run) => sum + run.length, shard.length)
+    return this.#runs(shard).reduce((sum, { length }) => sum + length, shard.length)
   }
 
   /**
@@ -47,11 +47,12 @@ export class LaneMoments {
    */
   merging({ firstMoment, secondMoment }: OptimizerMoments, shard: Shard): Floats {
     const merging = new Float32Array(this.length(shard))
-    merging.set(firstMoment.subarray(shard.offset, shard.offset + shard.length))
-    this.#each(shard, (place, own) => {
-      merging[own] = firstMoment[shard.offset + place]!
-      merging[place] = Math.sqrt(secondMoment[shard.offset + place]!)
-    })
+    const first = firstMoment.subarray(shard.offset, shard.offset + shard.length)
+    merging.set(first)
+    for (const { from, to, behind } of this.#runs(shard)) {
+      merging.set(first.subarray(from, to), behind)
+      for (let i = from; i < to; i++) merging[i] = Math.sqrt(secondMoment[shard.offset + i]!)
+    }
     return merging
   }
 
@@ -61,8 +62,12 @@ export class LaneMoments {
    */
   kept(merged: Float32Array, shard: Shard): Floats {
     const kept = merged.slice(0, shard.length)
-    const [words, halves] = [new Uint32Array(kept.buffer), bf16Encode(merged)]
-    this.#each(shard, (place, own) => (words[place] = (halves[place]! << 16) | halves[own]!))
+    const words = new Uint32Array(kept.buffer)
+    for (const { from, to, length, behind } of this.#runs(shard)) {
+      const roots = bf16Encode(merged.subarray(from, to))
+      const firsts = bf16Encode(merged.subarray(behind, behind + length))
+      for (let i = 0; i < length; i++) words[from + i] = (roots[i]! << 16) | firsts[i]!
+    }
     return kept
   }
 
@@ -85,23 +90,20 @@ export class LaneMoments {
    */
   roots(shard: Shard): Kept {
     const roots = new Uint8Array(shard.length)
-    this.#each(shard, (place) => (roots[place] = 1))
+    for (const { from, to } of this.#runs(shard)) roots.fill(1, from, to)
     return (place) => roots[place - shard.length] === 1
   }
 
-  /** Where a shard meets what AdamW takes, counted from the shard's start. */
-  #within({ offset, length }: Shard): Shard[] {
-    return this.#adamw.flatMap((run) => {
-      const [from, to] = [Math.max(run.offset, offset), Math.min(run.offset + run.length, offset + length)]
-      return from < to ? [{ offset: from - offset, length: to - from }] : []
+  /** Where a shard meets what AdamW takes, counted from the shard's start, and where first moments begin that merge behind. */
+  #runs(shard: Shard) {
+    let behind = shard.length
+    return this.#adamw.flatMap(({ offset, length: whole }) => {
+      const from = Math.max(0, offset - shard.offset)
+      const to = Math.min(shard.length, offset + whole - shard.offset)
+      if (from >= to) return []
+      const run = { from, to, length: to - from, behind }
+      behind += run.length
+      return [run]
     })
-  }
-
-  /** Visits AdamW's places in a shard, each with the place of its first moment as it merges. */
-  #each(shard: Shard, visit: (place: number, own: number) => void): void {
-    let own = shard.length
-    for (const { offset, length } of this.#within(shard)) {
-      for (let i = offset; i < offset + length; i++) visit(i, own++)
-    }
   }
 }
