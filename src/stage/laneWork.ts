@@ -5,8 +5,7 @@ import { innerSteps } from '../protocol/lanes.ts'
 import type { Shard } from '../protocol/routing.ts'
 import type { RunConfig } from '../protocol/runConfig.ts'
 import type { LocalStage } from '../model/local/localStage.ts'
-import { mergedLengths } from '../model/local/laneMoments.ts'
-import { bytesOf, floatsOf } from './frames.ts'
+import { bytesOf, floatsOf, type FrameShape } from './frames.ts'
 import { sumShares, writeShare } from './laneShares.ts'
 import type { MergeWork, MergedShard } from './shardWork.ts'
 import { type VectorKind, sharedVectors } from './model.ts'
@@ -26,11 +25,11 @@ export class LaneWork implements MergeWork {
   /** By shard: this node's own last update. */
   readonly #updates = new Map<number, { step: number; bytes: Bytes }>()
 
-  constructor(stage: LocalStage, shards: readonly Shard[], config: RunConfig) {
+  constructor(stage: LocalStage, { config, shards, merged }: FrameShape) {
     this.#stage = stage
     this.#shards = shards
     this.#config = config
-    this.#merged = mergedLengths(config, stage.layout, shards)
+    this.#merged = merged
   }
 
   enterLane(lane: number): Promise<void> {

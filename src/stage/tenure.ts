@@ -39,7 +39,7 @@ export class Tenure {
   furnish(model: StageModel): void {
     const { shards, config } = this.shape
     this.model = model
-    this.laneWork = model instanceof LocalStage ? new LaneWork(model, shards, config) : null
+    this.laneWork = model instanceof LocalStage ? new LaneWork(model, this.shape) : null
     this.shardWork = this.laneWork ?? new ShardWork(model, shards, config)
   }
 

@@ -6,10 +6,11 @@ import { stageLayouts } from '../../src/model/layout.ts'
 import { learningRate } from '../../src/model/learningRate.ts'
 import { LaneMoments } from '../../src/model/local/laneMoments.ts'
 import { LocalStage } from '../../src/model/local/localStage.ts'
-import { stageShards, takesMuon } from '../../src/model/optimizerShards.ts'
+import { takesMuon } from '../../src/model/optimizerShards.ts'
 import { referenceModel, trainStep, zeroState } from '../../src/model/reference/model.ts'
 import { laneMicrobatches, sharesMoments, updateConfig } from '../../src/protocol/lanes.ts'
 import { runConfigSchema, type RunConfigInput } from '../../src/protocol/runConfig.ts'
+import { frameShape } from '../../src/stage/frames.ts'
 import { LaneWork } from '../../src/stage/laneWork.ts'
 import { noise, relativeError, testGpu } from './gpu.ts'
 
@@ -44,7 +45,7 @@ function batchOf(step: number, microbatch: number) {
 async function stageOf(of = config) {
   const stage = new LocalStage(await createGpuStageModel(gpu, { config: updateConfig(of), stage: 0 }), of)
   stage.write('parameters', 0, initialParameters(layout, 3))
-  return { stage, work: new LaneWork(stage, stageShards(layout, LANES, of.optimizer), of) }
+  return { stage, work: new LaneWork(stage, frameShape(of, 0)) }
 }
 
 type Made = Awaited<ReturnType<typeof stageOf>>

@@ -6,11 +6,10 @@ import { createGpuStageModel } from '../../../src/model/gpuStageModel.ts'
 import { initialParameters } from '../../../src/model/init.ts'
 import { learningRate } from '../../../src/model/learningRate.ts'
 import { LocalStage } from '../../../src/model/local/localStage.ts'
-import { stageShards } from '../../../src/model/optimizerShards.ts'
 import { clipScale } from '../../../src/model/reference/adamw.ts'
 import { innerSteps, laneCount, updateConfig, updateMicrobatches } from '../../../src/protocol/lanes.ts'
-import { shardCount } from '../../../src/protocol/routing.ts'
 import type { RunConfig } from '../../../src/protocol/runConfig.ts'
+import { frameShape } from '../../../src/stage/frames.ts'
 import { LaneWork } from '../../../src/stage/laneWork.ts'
 import type { StageModel } from '../../../src/stage/model.ts'
 import { mergeTraffic } from './traffic.ts'
@@ -64,9 +63,6 @@ async function score(model: StageModel, config: RunConfig, text: Text): Promise<
   return sum / (starts.length * blockSize)
 }
 
-const shardsOf = (config: RunConfig, { layout }: StageModel) =>
-  stageShards(layout, shardCount(config), config.optimizer)
-
 /** Gradients are summed in every step, as one replica that computes them all has them. */
 export async function trainExact(gpu: GpuContext, config: RunConfig, text: Text, onStep: OnStep): Promise<Trained> {
   const model = await createGpuStageModel(gpu, { config, stage: 0 })
@@ -81,7 +77,7 @@ export async function trainExact(gpu: GpuContext, config: RunConfig, text: Text,
       await model.update(whole, { lr: learningRate(config.optimizer, step, config.steps), scale, step })
       onStep(step, loss / (config.batch * config.model.blockSize))
     }
-    const shards = shardsOf(config, model).map(({ length }) => ({
+    const shards = frameShape(config, 0).shards.map(({ length }) => ({
       share: 4 * length,
       result: 4 * length,
       state: 8 * length,
@@ -98,8 +94,8 @@ export async function trainLocal(gpu: GpuContext, config: RunConfig, text: Text,
   const inner = await createGpuStageModel(gpu, { config: updateConfig(config), stage: 0 })
   const stage = new LocalStage(inner, config)
   try {
-    const shards = shardsOf(config, stage)
-    const work = new LaneWork(stage, shards, config)
+    const shape = frameShape(config, 0)
+    const work = new LaneWork(stage, shape)
     stage.write('parameters', 0, initialParameters(stage.layout, config.seed))
     const [lanes, inners, each] = [laneCount(config), innerSteps(config), updateMicrobatches(config)]
     let tensors: { share: number; result: number; state: number }[] = []
@@ -114,7 +110,7 @@ export async function trainLocal(gpu: GpuContext, config: RunConfig, text: Text,
         }
       }
       tensors = []
-      for (let shard = 0; shard < shards.length; shard++) {
+      for (let shard = 0; shard < shape.shards.length; shard++) {
         const shares = await work.readGradient(shard)
         await work.reduce(shard, step, [shares])
         const mean = await work.update(shard, { step, scale: 1 / lanes })

@@ -2,9 +2,10 @@
 import { expect, it } from 'vitest'
 import { LocalStage } from '../../../src/model/local/localStage.ts'
 import { bf16Decode } from '../../../src/model/optimizerMoments.ts'
-import { stageShards, takesMuon } from '../../../src/model/optimizerShards.ts'
+import { takesMuon } from '../../../src/model/optimizerShards.ts'
 import { innerSteps, laneCount } from '../../../src/protocol/lanes.ts'
 import { runConfigSchema } from '../../../src/protocol/runConfig.ts'
+import { frameShape } from '../../../src/stage/frames.ts'
 import { LaneWork } from '../../../src/stage/laneWork.ts'
 import { PlayedModel } from './playedModel.ts'
 import { config as exact } from './playedWorker.ts'
@@ -32,8 +33,8 @@ it.each([
         0,
         new Float32Array(local.layout.length).map((_, i) => (i % 4 === 0 ? 1000 : 0)),
       )
-      const shards = stageShards(local.layout, 2, config.optimizer)
-      return { local, shards, work: new LaneWork(local, shards, config) }
+      const shape = frameShape(config, stage)
+      return { local, shards: shape.shards, work: new LaneWork(local, shape) }
     }
     const [owner, other] = [made(), made()]
     owner.local.beginStep(STEP)

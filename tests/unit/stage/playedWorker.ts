@@ -3,9 +3,8 @@ import type { ExhibitKind } from '../../../src/protocol/audit.ts'
 import type { Assignment, ClientMessage, NodePhase, ServerMessage } from '../../../src/protocol/control.ts'
 import type { SkeinError } from '../../../src/protocol/errors.ts'
 import { decodeFrame, type Frame } from '../../../src/protocol/frame.ts'
-import { shardCount, type Shard } from '../../../src/protocol/routing.ts'
+import type { Shard } from '../../../src/protocol/routing.ts'
 import { runConfigSchema } from '../../../src/protocol/runConfig.ts'
-import { stageShards } from '../../../src/model/optimizerShards.ts'
 import { StageExecutor } from '../../../src/stage/executor.ts'
 import { bytesOf, frameShape, tensorFrame } from '../../../src/stage/frames.ts'
 import type { TensorAddress, TensorKind } from '../../../src/stage/machineTypes.ts'
@@ -80,8 +79,8 @@ export class PlayedWorker {
   frames(kind: Frame['kind']) {
     return this.sent.filter(({ frame }) => frame.kind === kind)
   }
-  get shards(): Shard[] {
-    return stageShards(this.model.layout, shardCount(config), config.optimizer)
+  get shards(): readonly Shard[] {
+    return frameShape(config, stage).shards
   }
   /** A frame of this stage's, as `from` would send it. */
   take(from: string, kind: TensorKind, index: number, step: number, values: Float32Array<ArrayBuffer>, attempt = 0) {
