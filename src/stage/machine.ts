@@ -249,6 +249,7 @@ function onOwnProgress<T>(state: StageState<T>, event: OwnProgress<T>, actions: 
     case 'prepared':
       state.progressed = true
       onPrepared(state, event, actions)
+      for (let shard = 0; shard < state.places.length; shard++) tellHeld(state, shard, actions)
       replayEarly(state, actions)
       wantVectors(state, actions)
       return

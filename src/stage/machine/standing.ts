@@ -33,6 +33,8 @@ export function stand<T>(state: StageState<T>, shard: number, step: number): voi
 export function tellHeld<T>(state: StageState<T>, shard: number, actions: Actions<T>): void {
   const { current, assignment } = state
   if (assignment?.config.sync !== 'local' || current?.mode !== 'train' || state.places[shard]! < 0) return
+  // Of a kept model what is still on its way into the device is counted on, and does not stand there yet.
+  if (!state.prepared) return
   const { committed: step } = current
   if (state.moments[shard] === step) report(actions, { type: 'held', generation: assignment.generation, step, shard })
 }
@@ -129,6 +131,8 @@ export function fileParameters<T>(
 
 /** Whether what stands of a shard is what the outer step `step` begins with, and nothing else is on its way into it. */
 function stepsFrom<T>(state: StageState<T>, shard: number, step: number): boolean {
+  // Who has just lost its place among the owners may still be taking the step by itself.
+  if (state.current?.shards[shard]?.update === 'asked') return false
   return state.parameters[shard] === step - 1 && !state.writes.some((pending) => pending.shard === shard)
 }
 
