@@ -5,7 +5,8 @@ import { moveLeases } from './leases.ts'
 import { sumWhenWhole } from './merge.ts'
 import { synced } from './owners.ts'
 import { beginAgain } from './recovery.ts'
-import type { FleetNode, OrchestratorCommand, OrchestratorState, Run, StageProgress } from './types.ts'
+import type { StageProgress } from './round.ts'
+import type { FleetNode, OrchestratorCommand, OrchestratorState, Run } from './types.ts'
 import type { ClaimPlace, WorkClaim } from './workClaim.ts' // prettier-ignore
 
 type Commands = OrchestratorCommand[]

@@ -8,7 +8,8 @@ import { newRound, sendStep } from './leases.ts'
 import { chooseOwners, synced } from './owners.ts'
 import { pause, shortfall } from './purse.ts'
 import { recutWhenPays } from './recutting.ts'
-import type { OrchestratorCommand, OrchestratorState, Round, Run } from './types.ts'
+import type { Round } from './round.ts'
+import type { OrchestratorCommand, OrchestratorState, Run } from './types.ts'
 
 type Commands = OrchestratorCommand[]
 

@@ -9,7 +9,8 @@ import type { ErrorBody } from '../../src/protocol/errors.ts'
 import type { EarnedCredit, ReceiptEntry } from '../../src/protocol/receipt.ts'
 import { refusal } from './receipts.ts'
 import type { Dispute, ReceiptBook, Settlement } from './signedWork.ts'
-import type { OrchestratorCommand, OrchestratorState, Round, Run } from './types.ts'
+import type { Round } from './round.ts'
+import type { OrchestratorCommand, OrchestratorState, Run } from './types.ts'
 
 type Commands = OrchestratorCommand[]
 /** By stage and place: why a microbatch is refused; null where it is accepted. */

@@ -9,7 +9,8 @@ import { boundaryBytes } from '../../src/codec/boundary.ts'
 import { estimateStageMemory, inFlightRoom, microbatchesInFlight, microbatchRows, type InFlightRoom } from '../../src/model/memory.ts' // prettier-ignore
 import { laneMicrobatches, updateConfig, updateMicrobatches } from '../../src/protocol/lanes.ts'
 import type { RunConfig } from '../../src/protocol/runConfig.ts'
-import type { FleetNode, LinkTime, OrchestratorState, StageProgress } from './types.ts'
+import type { StageProgress } from './round.ts'
+import type { FleetNode, LinkTime, OrchestratorState } from './types.ts'
 
 /** Of a microbatch's work, forward and backward together, what a second forward adds. */
 const RECOMPUTED = 1 / 3

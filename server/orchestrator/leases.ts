@@ -3,15 +3,8 @@ import type { LeaseTable, ServerMessage } from '../../src/protocol/control.ts'
 import { leastWindow, openWindows } from './injection.ts'
 import { synced } from './owners.ts'
 import { leasedTogether, routesOf, speeds } from './routes.ts'
-import type {
-  FleetNode,
-  OrchestratorCommand,
-  OrchestratorState,
-  RecoveryCause,
-  Round,
-  Run,
-  StageProgress,
-} from './types.ts'
+import type { Round, StageProgress } from './round.ts'
+import type { FleetNode, OrchestratorCommand, OrchestratorState, RecoveryCause, Run } from './types.ts'
 
 type Commands = OrchestratorCommand[]
 
@@ -45,6 +38,8 @@ export function newRound(
       halfAt: null,
       slow: 0,
       contributors: null,
+      advanced: new Map(),
+      ahead: null,
       lost: new Set(),
       missing: new Map(),
       bereft: new Map(),
@@ -167,6 +162,7 @@ export function moveLeases(
   progress.pending.delete(nodeId)
   progress.revoked.set(nodeId, work.microbatches)
   progress.contributors = null
+  progress.ahead = null
   progress.wholeAt = null
   const places = [...work.microbatches]
   if (here) {
@@ -229,6 +225,7 @@ export function adopt(state: OrchestratorState, run: Run, stage: number, now: nu
   const moved = progress.orphans
   progress.orphans = []
   progress.contributors = null
+  progress.ahead = null
   for (const id of changed) sendLeases(run, id, stage, commands)
   progress.movedAt = now
   for (const other of [stage - 1, stage + 1]) {

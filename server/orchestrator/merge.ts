@@ -2,6 +2,7 @@
 import { learningRate } from '../../src/model/learningRate.ts'
 import type { ServerMessage } from '../../src/protocol/control.ts'
 import { laneCount, stepTokens } from '../../src/protocol/lanes.ts'
+import { contributorsOf, overlaps } from './ahead.ts'
 import { awaitsAudits, offerClaims } from './claims.ts'
 import { commit } from './commit.ts'
 import { settleWork } from './credit.ts'
@@ -10,7 +11,8 @@ import { dismiss } from './membership.ts'
 import { ACTIVE, activeOwners } from './owners.ts'
 import { standbyCredit } from './standby.ts'
 import { awaitsTallies, settleTally, sumsWhatWasSigned } from './tallies.ts'
-import type { FleetNode, OrchestratorCommand, OrchestratorState, Round, Run, RunMessage } from './types.ts'
+import type { Round } from './round.ts'
+import type { FleetNode, OrchestratorCommand, OrchestratorState, Run, RunMessage } from './types.ts'
 
 type Commands = OrchestratorCommand[]
 type Of<K extends RunMessage['type']> = Extract<RunMessage, { type: K }>
@@ -26,16 +28,16 @@ export function sumWhenWhole(state: OrchestratorState, run: Run, stage: number, 
   offerClaims(state, run, stage, commands)
   if (progress.pending.size > 0 || progress.orphans.length > 0 || progress.contributors) return
   if (awaitsAudits(state, run, stage, now, commands)) return
-  progress.attempt += 1
+  // What owners have summed ahead with these same leases stands.
+  if (progress.ahead === null) progress.attempt += 1
+  progress.ahead = null
   progress.missing.clear()
   progress.movedAt = now
   // Those that are gone since they finished stay contributors as long as every owner has their share.
   for (const id of progress.lost) if (!progress.work.has(id)) progress.lost.delete(id)
   for (const norms of progress.norms) norms.clear()
   progress.tallies.clear()
-  progress.contributors = []
-  // In the order of the first microbatch each has, so that a repeated step sums alike.
-  for (const id of new Set(progress.owner)) progress.contributors.push([id, progress.work.get(id)!.version])
+  progress.contributors = contributorsOf(progress)
   for (const nodeId of activeOwners(run.owners[stage]!)) sendReduce(run, stage, nodeId, commands)
 }
 
@@ -227,7 +229,9 @@ export function onStepPrepared(run: Run, step: number, now: number, commands: Co
   for (let stage = 0; stage < run.config.stages; stage++) {
     // Whoever has to update now has only heard of it.
     round.stages[stage]!.movedAt = now
-    for (const id of activeOwners(run.owners[stage]!)) sendApply(run, stage, id, commands)
+    // Who was sent a mean ahead is to know that it is the step's.
+    const others = overlaps(run.config) ? run.members[stage]! : []
+    for (const id of new Set([...activeOwners(run.owners[stage]!), ...others])) sendApply(run, stage, id, commands)
   }
 }
 
@@ -236,7 +240,9 @@ export function sendApply(run: Run, stage: number, nodeId: string, commands: Com
   const { lr, scale } = round!.apply!
   const owners = run.owners[stage]!
   const receivers = run.members[stage]!
-  const message: ServerMessage = { type: 'apply', generation, step: round!.step, lr, scale, owners, receivers }
+  const { attempt } = round!.stages[stage]!
+  const { step } = round!
+  const message: ServerMessage = { type: 'apply', generation, step, attempt, lr, scale, owners, receivers }
   commands.push({ type: 'send', nodeId, message })
 }
 

@@ -3,7 +3,8 @@ import type { ClientMessage } from '../../src/protocol/control.ts'
 import type { ErrorBody } from '../../src/protocol/errors.ts'
 import { entryOf, type Digest, type Receipt, type ReceiptEntry } from '../../src/protocol/receipt.ts'
 import type { ReceiptBook } from './signedWork.ts'
-import type { FleetNode, Round, Run, StageProgress, Work } from './types.ts'
+import type { Round, StageProgress, Work } from './round.ts'
+import type { FleetNode, Run } from './types.ts'
 
 export type HeardReceipt = Extract<ClientMessage, { type: 'receipt' }>
 

@@ -1,5 +1,6 @@
 /** Owns what the reports of a run's nodes lead to; each is checked against what was asked of that node. */
 import { memoryAfterFailure } from '../../src/model/memory.ts'
+import { onAdvanced } from './ahead.ts'
 import { onShardSaved } from './checkpoints.ts'
 import { isAudited, redoUnsigned } from './claims.ts'
 import { goOn, scoreWhenWhole } from './commit.ts'
@@ -50,6 +51,7 @@ export function onRunMessage(
       run.round.movedAt = now
       node.blamedSince = null
       node.presumedAt = null
+      onAdvanced(run, node, message, commands)
       return
     case 'waiting':
       onWaiting(state, run, node, message.on, now, commands)

@@ -4,7 +4,8 @@ import { apportion } from '../../src/protocol/routing.ts'
 import { placeNodes } from './nearness.ts'
 import { synced } from './owners.ts'
 import { deal, pairingOf, pairUp, type Crew } from './pairing.ts'
-import type { FleetNode, OrchestratorState, Round, Run } from './types.ts'
+import type { Round } from './round.ts'
+import type { FleetNode, OrchestratorState, Run } from './types.ts'
 
 /** A node whose speed is not known yet is given as much as one this many times slower than its stage. */
 const CAUTION = 4

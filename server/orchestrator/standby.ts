@@ -4,7 +4,8 @@ import { STANDBY_PERCENT } from '../../src/protocol/payment.ts'
 import type { EarnedCredit, StandbyCredit } from '../../src/protocol/receipt.ts'
 import { synced } from './owners.ts'
 import { affords } from './purse.ts'
-import type { OrchestratorState, Round, Run } from './types.ts'
+import type { Round } from './round.ts'
+import type { OrchestratorState, Run } from './types.ts'
 
 /**
  * A device stands by for a step when it holds its stage's weights, is heard, and neither has leases nor lost any in it.

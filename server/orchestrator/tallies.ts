@@ -9,7 +9,8 @@ import { failGeneration } from './generations.ts'
 import { moveLeases } from './leases.ts'
 import { applyWhenWhole, tellOwners } from './merge.ts'
 import { ACTIVE } from './owners.ts'
-import type { FleetNode, OrchestratorCommand, OrchestratorState, Run, RunMessage, StageProgress } from './types.ts'
+import type { StageProgress } from './round.ts'
+import type { FleetNode, OrchestratorCommand, OrchestratorState, Run, RunMessage } from './types.ts'
 
 type Commands = OrchestratorCommand[]
 type Of<K extends RunMessage['type']> = Extract<RunMessage, { type: K }>

@@ -29,7 +29,7 @@ export type DatasetFacts = Pick<DatasetView, 'tokens' | 'trainTokens' | 'tokeniz
 /**
  * Throws the first reason why `config` cannot be trained (on `dataset`, where one is given): `run.heads_do_not_divide`,
  * `run.kv_heads`, `run.head_dim`, `run.stages_exceed_layers`, `run.partition`, `run.tied_stages`, `run.code_width`,
- * `run.local_bottleneck`, `run.microbatch_does_not_divide`, `run.lanes_do_not_divide`, `run.inner_steps`, `run.memory`,
+ * `run.local_bottleneck`, `run.microbatch_does_not_divide`, `run.lanes_do_not_divide`, `run.inner_steps`, `run.overlap`, `run.memory`,
  * `run.vocabulary`, `run.block_exceeds_dataset`.
  */
 export function validateRunConfig(config: RunConfig, dataset?: DatasetFacts): void {
@@ -147,6 +147,13 @@ function checkLanes(config: RunConfig): void {
       'run.inner_steps',
       `${local.innerSteps} inner steps make ${count} microbatches between two merges; ${MOST_MICROBATCHES} is the most.`,
       'Use fewer inner steps or a larger microbatch.',
+    )
+  }
+  if (local.overlap >= local.innerSteps) {
+    fail(
+      'run.overlap',
+      `Shards cannot become final over the last ${local.overlap} of ${local.innerSteps} inner steps: one would never be trained.`,
+      `Use an overlap of ${local.innerSteps - 1} at most, or more inner steps.`,
     )
   }
 }

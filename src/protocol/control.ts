@@ -341,7 +341,8 @@ export const serverMessageSchema = z.discriminatedUnion('type', [
   z.object({ type: z.literal('owners'), generation: uint, step: uint, owners: shardOwnersSchema }),
   /**
    * To the first two owners of each shard: every lease of the stage is finished; sum what these contributors have, each in
-   * its `version`, in this order. A later `attempt` voids the one before.
+   * its `version`, in this order. A later `attempt` voids the one before. With `shards`, in a run whose merges overlap local steps:
+   * these are final in every lane and are summed ahead; nothing is told of them until the same attempt comes without.
    */
   z.object({
     type: z.literal('reduce'),
@@ -349,6 +350,7 @@ export const serverMessageSchema = z.discriminatedUnion('type', [
     step: uint,
     attempt: uint,
     contributors: z.array(z.tuple([id, uint])).max(1024),
+    shards: z.array(shard).max(64).optional(),
   }),
   /** What this owner summed in that attempt is not what its contributors signed for: it names the digests one by one. */
   z.object({ type: z.literal('tally'), generation: uint, step: uint, attempt: uint, shard }),
@@ -357,12 +359,14 @@ export const serverMessageSchema = z.discriminatedUnion('type', [
   /**
    * To the first two owners of each shard: `scale` multiplies the gradient sum (clipping over all stages); `lr` is this
    * step's rate. The first of them sends its new parameters to `receivers`. Sent again with other owners when the first
-   * one is lost.
+   * one is lost. Where merges overlap local steps, to all of the stage: the mean that first owners have sent ahead in this `attempt`
+   * of the sum is the one to take.
    */
   z.object({
     type: z.literal('apply'),
     generation: uint,
     step: uint,
+    attempt: uint,
     lr: finite,
     scale: finite,
     owners: shardOwnersSchema,

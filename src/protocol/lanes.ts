@@ -52,6 +52,20 @@ export function sharesMoments({ local }: Pick<RunConfig, 'local'>): boolean {
   return local.moments === 'mean'
 }
 
+/**
+ * Updates of a lane after which a shard of its stage stays as it is and is sent, while the lane goes on with the others: the shards
+ * become final one after another over the last `local.overlap` updates. Who is first changes with the step, so that none is trained
+ * less than the others.
+ * @param shards how many the stage is cut into
+ */
+export function finalUpdates(
+  config: Pick<RunConfig, 'sync' | 'local'>,
+  { step, shard, shards }: { readonly step: number; readonly shard: number; readonly shards: number },
+): number {
+  const behind = shards - 1 - ((shard + step) % shards)
+  return innerSteps(config) - (shards > 1 ? Math.round((config.local.overlap * behind) / (shards - 1)) : 0)
+}
+
 export interface LanePlace {
   readonly lane: number
   /** From 0. */

@@ -10,11 +10,15 @@ const SHARD_ELEMENTS = 2 ** 24
 
 /**
  * Into how many shards a stage's vectors are cut: the same for all stages and however many replicas come and go. One a replica,
- * but never more than eight unless a stage is so large that they would not fit their frames.
+ * but never more than eight unless a stage is so large that they would not fit their frames. Eight where they merge while lanes go
+ * on: what is sent after the last inner step is one of them.
  */
-export function shardCount(config: Pick<RunConfig, 'replicas' | 'stages' | 'partition' | 'model'>): number {
+export function shardCount(
+  config: Pick<RunConfig, 'replicas' | 'stages' | 'partition' | 'model' | 'sync' | 'local'>,
+): number {
   const large = Math.ceil(largestStage(config) / SHARD_ELEMENTS)
-  return Math.min(MOST_SHARDS, Math.max(large, Math.min(config.replicas, USUAL_SHARDS)))
+  const overlaps = config.sync === 'local' && config.local.overlap > 0
+  return Math.min(MOST_SHARDS, Math.max(large, overlaps ? USUAL_SHARDS : Math.min(config.replicas, USUAL_SHARDS)))
 }
 
 /** Elements of the largest stage, give or take paddings and norms. */

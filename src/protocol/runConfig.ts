@@ -71,6 +71,11 @@ export const localConfigSchema = z.object({
    * as large, AdamW's three times.
    */
   moments: z.enum(['mean', 'zero']).default('mean'),
+  /**
+   * Of a step's inner steps the last ones, over which the stage's shards become final and are sent one after another while lanes go
+   * on with the rest; fewer than there are inner steps. At 0 all is sent after the last.
+   */
+  overlap: z.int().min(0).max(999).default(0),
 })
 
 export const runConfigSchema = z.object({

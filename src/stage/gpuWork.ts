@@ -94,6 +94,10 @@ export async function performOnGpu(
       const digest = digests.length > 0 ? await sumDigestOf(digests) : null
       return { type: 'reduced', generation, step, attempt, shard, squaredNorm, digest }
     }
+    case 'mean': {
+      const { step, attempt, shard } = action
+      return { type: 'meanMade', generation, step, attempt, shard, tensor: tenure.laneWork!.mean(shard, action) }
+    }
     case 'update': {
       phase('merging', null)
       const { step, shard } = action

@@ -1,7 +1,7 @@
 /** Owns what a node does with lanes and with shards where replicas merge after local steps. One call at a time. */
 import { decodeGroups, encodeGroups } from '../codec/groups.ts'
 import { laneDither, type MergedAt, meanDither } from '../codec/mergeDither.ts'
-import { innerSteps } from '../protocol/lanes.ts'
+import { finalUpdates, innerSteps } from '../protocol/lanes.ts'
 import type { Shard } from '../protocol/routing.ts'
 import type { RunConfig } from '../protocol/runConfig.ts'
 import type { LocalStage } from '../model/local/localStage.ts'
@@ -36,21 +36,24 @@ export class LaneWork implements MergeWork {
     return this.#stage.enterLane(lane)
   }
 
-  /** The update that ends inner step `inner` of the lane on the device; after the last, what the lane changed is encoded. */
+  /** The update that ends inner step `inner` of the lane on the device; what the lane changed of shards final by it is encoded. */
   async innerUpdate(step: number, lane: number, inner: number): Promise<void> {
-    await this.#stage.innerUpdate(step, inner)
-    const { mergeCodec } = this.#config.local
-    if (inner < innerSteps(this.#config) - 1) return
+    const shards = this.#shards.length
+    const final = this.#shards.map((_, shard) => finalUpdates(this.#config, { step, shard, shards }))
+    const moving = joinedRanges(this.#shards.filter((_, shard) => final[shard]! > inner))
+    await this.#stage.innerUpdate(step, inner, moving)
     if (this.#changes.step !== step) this.#changes = { step, of: this.#shards.map(() => new Map()) }
-    const merging = await this.#stage.leaveLane(this.#shards)
-    merging.forEach((part, shard) => {
+    for (const [shard, range] of this.#shards.entries()) {
+      if (final[shard] !== inner + 1) continue
       const dither = laneDither(this.#at(step, shard), lane)
-      const kept = this.#stage.keptRoots(this.#shards[shard]!)
-      this.#changes.of[shard]!.set(lane, encodeGroups(mergeCodec, part, dither, kept))
-    })
+      const merging = await this.#stage.readLane(range)
+      const change = encodeGroups(this.#config.local.mergeCodec, merging, dither, this.#stage.keptRoots(range))
+      this.#changes.of[shard]!.set(lane, change)
+    }
+    if (inner === innerSteps(this.#config) - 1) this.#stage.leaveLane()
   }
 
-  /** The lanes that this node has finished. */
+  /** Of the lanes for which this node has made the shard final. */
   readGradient(shard: number): Promise<Bytes> {
     return Promise.resolve(writeShare(this.#changes.of[shard] ?? new Map()))
   }
@@ -69,13 +72,19 @@ export class LaneWork implements MergeWork {
     return sum.subarray(0, length).reduce((total, value) => total + value * value, 0)
   }
 
-  /** Resolves to the lanes' mean, from which all others take the same step. */
-  update(shard: number, { step, scale }: { step: number; scale: number }): Promise<Bytes> {
+  /** The lanes' mean, from which all take the same step. */
+  mean(shard: number, { step, scale }: { step: number; scale: number }): Bytes {
     const sum = this.#sums.get(shard)
     if (!sum) throw new RangeError(`Shard ${shard} is not summed.`)
     const mean = sum.map((value) => value * scale)
     const kept = this.#stage.keptRoots(this.#range(shard))
-    const bytes = encodeGroups(this.#config.local.mergeCodec, mean, meanDither(this.#at(step, shard)), kept)
+    return encodeGroups(this.#config.local.mergeCodec, mean, meanDither(this.#at(step, shard)), kept)
+  }
+
+  /** Takes the step from the lanes' mean, and resolves to that. */
+  update(shard: number, rates: { step: number; scale: number }): Promise<Bytes> {
+    const { step } = rates
+    const bytes = this.mean(shard, rates)
     this.#takeMean(shard, step, bytes)
     this.#sums.delete(shard)
     this.#updates.set(shard, { step, bytes })
@@ -130,6 +139,17 @@ export class LaneWork implements MergeWork {
     if (!range) throw new RangeError(`No shard ${shard} among ${this.#shards.length}.`)
     return range
   }
+}
+
+/** Neighbours as one range: an optimizer takes fewer, larger ones. Of ascending ranges, the empty ones are left out. */
+function joinedRanges(ranges: readonly Shard[]): Shard[] {
+  const joined: { offset: number; length: number }[] = []
+  for (const { offset, length } of ranges) {
+    const last = joined.at(-1)
+    if (last && last.offset + last.length === offset) last.length += length
+    else if (length > 0) joined.push({ offset, length })
+  }
+  return joined
 }
 
 function sameBytes(a: Bytes, b: Bytes): boolean {

@@ -22,7 +22,7 @@ import { onSigned } from './machine/receipts.ts'
 import { fileRelay, onLost } from './machine/relays.ts'
 import { expectMeans, fileMoments, fileParameters, onMomentsWritten, onParametersWritten, onShardRead, save, seeWhole, settle, tellHeld, tellTaken } from './machine/standing.ts' // prettier-ignore
 import { type Actions, type EarlyFrame, NOWHERE, newShardState, refuse, report, setOwners, type StageState } from './machine/state.ts' // prettier-ignore
-import { compareShard, onApply, onUpdated, updateShard } from './machine/updates.ts'
+import { compareShard, onApply, onMeanMade, onUpdated, updateShard } from './machine/updates.ts'
 import { onLinkLost, onTick, onWant, wantShares, wantVectors } from './machine/wants.ts'
 import type { StageAction, StageEvent } from './machineTypes.ts'
 
@@ -281,6 +281,9 @@ function onOwnProgress<T>(state: StageState<T>, event: OwnProgress<T>, actions: 
     case 'reduced':
       onReduced(state, event)
       updateShard(state, event.shard, actions)
+      return
+    case 'meanMade':
+      onMeanMade(state, event, actions)
       return
     case 'updated':
       onUpdated(state, event, actions)

@@ -82,6 +82,8 @@ export type StageEvent<T> =
   | { type: 'reduced'; generation: number; step: number; attempt: number; shard: number; squaredNorm: number; digest: Digest | null } // prettier-ignore
   /** The answer to `tally`. */
   | { type: 'tallied'; generation: number; message: Extract<ClientMessage, { type: 'tallied' }> }
+  /** The answer to `mean`. */
+  | { type: 'meanMade'; generation: number; step: number; attempt: number; shard: number; tensor: T }
   /** The shard is updated in place, moments too; `tensor` is its new parameters, or with local steps the lanes' mean change. */
   | { type: 'updated'; generation: number; step: number; shard: number; tensor: T }
   /** `agrees` answers the action's `compare`. */
@@ -159,6 +161,8 @@ export type StageAction<T> =
   | { type: 'reduce'; step: number; attempt: number; shard: number; contributions: T[]; digests: TensorDigest[] }
   /** Name these digests to the server once they are known; the answer is `tallied`. */
   | { type: 'tally'; step: number; attempt: number; shard: number; digests: readonly TensorDigest[] }
+  /** Encode what `update` will give of the sum of this attempt, and change nothing; the answer is `meanMade`. */
+  | { type: 'mean'; step: number; attempt: number; shard: number; scale: number }
   | { type: 'update'; shard: number; step: number; lr: number; scale: number }
   /**
    * With `compare` the bytes are first held against this node's own. With `mean` they are what lanes changed in the mean, from

@@ -8,7 +8,7 @@ import { LaneMoments } from '../../src/model/local/laneMoments.ts'
 import { LocalStage } from '../../src/model/local/localStage.ts'
 import { takesMuon } from '../../src/model/optimizerShards.ts'
 import { referenceModel, trainStep, zeroState } from '../../src/model/reference/model.ts'
-import { laneMicrobatches, sharesMoments, updateConfig } from '../../src/protocol/lanes.ts'
+import { finalUpdates, laneMicrobatches, sharesMoments, updateConfig } from '../../src/protocol/lanes.ts'
 import { runConfigSchema, type RunConfigInput } from '../../src/protocol/runConfig.ts'
 import { frameShape } from '../../src/stage/frames.ts'
 import { LaneWork } from '../../src/stage/laneWork.ts'
@@ -21,13 +21,13 @@ const [LANES, INNER, STEPS] = [2, 3, 3]
 
 type Moments = 'mean' | 'zero'
 
-function configOf(optimizer: RunConfigInput['optimizer'] = {}, moments: Moments = 'mean') {
+function configOf(optimizer: RunConfigInput['optimizer'] = {}, moments: Moments = 'mean', overlap = 0) {
   return runConfigSchema.parse({
     model: { vocabSize: 32, dModel: 16, layers: 1, heads: 2, kvHeads: 1, ffn: 24, blockSize: 8 },
     optimizer: { lr: 5e-3, warmupSteps: 2, ...optimizer },
     ...{ stages: 1, replicas: LANES, batch: 4, microbatch: 2, steps: STEPS, codec: 'f32' },
     sync: 'local',
-    local: { innerSteps: INNER, mergeCodec: 'f32', moments },
+    local: { innerSteps: INNER, mergeCodec: 'f32', moments, overlap },
   })
 }
 
@@ -45,7 +45,8 @@ function batchOf(step: number, microbatch: number) {
 async function stageOf(of = config) {
   const stage = new LocalStage(await createGpuStageModel(gpu, { config: updateConfig(of), stage: 0 }), of)
   stage.write('parameters', 0, initialParameters(layout, 3))
-  return { stage, work: new LaneWork(stage, frameShape(of, 0)) }
+  const shape = frameShape(of, 0)
+  return { stage, work: new LaneWork(stage, shape), shards: shape.shards }
 }
 
 type Made = Awaited<ReturnType<typeof stageOf>>
@@ -63,8 +64,8 @@ async function wholeLane(made: Made, step: number, lane: number): Promise<void> 
   for (let inner = 0; inner < INNER; inner++) await innerStep(made, step, lane, inner)
 }
 
-async function merge({ work }: Made, step: number): Promise<void> {
-  for (let shard = 0; shard < LANES; shard++) {
+async function merge({ work, shards }: Made, step: number): Promise<void> {
+  for (let shard = 0; shard < shards.length; shard++) {
     await work.reduce(shard, step, [await work.readGradient(shard)])
     await work.update(shard, { step, scale: 1 / LANES })
   }
@@ -74,87 +75,110 @@ const whole = { offset: 0, length: layout.length }
 
 describe('local steps on the device', () => {
   it.each([
-    ['adamw', 'mean'],
-    ['adamw', 'zero'],
-    ['muon', 'mean'],
-    ['muon', 'zero'],
-  ] as const)('follow the reference with %s and lanes that begin from moments of %s', async (kind, moments) => {
-    const of = configOf({ kind }, moments)
-    const made = await stageOf(of)
-    const zeros = (tensors: ReadonlyMap<string, Float64Array>) =>
-      new Map([...tensors].map(([name, values]) => [name, new Float64Array(values.length)]))
-    const start = initialParameters(layout, 3)
-    const shared = new Map(
-      layout.tensors.map((t) => [t.name, Float64Array.from(start.subarray(t.offset, t.offset + t.length))]),
-    )
-    const momentum = zeros(shared)
-    // The mean of the lanes' first moments, and of the roots of their second.
-    let [firsts, roots] = [zeros(shared), zeros(shared)]
-    const ofMuon = new Set(layout.tensors.filter((t) => takesMuon(of.optimizer, t)).map(({ name }) => name))
-    for (let step = 1; step <= STEPS; step++) {
-      made.stage.beginStep(step)
-      for (let lane = 0; lane < LANES; lane++) await wholeLane(made, step, lane)
-      await merge(made, step)
+    ['adamw', 'mean', 0],
+    ['adamw', 'zero', 0],
+    ['muon', 'mean', 0],
+    ['muon', 'zero', 0],
+    ['adamw', 'mean', 2],
+    ['muon', 'mean', 2],
+  ] as const)(
+    'follow the reference with %s, lanes that begin from moments of %s and an overlap of %i',
+    async (...given) => {
+      const [kind, moments, overlap] = given
+      const of = configOf({ kind }, moments, overlap)
+      const made = await stageOf(of)
+      /** Whether a number of the stage is final after `inner` updates of step `step`. */
+      const isFinal = (step: number, inner: number, place: number) => {
+        const shard = made.shards.findIndex(({ offset, length }) => place >= offset && place < offset + length)
+        return finalUpdates(of, { step, shard, shards: made.shards.length }) <= inner
+      }
+      const zeros = (tensors: ReadonlyMap<string, Float64Array>) =>
+        new Map([...tensors].map(([name, values]) => [name, new Float64Array(values.length)]))
+      const start = initialParameters(layout, 3)
+      const shared = new Map(
+        layout.tensors.map((t) => [t.name, Float64Array.from(start.subarray(t.offset, t.offset + t.length))]),
+      )
+      const momentum = zeros(shared)
+      // The mean of the lanes' first moments, and of the roots of their second.
+      let [firsts, roots] = [zeros(shared), zeros(shared)]
+      const ofMuon = new Set(layout.tensors.filter((t) => takesMuon(of.optimizer, t)).map(({ name }) => name))
+      for (let step = 1; step <= STEPS; step++) {
+        made.stage.beginStep(step)
+        for (let lane = 0; lane < LANES; lane++) await wholeLane(made, step, lane)
+        await merge(made, step)
 
-      const mean = zeros(shared)
-      const next = { firsts: zeros(shared), roots: zeros(shared) }
-      for (let lane = 0; lane < LANES; lane++) {
-        const own = new Map([...shared].map(([name, values]) => [name, values.slice()]))
-        const model = referenceModel(config.model, own)
-        const state = { ...zeroState(own), step: sharesMoments(of) ? (step - 1) * INNER : 0 }
-        for (const name of own.keys()) {
-          state.firstMoment.get(name)!.set(firsts.get(name)!)
-          state.secondMoment.get(name)!.set(roots.get(name)!.map((root) => root ** 2))
+        const mean = zeros(shared)
+        const next = { firsts: zeros(shared), roots: zeros(shared) }
+        for (let lane = 0; lane < LANES; lane++) {
+          const own = new Map([...shared].map(([name, values]) => [name, values.slice()]))
+          const model = referenceModel(config.model, own)
+          const state = { ...zeroState(own), step: sharesMoments(of) ? (step - 1) * INNER : 0 }
+          for (const name of own.keys()) {
+            state.firstMoment.get(name)!.set(firsts.get(name)!)
+            state.secondMoment.get(name)!.set(roots.get(name)!.map((root) => root ** 2))
+          }
+          for (let inner = 0; inner < INNER; inner++) {
+            const lr = learningRate(of.optimizer, (step - 1) * INNER + inner + 1, STEPS * INNER)
+            const vectors = [own, state.firstMoment, state.secondMoment]
+            const before = vectors.map((of) => new Map([...of].map(([name, values]) => [name, values.slice()])))
+            trainStep(model, state, of.optimizer, lr, batchOf(step, lane * laneMicrobatches(config) + inner))
+            for (const { name, offset } of layout.tensors)
+              vectors.forEach((of, v) =>
+                of.get(name)!.forEach((_, i, values) => {
+                  if (isFinal(step, inner, offset + i)) values[i] = before[v]!.get(name)![i]!
+                }),
+              )
+          }
+          for (const [name, values] of own) {
+            const [before, sum] = [shared.get(name)!, mean.get(name)!]
+            values.forEach((value, i) => (sum[i]! += (before[i]! - value) / LANES))
+          }
+          if (!sharesMoments(of)) continue
+          for (const name of own.keys()) {
+            const [first, root] = [next.firsts.get(name)!, next.roots.get(name)!]
+            state.firstMoment.get(name)!.forEach((value, i) => (first[i]! += value / LANES))
+            state.secondMoment.get(name)!.forEach((value, i) => (root[i]! += Math.sqrt(value) / LANES))
+          }
         }
-        for (let inner = 0; inner < INNER; inner++) {
-          const lr = learningRate(of.optimizer, (step - 1) * INNER + inner + 1, STEPS * INNER)
-          trainStep(model, state, of.optimizer, lr, batchOf(step, lane * laneMicrobatches(config) + inner))
+        firsts = next.firsts
+        roots = next.roots
+        const { lr, momentum: keep } = config.local.outer
+        for (const [name, values] of shared) {
+          const [g, v] = [mean.get(name)!, momentum.get(name)!]
+          values.forEach((_, i) => {
+            v[i] = keep * v[i]! + g[i]!
+            values[i]! -= lr * (g[i]! + keep * v[i]!)
+          })
         }
-        for (const [name, values] of own) {
-          const [before, sum] = [shared.get(name)!, mean.get(name)!]
-          values.forEach((value, i) => (sum[i]! += (before[i]! - value) / LANES))
-        }
+      }
+      const [parameters, outer, kept] = await Promise.all(
+        (['parameters', 'firstMoment', 'secondMoment'] as const).map((vector) => made.stage.read(vector, whole)),
+      )
+      const begins = new LaneMoments(layout, of.optimizer).beginning(kept!)
+      for (const { name, offset, length } of layout.tensors) {
+        const errorOf = (actual: Float32Array, wanted: Float64Array) =>
+          relativeError(actual.subarray(offset, offset + length), wanted)
+        expect(errorOf(parameters!, shared.get(name)!), name).toBeLessThan(2e-3)
+        // AdamW's moments are shared as bf16.
+        const most = sharesMoments(of) && !ofMuon.has(name) ? 2 ** -7 : 2e-3
+        expect(errorOf(outer!, momentum.get(name)!), `outer momentum ${name}`).toBeLessThan(most)
         if (!sharesMoments(of)) continue
-        for (const name of own.keys()) {
-          const [first, root] = [next.firsts.get(name)!, next.roots.get(name)!]
-          state.firstMoment.get(name)!.forEach((value, i) => (first[i]! += value / LANES))
-          state.secondMoment.get(name)!.forEach((value, i) => (root[i]! += Math.sqrt(value) / LANES))
-        }
+        expect(errorOf(begins.firstMoment, firsts.get(name)!), `first moment ${name}`).toBeLessThan(most)
+        if (ofMuon.has(name)) continue
+        expect(errorOf(begins.secondMoment.map(Math.sqrt), roots.get(name)!), `root ${name}`).toBeLessThan(most)
       }
-      firsts = next.firsts
-      roots = next.roots
-      const { lr, momentum: keep } = config.local.outer
-      for (const [name, values] of shared) {
-        const [g, v] = [mean.get(name)!, momentum.get(name)!]
-        values.forEach((_, i) => {
-          v[i] = keep * v[i]! + g[i]!
-          values[i]! -= lr * (g[i]! + keep * v[i]!)
-        })
-      }
-    }
-    const [parameters, outer, kept] = await Promise.all(
-      (['parameters', 'firstMoment', 'secondMoment'] as const).map((vector) => made.stage.read(vector, whole)),
-    )
-    const begins = new LaneMoments(layout, of.optimizer).beginning(kept!)
-    for (const { name, offset, length } of layout.tensors) {
-      const errorOf = (actual: Float32Array, wanted: Float64Array) =>
-        relativeError(actual.subarray(offset, offset + length), wanted)
-      expect(errorOf(parameters!, shared.get(name)!), name).toBeLessThan(2e-3)
-      // AdamW's moments are shared as bf16.
-      const most = sharesMoments(of) && !ofMuon.has(name) ? 2 ** -7 : 2e-3
-      expect(errorOf(outer!, momentum.get(name)!), `outer momentum ${name}`).toBeLessThan(most)
-      if (!sharesMoments(of)) continue
-      expect(errorOf(begins.firstMoment, firsts.get(name)!), `first moment ${name}`).toBeLessThan(most)
-      if (ofMuon.has(name)) continue
-      expect(errorOf(begins.secondMoment.map(Math.sqrt), roots.get(name)!), `root ${name}`).toBeLessThan(most)
-    }
-    made.stage.destroy()
-  })
+      made.stage.destroy()
+    },
+  )
 
-  it.each([['adamw'], ['muon']] as const)(
-    'give the same bits with %s in whatever order lanes come, and parted amid',
-    async (kind) => {
-      const of = configOf({ kind })
+  it.each([
+    ['adamw', 0],
+    ['muon', 0],
+    ['muon', 2],
+  ] as const)(
+    'give the same bits with %s and an overlap of %i in whatever order lanes come, and parted amid',
+    async (kind, overlap) => {
+      const of = configOf({ kind }, 'mean', overlap)
       const [one, other] = [await stageOf(of), await stageOf(of)]
       one.stage.beginStep(1)
       for (const lane of [0, 1]) await wholeLane(one, 1, lane)
@@ -164,7 +188,7 @@ describe('local steps on the device', () => {
       await wholeLane(other, 1, 0)
       await other.work.enterLane(1)
       for (const inner of [1, 2]) await innerStep(other, 1, 1, inner)
-      for (let shard = 0; shard < LANES; shard++)
+      for (let shard = 0; shard < one.shards.length; shard++)
         expect(await other.work.readGradient(shard)).toEqual(await one.work.readGradient(shard))
       for (const { stage } of [one, other]) stage.destroy()
     },

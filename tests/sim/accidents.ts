@@ -1,6 +1,6 @@
 /** Owns the troubled worlds of the simulation: which accidents a seed brings, and when. */
 import type { SimNode } from './node.ts'
-import { World } from './world.ts'
+import { type RunOptions, World } from './world.ts'
 
 const MINUTE = 60_000
 
@@ -27,7 +27,12 @@ export function troubledLanes(seed: number): World {
   return troubledWorld(seed, 40, { innerSteps: 3, lanes: LANES[seed % LANES.length]! })
 }
 
-function troubledWorld(seed: number, steps: number, local?: { innerSteps: number; lanes: number }): World {
+/** And where shards become final over the last three of four, and merge while lanes go on. */
+export function troubledOverlaps(seed: number): World {
+  return troubledWorld(seed, 40, { innerSteps: 4, lanes: LANES[seed % LANES.length]!, overlap: 3 })
+}
+
+function troubledWorld(seed: number, steps: number, local?: RunOptions['local']): World {
   const world = new World({
     seed,
     weather: {

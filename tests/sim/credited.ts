@@ -1,5 +1,6 @@
 /** Owns what must hold of credit in the simulation, at every commit. */
-import type { OrchestratorCommand, Round, Run } from '../../server/orchestrator/types.ts'
+import type { Round } from '../../server/orchestrator/round.ts'
+import type { OrchestratorCommand, Run } from '../../server/orchestrator/types.ts'
 import { microbatchCredit } from '../../src/model/credit.ts'
 import { STANDBY_PERCENT } from '../../src/protocol/payment.ts'
 import { workIn } from '../../src/protocol/receipt.ts'

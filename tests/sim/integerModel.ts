@@ -114,8 +114,14 @@ export function lossOf(
   return { sum, gradient }
 }
 
-export function addInto(sum: number[], values: readonly number[]): void {
-  for (let i = 0; i < sum.length; i++) sum[i] = (sum[i]! + values[i]!) % PRIME
+/** Of both the same range, all of it unless another is named. */
+export function addInto(
+  sum: number[],
+  values: readonly number[],
+  range: Range = { offset: 0, length: sum.length },
+): void {
+  const { offset, length } = range
+  for (let i = offset; i < offset + length; i++) sum[i] = (sum[i]! + values[i]!) % PRIME
 }
 
 export function squaredNorm(values: readonly number[], { offset, length }: Range): number {

@@ -1,11 +1,6 @@
 /** Owns what must hold in the simulation; each check throws a sentence that says what does not. */
-import type {
-  OrchestratorCommand,
-  OrchestratorState,
-  Round,
-  Run,
-  RunSubmission,
-} from '../../server/orchestrator/types.ts'
+import type { Round } from '../../server/orchestrator/round.ts'
+import type { OrchestratorCommand, OrchestratorState, Run, RunSubmission } from '../../server/orchestrator/types.ts'
 import type { ClientMessage, StageCheckpoint } from '../../src/protocol/control.ts'
 import { checkNode, checkServer } from './bounds.ts'
 import { checkCredit } from './credited.ts'

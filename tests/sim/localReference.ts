@@ -1,6 +1,7 @@
 /** Owns what one machine gets from a step whose lanes take steps of their own: one lane after another, from the same weights. */
 import { learningRate } from '../../src/model/learningRate.ts'
-import { innerSteps, laneCount, laneMicrobatches, updateMicrobatches } from '../../src/protocol/lanes.ts'
+import { finalUpdates, innerSteps, laneCount, laneMicrobatches, updateMicrobatches } from '../../src/protocol/lanes.ts'
+import { shardCount } from '../../src/protocol/routing.ts'
 import type { RunConfig } from '../../src/protocol/runConfig.ts'
 import * as model from './integerModel.ts'
 
@@ -18,6 +19,7 @@ export function trainLanes(
 ): { loss: number; gradNorm: number } {
   const { seed, stages, local } = config
   const [lanes, inners, each] = [laneCount(config), innerSteps(config), updateMicrobatches(config)]
+  const shards = shardCount(config)
   const zeros = () => stageVectors.map(({ parameters }) => new Array<number>(parameters.length).fill(0))
   const sums = zeros()
   let lossSum = 0
@@ -36,7 +38,12 @@ export function trainLanes(
           gradient = model.backward(own[s]!.parameters, inputs[s]!, gradient, gradients[s]!)
       }
       const update = { lr: innerRate(config, step, inner), scale: 1, step: inner + 1 }
-      own.forEach((of, s) => model.update(of, gradients[s]!, { offset: 0, length: of.parameters.length }, update))
+      own.forEach((of, s) => {
+        const ranges = model.rangesOf(s, shards)
+        ranges.forEach((range, shard) => {
+          if (finalUpdates(config, { step, shard, shards }) > inner) model.update(of, gradients[s]!, range, update)
+        })
+      })
     }
     own.forEach(({ parameters }, s) =>
       model.addInto(sums[s]!, model.difference(stageVectors[s]!.parameters, parameters)),

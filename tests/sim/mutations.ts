@@ -14,8 +14,8 @@ export interface Edit {
   readonly without: string
 }
 
-/** Kinds of worlds: of all accidents, of owners that lie, of audited claims with one liar of a kind. */
-export type Troubles = 'troubled' | 'untruthful' | Lie
+/** Kinds of worlds: of all accidents, of them where merges overlap lanes, of owners that lie, of audited claims with one liar of a kind. */
+export type Troubles = 'troubled' | 'overlapping' | 'untruthful' | Lie
 
 export interface Mutation {
   readonly guard: string
@@ -46,6 +46,11 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     guard: 'cache until commit: the maker of a tensor can give it again',
     edits: [{ file: 'src/stage/machine/leases.ts', text: '  keepOutput(lease, kind, output)\n', without: '' }],
+  },
+  {
+    guard: 'final shards: what a lane may still change is not sent',
+    worlds: 'overlapping',
+    edits: [{ file: 'src/stage/machine/merge.ts', text: 'inner >= updates)', without: 'inner >= updates - 1)' }],
   },
   {
     guard: 'accepted work only: what a node signed for leases that it lost earns it nothing',

@@ -1,6 +1,6 @@
 /** Owns the lanes that a simulated device trains, each from the shared weights on, and what must hold of their order. */
 import type { Assignment } from '../../src/protocol/control.ts'
-import { innerSteps, laneMicrobatches, lanePlace, updateMicrobatches } from '../../src/protocol/lanes.ts'
+import { finalUpdates, innerSteps, laneMicrobatches, lanePlace, updateMicrobatches } from '../../src/protocol/lanes.ts'
 import type { RunConfig } from '../../src/protocol/runConfig.ts'
 import * as model from './integerModel.ts'
 import { innerRate } from './localReference.ts'
@@ -10,6 +10,13 @@ interface Lane extends model.StageVectors {
   readonly gradient: number[]
   /** Microbatches that are in `gradient`. */
   summed: number
+}
+
+export interface FinalShards {
+  readonly shards: readonly number[]
+  readonly microbatches: readonly number[]
+  /** Of the whole stage; of other shards it means nothing. */
+  readonly change: readonly number[]
 }
 
 export class SimLanes {
@@ -46,22 +53,27 @@ export class SimLanes {
     return found
   }
 
-  /** Takes the update; after the last returns the lane's microbatches and what it changed. */
-  update(step: number, lane: number, shared: readonly number[]): { microbatches: number[]; change: number[] } | null {
+  /** Takes the update; returns what the lane changed of each shard that is final by it, and all the lane's microbatches. */
+  update(step: number, lane: number, shared: readonly number[], ranges: readonly model.Range[]): FinalShards {
     const found = this.#lanes.get(lane)
     if (!found || this.#entered !== lane) throw new Error(`lane ${lane} is updated and not on the device`)
     if (found.summed !== updateMicrobatches(this.#config))
       throw new Error(`lane ${lane} is updated with ${found.summed} microbatches in its gradient`)
     const rate = { lr: innerRate(this.#config, step, found.inner), scale: 1, step: found.inner + 1 }
-    model.update(found, found.gradient, { offset: 0, length: found.gradient.length }, rate)
+    const final = ranges.map((_, shard) => finalUpdates(this.#config, { step, shard, shards: ranges.length }))
+    ranges.forEach((range, shard) => {
+      if (final[shard]! > found.inner) model.update(found, found.gradient, range, rate)
+    })
     found.gradient.fill(0)
     found.summed = 0
     found.inner += 1
-    if (found.inner < innerSteps(this.#config)) return null
-    this.#lanes.delete(lane)
-    this.#entered = null
+    if (found.inner === innerSteps(this.#config)) {
+      this.#lanes.delete(lane)
+      this.#entered = null
+    }
     const each = laneMicrobatches(this.#config)
     const microbatches = Array.from({ length: each }, (_, k) => lane * each + k)
-    return { microbatches, change: model.difference(shared, found.parameters) }
+    const change = model.difference(shared, found.parameters)
+    return { microbatches, change, shards: [...ranges.keys()].filter((shard) => final[shard] === found.inner) }
   }
 }

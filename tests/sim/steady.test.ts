@@ -49,13 +49,15 @@ describe('a fleet without accidents', () => {
     { stages: 2, replicas: 4, nodes: 8, lanes: 2 },
   ])('trains $stages × $replicas with $nodes nodes in $lanes lanes of local steps as one machine would', (shape) => {
     const { nodes, lanes, ...run } = shape
-    const world = train(1, { ...run, microbatches: 8, local: { innerSteps: 3, lanes } }, nodes)
-    const witness = world.witness()
-    expect(witness.ended).toMatchObject({ state: 'finished', valLoss: witness.reference.valLoss })
-    expect(witness.commits).toBe(9)
-    expect(witness.rollbacks).toBe(0)
-    expect(world.server.recovered).toBe(0)
-    expect(world.refusedFrames()).toBeLessThanOrEqual(0.1 * world.network.frames)
+    for (const overlap of [0, 2]) {
+      const world = train(1, { ...run, microbatches: 8, local: { innerSteps: 3, lanes, overlap } }, nodes)
+      const witness = world.witness()
+      expect(witness.ended).toMatchObject({ state: 'finished', valLoss: witness.reference.valLoss })
+      expect(witness.commits).toBe(9)
+      expect(witness.rollbacks).toBe(0)
+      expect(world.server.recovered).toBe(0)
+      expect(world.refusedFrames()).toBeLessThanOrEqual(0.1 * world.network.frames)
+    }
   })
 
   it('counts nothing twice when frames arrive twice', () => {

@@ -70,8 +70,8 @@ export class Tenure {
   readonly #salt: number
   readonly #blobs: Blobs
   readonly #gradient: number[]
-  /** Microbatches that went into the gradient since the step began. */
-  #summed: number[] = []
+  /** By shard: microbatches that went into the gradient since the step began. */
+  readonly #summed: number[][]
   readonly #holdings: Holding[]
   readonly #lanes: SimLanes
   readonly #inputs = new Map<number, { values: readonly number[]; digest: Digest | null }>()
@@ -91,6 +91,7 @@ export class Tenure {
     this.updates = this.ranges.map(() => null)
     this.#gradient = new Array<number>(model.stageLength(stage)).fill(0)
     this.#holdings = this.ranges.map(() => ({ shares: [], from: 0 }))
+    this.#summed = this.ranges.map(() => [])
   }
 
   /** Fills the vectors from the assignment's checkpoint; returns the step after which they stand. */
@@ -113,7 +114,7 @@ export class Tenure {
     switch (action.type) {
       case 'beginStep':
         this.#gradient.fill(0)
-        this.#summed = []
+        for (const summed of this.#summed) summed.length = 0
         for (const holding of this.#holdings) Object.assign(holding, { shares: [], from: 0 })
         this.#inputs.clear()
         this.#lanes.clear()
@@ -126,10 +127,10 @@ export class Tenure {
         return null
       case 'innerUpdate': {
         const { step, lane, inner } = action
-        const ended = this.#lanes.update(step, lane, vectors.parameters)
-        if (ended) {
-          this.#summed.push(...ended.microbatches)
-          model.addInto(this.#gradient, ended.change)
+        const { shards, microbatches, change } = this.#lanes.update(step, lane, vectors.parameters, ranges)
+        for (const shard of shards) {
+          this.#summed[shard]!.push(...microbatches)
+          model.addInto(this.#gradient, change, ranges[shard])
         }
         return { type: 'innerUpdated', generation, step, lane, inner }
       }
@@ -193,6 +194,12 @@ export class Tenure {
         const summed = (this.lie === 'tally' ? digests.toReversed() : digests) as Digest[]
         const digest = digests.length > 0 ? sumDigest(summed) : null
         return { type: 'reduced', generation, step, attempt, shard, squaredNorm, digest }
+      }
+      case 'mean': {
+        const { step, attempt, shard } = action
+        const values = this.#gradientOf(shard)
+        if (this.falsehood === 'update') falsify(values)
+        return { type: 'meanMade', generation, step, attempt, shard, tensor: { values, shares: null } }
       }
       case 'update': {
         const { shard, step } = action
@@ -268,7 +275,10 @@ export class Tenure {
     const lane = config.sync === 'local' && mode === 'train' ? this.#lanes.of(microbatch) : null
     const { parameters } = lane ?? this.vectors
     const gradient = lane?.gradient ?? this.#gradient
-    const count = () => (lane ? void lane.summed++ : void this.#summed.push(microbatch))
+    const count = () => {
+      if (lane) lane.summed++
+      else for (const summed of this.#summed) summed.push(microbatch)
+    }
     const done = (
       made: readonly number[] | null,
       from: readonly (Digest | null)[],
@@ -299,7 +309,7 @@ export class Tenure {
 
   #sharesOf(shard: number): readonly Share[] {
     const { shares, from } = this.#holdings[shard]!
-    const own = this.#summed.slice(from)
+    const own = this.#summed[shard]!.slice(from)
     return own.length > 0 ? [...shares, { node: this.#node, microbatches: own }] : shares
   }
 
@@ -311,7 +321,7 @@ export class Tenure {
   #setGradient(shard: number, values: readonly number[] | null, shares: readonly Share[]): void {
     const { offset, length } = this.ranges[shard]!
     for (let i = 0; i < length; i++) this.#gradient[offset + i] = values === null ? 0 : values[i]!
-    Object.assign(this.#holdings[shard]!, { shares, from: this.#summed.length })
+    Object.assign(this.#holdings[shard]!, { shares, from: this.#summed[shard]!.length })
   }
 
   get #isLocal(): boolean {

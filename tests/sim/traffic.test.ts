@@ -7,14 +7,17 @@ import { World } from './world.ts'
 const REPLICAS = 4
 const STEPS = 12
 
-/** Tensors of each kind that are sent in a step, of a stage of four in a calm world. */
-function counted(local?: { innerSteps: number }): Record<string, number> {
+/** Tensors of each kind that are sent in a step, of a stage of four in a calm world; and `… ahead` while a lane has still to end. */
+function counted(local?: { innerSteps: number; overlap?: number }): Record<string, number> {
   const world = new World({ seed: 2 })
   const { network } = world
   const sent: Record<string, number> = {}
+  const trains = () => [...world.nodes.values()].some(({ machine }) => (machine.current?.openLanes ?? 0) > 0)
   const frame = network.frame.bind(network)
   network.frame = (from, to, what) => {
-    if (what.type === 'frame') sent[what.address.kind] = (sent[what.address.kind] ?? 0) + 1
+    if (what.type === 'frame')
+      for (const name of [what.address.kind, ...(trains() ? [`${what.address.kind} ahead`] : [])])
+        sent[name] = (sent[name] ?? 0) + 1
     frame(from, to, what)
   }
   world.launch({ stages: 1, replicas: REPLICAS, steps: STEPS, microbatches: 8, checkpointEvery: 100, ...(local && { local }) }) // prettier-ignore
@@ -43,4 +46,15 @@ it('counts no moments with local steps, and one merge for all inner steps', () =
   expect([sent.gradientShard, sent.meanShard].map(perShard)).toEqual([2 * (REPLICAS - 1), REPLICAS - 1])
   expect(sent.momentShard ?? 0).toBe(0)
   expect(sent.parameterShard ?? 0).toBe(0)
+})
+
+it('sends as much where merges overlap lanes, and but one or two of eight shards after the last update', () => {
+  const [sent, without] = [counted({ innerSteps: 8, overlap: 7 }), counted({ innerSteps: 8 })]
+  const shares = 8 * 2 * (REPLICAS - 1)
+  const means = 8 * (REPLICAS - 1)
+  expect([Math.floor(sent.gradientShard!), Math.floor(sent.meanShard!)]).toEqual([shares, means])
+  expect(sent.parameterShard ?? 0).toBe(0)
+  expect(sent['gradientShard ahead']).toBeGreaterThan((7 / 8) * shares)
+  expect(sent['meanShard ahead']).toBeGreaterThan((6 / 8) * means)
+  expect(without['meanShard ahead'] ?? 0).toBe(0)
 })

@@ -52,7 +52,7 @@ export interface RunOptions {
   evalWindows?: number
   stageBytes?: number[]
   /** Lanes take so many steps of their own. */
-  local?: { innerSteps: number; lanes?: number }
+  local?: { innerSteps: number; lanes?: number; overlap?: number }
   /** Steps that are looked at, when not all. */
   horizon?: number
 }

@@ -42,16 +42,15 @@ export class LaneMoments {
   }
 
   /**
-   * Of a shard, as it merges: Muon's momentum or the root of AdamW's second moment, which has fewer magnitudes to be sent in few
-   * bits, place by place; then AdamW's first moment.
+   * Of a shard's own moments, as they merge: Muon's momentum or the root of AdamW's second moment, which has fewer magnitudes to be
+   * sent in few bits, place by place; then AdamW's first moment.
    */
   merging({ firstMoment, secondMoment }: OptimizerMoments, shard: Shard): Floats {
     const merging = new Float32Array(this.length(shard))
-    const first = firstMoment.subarray(shard.offset, shard.offset + shard.length)
-    merging.set(first)
+    merging.set(firstMoment)
     for (const { from, to, behind } of this.#runs(shard)) {
-      merging.set(first.subarray(from, to), behind)
-      for (let i = from; i < to; i++) merging[i] = Math.sqrt(secondMoment[shard.offset + i]!)
+      merging.set(firstMoment.subarray(from, to), behind)
+      for (let i = from; i < to; i++) merging[i] = Math.sqrt(secondMoment[i]!)
     }
     return merging
   }

@@ -97,47 +97,48 @@ export class LocalStage implements StageModel {
   async #park(): Promise<ParkedLane> {
     return {
       parameters: await this.#lanes.read('parameters', this.#whole),
-      ...(await this.#readMoments()),
+      ...(await this.#readMoments(this.#whole)),
       gradient: await this.#lanes.readGradient(this.#whole),
     }
   }
 
-  async #readMoments(): Promise<OptimizerMoments> {
+  async #readMoments(range: Shard): Promise<OptimizerMoments> {
     return {
-      firstMoment: await this.#lanes.read('firstMoment', this.#whole),
-      secondMoment: await this.#lanes.read('secondMoment', this.#whole),
+      firstMoment: await this.#lanes.read('firstMoment', range),
+      secondMoment: await this.#lanes.read('secondMoment', range),
     }
   }
 
   /**
    * One update of the lane on the device, from the gradient of its part of the batch.
-   * @param step of the run, from 1 @param inner step of the lane, from 0
+   * @param step of the run, from 1 @param inner step of the lane, from 0 @param moving what is not final yet; all else stays
    */
-  async innerUpdate(step: number, inner: number): Promise<void> {
+  async innerUpdate(step: number, inner: number, moving: readonly Shard[]): Promise<void> {
     const { optimizer, steps } = this.#config
     const each = innerSteps(this.#config)
     const norm = Math.sqrt(await this.#lanes.reduceGradient(this.#whole, []))
     const scale = clipScale(norm, optimizer.gradClip)
     const update = (step - 1) * each + inner + 1
     const lr = learningRate(optimizer, update, steps * each)
-    await this.#lanes.update(this.#whole, { lr, scale, step: this.#moments ? update : inner + 1 })
+    const taken = { lr, scale, step: this.#moments ? update : inner + 1 }
+    for (const range of moving) await this.#lanes.update(range, taken)
     this.#lanes.restoreGradient(this.#whole, null)
   }
 
   /**
-   * Takes the lane off the device; returns what merges of each range: shared weights less its own, and behind them its moments
-   * where they are shared.
+   * What merges of a range of the lane on the device: shared weights less its own, and behind them its moments where they are
+   * shared.
    */
-  async leaveLane(ranges: readonly Shard[]): Promise<Floats[]> {
-    const change = await this.#lanes.read('parameters', this.#whole)
-    const { parameters } = this.#shared
+  async readLane(range: Shard): Promise<Floats> {
+    const change = await this.#lanes.read('parameters', range)
+    const parameters = this.#shared.parameters.subarray(range.offset)
     for (let i = 0; i < change.length; i++) change[i] = parameters[i]! - change[i]!
-    const moments = this.#moments && (await this.#readMoments())
+    return this.#moments ? joined(change, this.#moments.merging(await this.#readMoments(range), range)) : change
+  }
+
+  /** Takes the lane off the device. */
+  leaveLane(): void {
     this.#lane = null
-    return ranges.map((range) => {
-      const own = change.slice(range.offset, range.offset + range.length)
-      return moments ? joined(own, this.#moments!.merging(moments, range)) : own
-    })
   }
 
   forward: StageModel['forward'] = (microbatch, input) => this.#lanes.forward(microbatch, input)

@@ -78,6 +78,7 @@ function forget<T>(state: StageState<T>): void {
   state.reads.clear()
   state.finishing.clear()
   state.current = null
+  state.applied = null
   state.early.clear()
   state.progressed = true
 }

@@ -25,6 +25,8 @@ export function holding<T>(state: StageState<T>): Holding | null {
 /** Shards of the step under way that lack nothing but the word to update them. */
 export function summedShards<T>(state: StageState<T>): number[] {
   const summed: number[] = []
+  // What was summed ahead of the others may yet be void.
+  if (state.current?.reduce?.ahead) return summed
   state.current?.shards.forEach((sum, shard) => {
     if (sum.reduced && sum.update === 'none' && updatable(state, shard)) summed.push(shard)
   })

@@ -8,6 +8,7 @@
 import { innerSteps, lanePlace, updateMicrobatches } from '../../protocol/lanes.ts'
 import type { StageEvent } from '../machineTypes.ts'
 import { type NextCompute, takeBackward, takeForward } from '../schedule.ts'
+import { shareAhead } from './merge.ts'
 import { type Actions, report, type StageState, type StepState } from './state.ts'
 
 type Updated<T> = Extract<StageEvent<T>, { type: 'innerUpdated' }>
@@ -143,6 +144,7 @@ export function onInnerUpdated<T>(state: StageState<T>, event: Updated<T>, actio
     current.openLanes--
     current.lane = null
   }
+  shareAhead(state, current, actions)
   const { generation } = state.assignment!
   report(actions, { type: 'advanced', generation, step: current.step, lane: lane.lane, inner: lane.inner })
 }

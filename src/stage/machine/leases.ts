@@ -251,7 +251,7 @@ export function proceedWithLeases<T>(state: StageState<T>, actions: Actions<T>):
     }
   }
   if (!computedOut(current) || current.reported === current.version) return
-  if (current.mode === 'train') askSignature(current, actions)
+  if (current.mode === 'train') askSignature(state, current, actions)
   else reportFinished(state, current, actions)
 }
 

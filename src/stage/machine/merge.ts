@@ -1,9 +1,10 @@
 /** Owns the merge of a training step: each node's share of the gradient sum, and the sum of them at a shard's owners. */
 import type { ServerMessage, ShardOwners } from '../../protocol/control.ts'
+import { finalUpdates } from '../../protocol/lanes.ts'
 import type { StageEvent, TensorAddress } from '../machineTypes.ts'
 import { dropCases } from './jury.ts'
 import { tellHeld } from './standing.ts'
-import { type Actions, addressOf, computedOut, type EarlyFrame, NOWHERE, refuse, report, setOwners, type Share, type StageState, type StepState, sums, updatable } from './state.ts' // prettier-ignore
+import { type Actions, addressOf, computedOut, type EarlyFrame, NOWHERE, overlaps, refuse, report, setOwners, type Share, type StageState, type StepState, sums, updatable } from './state.ts' // prettier-ignore
 
 type Message<K extends ServerMessage['type']> = Extract<ServerMessage, { type: K }>
 type Happened<T, K extends StageEvent<T>['type']> = Extract<StageEvent<T>, { type: K }>
@@ -13,11 +14,11 @@ const MAX_CONTRIBUTORS = 1024
 const SUMMING = 'This node sums the step.'
 
 /** Reads this node's share of every shard, before it is signed for. @returns whether all are here */
-export function readShares<T>(current: StepState<T>, actions: Actions<T>): boolean {
+export function readShares<T>(state: StageState<T>, current: StepState<T>, actions: Actions<T>): boolean {
   let all = true
   for (let shard = 0; shard < current.shards.length; shard++) {
     if (current.shards[shard]!.share !== null) continue
-    askShare(current, shard, actions)
+    askShare(state, current, shard, actions)
     all = false
   }
   return all
@@ -28,28 +29,38 @@ export function shareOut<T>(state: StageState<T>, current: StepState<T>, actions
   for (let shard = 0; shard < current.shards.length; shard++) {
     const owners = state.owners[shard] ?? []
     for (let place = 0; place < 2 && place < owners.length; place++)
-      if (owners[place] !== state.self) askShare(current, shard, actions)
+      if (owners[place] !== state.self) askShare(state, current, shard, actions)
     reduceShard(state, current, shard, actions)
   }
 }
 
-function askShare<T>(current: StepState<T>, shard: number, actions: Actions<T>): void {
+function askShare<T>(state: StageState<T>, current: StepState<T>, shard: number, actions: Actions<T>): void {
   const sum = current.shards[shard]!
-  if (sum.shareAsked || sum.spoiled || !hasShare(current)) return
+  if (sum.shareAsked || sum.spoiled || !hasShare(state, current, shard)) return
   sum.shareAsked = true
   actions.push({ type: 'readGradient', step: current.step, version: current.version, shard })
 }
 
-/** Whether this node's gradient sum is one that counts, with all its leases in it. */
-function hasShare<T>(current: StepState<T>): boolean {
-  return !current.revoked && current.version > 0 && computedOut(current)
+/** Whether this node's share of the shard is one that counts, with all its leases in it: it is final in every lane. */
+function hasShare<T>(state: StageState<T>, current: StepState<T>, shard: number): boolean {
+  if (current.revoked || current.version === 0) return false
+  if (!current.lanes) return computedOut(current)
+  const shards = current.shards.length
+  const updates = finalUpdates(state.assignment!.config, { step: current.step, shard, shards })
+  return [...current.lanes.values()].every(({ inner }) => inner >= updates)
+}
+
+/** Shards that are final are sent while lanes go on: what links carry meanwhile nobody waits for after the last update. */
+export function shareAhead<T>(state: StageState<T>, current: StepState<T>, actions: Actions<T>): void {
+  if (!current.shared || !overlaps(state)) return
+  for (let shard = 0; shard < current.shards.length; shard++) askShare(state, current, shard, actions)
 }
 
 export function onGradientRead<T>(state: StageState<T>, event: Happened<T, 'gradientRead'>, actions: Actions<T>): void {
   const { current } = state
-  if (!current || event.step !== current.step || event.version !== current.version || !hasShare(current)) return
+  if (!current || event.step !== current.step || event.version !== current.version) return
   const sum = current.shards[event.shard]
-  if (!sum || sum.share !== null) return
+  if (!sum || sum.share !== null || !hasShare(state, current, event.shard)) return
   const { version, tensor, digest } = event
   sum.share = { version, tensor, digest }
   const owners = state.owners[event.shard] ?? []
@@ -67,7 +78,7 @@ export function sendShare<T>(
   actions: Actions<T>,
 ): void {
   const share = current.shards[shard]?.share ?? null
-  if (share === null || to === state.self || !hasShare(current)) return
+  if (share === null || to === state.self || !hasShare(state, current, shard)) return
   const address = addressOf(state, 'gradientShard', current.step, shard, state.assignment!.stage, current.version)
   actions.push({ type: 'send', to, address, tensor: share.tensor, again })
 }
@@ -77,7 +88,7 @@ export function serveShare<T>(state: StageState<T>, from: string, address: Tenso
   const { current } = state
   const sum = current?.shards[address.index]
   if (!current || !sum || address.step !== current.step || address.attempt !== current.version) return
-  if (sum.share === null) askShare(current, address.index, actions)
+  if (sum.share === null) askShare(state, current, address.index, actions)
   else sendShare(state, current, address.index, from, true, actions)
 }
 
@@ -97,7 +108,9 @@ function forgetSum<T>(current: StepState<T>, shard: number): void {
   const sum = current.shards[shard]!
   sum.attempt = NOWHERE
   sum.present = 0
-  if (sum.update === 'none') sum.reduced = false
+  if (sum.update !== 'none') return
+  sum.reduced = false
+  sum.sentTo.clear()
 }
 
 export function fileShare<T>(
@@ -120,13 +133,16 @@ export function fileShare<T>(
 
 export function onReduce<T>(state: StageState<T>, message: Message<'reduce'>, actions: Actions<T>): void {
   const current = state.current!
-  if (current.reduce && message.attempt <= current.reduce.attempt) return
-  const { attempt, contributors } = message
-  current.reduce = { attempt, contributors }
+  const { attempt, contributors, shards } = message
+  const known = current.reduce?.attempt ?? NOWHERE
+  if (attempt < known || (attempt === known && current.reduce!.ahead === null)) return
+  current.reduce = { attempt, contributors, ahead: shards ? new Set(shards) : null }
   if (current.shards.some((_, shard) => sums(state, shard))) dropCases(state, current, SUMMING, actions)
   for (let shard = 0; shard < current.shards.length; shard++) {
-    forgetSum(current, shard)
+    // What was summed ahead of the others in the same attempt stands.
+    if (attempt > known) forgetSum(current, shard)
     reduceShard(state, current, shard, actions)
+    reportReduced(state, shard, actions)
   }
 }
 
@@ -135,6 +151,7 @@ export function reduceShard<T>(state: StageState<T>, current: StepState<T>, shar
   const sum = current.shards[shard]!
   const { reduce, step } = current
   if (!reduce || sum.attempt === reduce.attempt || !sums(state, shard)) return
+  if (reduce.ahead && !reduce.ahead.has(shard)) return
   if (sum.update !== 'none') {
     // Nothing changes in a step that is being applied; the server may have asked for another shard's sake.
     sum.attempt = reduce.attempt
@@ -142,7 +159,7 @@ export function reduceShard<T>(state: StageState<T>, current: StepState<T>, shar
   }
   const { contributors } = reduce
   const alone = contributors.length === 1 && contributors[0]![0] === state.self && !sum.spoiled
-  if (alone && !(hasShare(current) && contributors[0]![1] === current.version)) return
+  if (alone && !(hasShare(state, current, shard) && contributors[0]![1] === current.version)) return
   const shares: Share<T>[] = []
   if (!alone) {
     while (sum.present < contributors.length) {
@@ -172,19 +189,20 @@ export function shareOf<T>(
 ): Share<T> | null {
   const sum = current.shards[shard]!
   if (id === state.self) {
-    if (version !== current.version || !hasShare(current)) return null
-    if (sum.share === null) askShare(current, shard, actions)
+    if (version !== current.version || !hasShare(state, current, shard)) return null
+    if (sum.share === null) askShare(state, current, shard, actions)
     return sum.share
   }
   const share = sum.contributions.get(id)
   return share?.version === version ? share : null
 }
 
-/** Contributors whose share of a shard under way is not here. */
+/** Contributors whose share of a shard under way is not here; what is summed ahead of the others is not late yet. */
 export function lacksShare<T>(state: StageState<T>, shard: number, contributor: readonly [string, number]): boolean {
   const current = state.current!
   const sum = current.shards[shard]!
-  if (!sums(state, shard) || sum.attempt === current.reduce!.attempt || sum.update !== 'none') return false
+  if (current.reduce!.ahead || !sums(state, shard) || sum.attempt === current.reduce!.attempt || sum.update !== 'none')
+    return false
   return sum.contributions.get(contributor[0])?.version !== contributor[1]
 }
 
@@ -203,7 +221,7 @@ export function reportReduced<T>(state: StageState<T>, shard: number, actions: A
   const current = state.current!
   const sum = current.shards[shard]!
   const { attempt, squaredNorm, digest } = sum
-  if (!sum.reduced || sum.told === attempt || attempt !== current.reduce?.attempt) return
+  if (!sum.reduced || sum.told === attempt || attempt !== current.reduce?.attempt || current.reduce.ahead) return
   if (sum.update === 'none' && !updatable(state, shard)) return
   sum.told = attempt
   const { generation } = state.assignment!
@@ -243,7 +261,7 @@ export function changeOwners<T>(state: StageState<T>, owners: ShardOwners, actio
       if (id === undefined || id === state.self) continue
       const was = before[shard]?.indexOf(id) ?? -1
       if (was === 0 || was === 1) continue
-      askShare(current, shard, actions)
+      askShare(state, current, shard, actions)
       sendShare(state, current, shard, id, false, actions)
     }
     reduceShard(state, current, shard, actions)

@@ -7,9 +7,9 @@ import { type Actions, computedOut, type Lease, report, type StageState, type St
 type Signed<T> = Extract<StageEvent<T>, { type: 'signed' }>
 
 /** Asks once for the signature under all leases of the present version and the shares that came of them. */
-export function askSignature<T>(current: StepState<T>, actions: Actions<T>): void {
+export function askSignature<T>(state: StageState<T>, current: StepState<T>, actions: Actions<T>): void {
   if (current.signing === current.version) return
-  if (current.shared && !readShares(current, actions)) return
+  if (current.shared && !readShares(state, current, actions)) return
   current.signing = current.version
   const entries = [...current.leases.values()].sort((a, b) => a.microbatch - b.microbatch).map(entryOf)
   const shares = current.shared ? current.shards.map(({ share }) => share!.digest) : []

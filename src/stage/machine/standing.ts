@@ -1,7 +1,7 @@
 /** Owns after which step a node's parameters and moments stand, and how those of other nodes take their place. */
 import type { StageEvent, TensorAddress } from '../machineTypes.ts'
 import { dropCases } from './jury.ts'
-import { type Actions, addressOf, announce, computedOut, NOWHERE, refuse, report, type StageState, type StepState } from './state.ts' // prettier-ignore
+import { type Actions, addressOf, announce, computedOut, NOWHERE, overlaps, refuse, report, type StageState, type StepState } from './state.ts' // prettier-ignore
 
 type Happened<T, K extends StageEvent<T>['type']> = Extract<StageEvent<T>, { type: K }>
 type ShardKind = 'parameterShard' | 'momentShard'
@@ -111,14 +111,18 @@ export function fileParameters<T>(
   const mean = address.kind === 'meanShard'
   if (step === current.committed) {
     if (!lacksParameters(state, current, shard)) return refuse(state)
-    if (mean && !stepsFrom(state, shard, step)) return refuse(state)
+    if (mean && !(isApplied(state, address) && stepsFrom(state, shard, step))) return refuse(state)
     writeParameters(state, { shard, step, from: null, tensor, compare: false, mean }, actions)
     return
   }
   const sum = current.shards[shard]
   const own = state.places[shard]!
   if (!sum || step !== current.step || place > 1 || own === 0 || (own === 1 && place !== 0)) return refuse(state)
-  if (sum.takenFrom === from) return refuse(state)
+  if (mean && !current.apply && overlaps(state) && place === 0) {
+    if (attemptOf(sum.held) < address.attempt) sum.held = { from, address, tensor }
+    return
+  }
+  if (sum.takenFrom === from || (mean && !isApplied(state, address))) return refuse(state)
   // The second owner sends only where the first is lost: what that one sent before does not come back.
   if (place === 0 && sum.takenFrom !== null) return refuse(state)
   // The parameters of the step before are needed until every microbatch has gone through them.
@@ -127,6 +131,21 @@ export function fileParameters<T>(
   sum.takenFrom = from
   if (own === 1) sum.awaiting = { tensor, mean }
   else writeParameters(state, { shard, step, from, tensor, compare: false, mean }, actions)
+}
+
+const attemptOf = (held: { readonly address: TensorAddress } | null) => held?.address.attempt ?? NOWHERE
+
+/** Guard: sums that became void. A mean that was sent ahead is taken if it is of the attempt that was applied, and not before. */
+function isApplied<T>(state: StageState<T>, { step, attempt }: TensorAddress): boolean {
+  return !overlaps(state) || (state.applied?.step === step && state.applied.attempt === attempt)
+}
+
+/** The step is applied: what was sent ahead of it comes now. */
+export function takeHeld<T>(state: StageState<T>, shard: number, actions: Actions<T>): void {
+  const sum = state.current!.shards[shard]!
+  const { held } = sum
+  sum.held = null
+  if (held) fileParameters(state, held.from, held.address, held.tensor, actions)
 }
 
 /** Whether what stands of a shard is what the outer step `step` begins with, and nothing else is on its way into it. */
@@ -216,7 +235,7 @@ export function serveShard<T>(state: StageState<T>, from: string, address: Tenso
   if (mean?.step === step && !mean.again.has(from)) {
     // It is a fraction of the whole, and mostly only late. Who cannot use it asks once more.
     mean.again.add(from)
-    const address = addressOf(state, 'meanShard', step, shard, state.assignment!.stage)
+    const address = addressOf(state, 'meanShard', step, shard, state.assignment!.stage, mean.attempt)
     actions.push({ type: 'send', to: from, address, tensor: mean.tensor, again: true })
     return
   }

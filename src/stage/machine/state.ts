@@ -65,12 +65,17 @@ export interface ShardState<T> {
   digest: Digest | null
   /** The attempt whose sum the server was told of. */
   told: number
+  /** The attempt whose mean was asked of the device, to be sent ahead. */
+  meanAsked: number
   update: 'none' | 'asked' | 'done'
   /** At an owner: the parameters that stand after this step; with local steps, the lanes' mean change. */
   bytes: T | null
+  /** Who was sent the result of this attempt. */
   readonly sentTo: Set<string>
   /** Whose parameters of this step were taken. */
   takenFrom: string | null
+  /** Sent ahead by the first owner: the mean of an attempt that may yet be void. */
+  held: { readonly from: string; readonly address: TensorAddress; readonly tensor: T } | null
   /** At the second owner: the first one's bytes, until its own update is done; `mean`: they are the lanes' mean change. */
   awaiting: { readonly tensor: T; readonly mean: boolean } | null
 }
@@ -107,18 +112,24 @@ export interface StepState<T> {
   /** Tensors refused because they came from no neighbour; the table that makes it one may be under way. */
   readonly strays: Set<string>
   readonly shards: readonly ShardState<T>[]
-  reduce: { attempt: number; contributors: readonly (readonly [string, number])[] } | null
+  /** `ahead`: the shards that are summed before the others are final; null once all are. */
+  reduce: {
+    attempt: number
+    contributors: readonly (readonly [string, number])[]
+    ahead: ReadonlySet<number> | null
+  } | null
   /** Contributors that are gone: what they sent has to come from another owner. */
   readonly lost: Set<string>
   /** Somebody was lost in this step: the server wants to know who has what an owner may have sent before. */
   bereft: boolean
-  apply: { lr: number; scale: number; receivers: readonly string[] } | null
+  apply: { lr: number; scale: number; attempt: number; receivers: readonly string[] } | null
   /** Claims of other replicas that this node was asked to recompute, in the order they came. */
   readonly cases: Case<T>[]
 }
 
 interface SentMean<T> {
   readonly step: number
+  readonly attempt: number
   readonly tensor: T
   readonly again: Set<string>
 }
@@ -152,6 +163,8 @@ export interface StageState<T> {
   moments: number[]
   /** With local steps, by shard: the mean that this node sent last, and who was given it a second time. */
   means: (SentMean<T> | null)[]
+  /** The last step that was applied, and the attempt whose sums it takes. */
+  applied: { readonly step: number; readonly attempt: number } | null
   /** Who made the parameters of the step under way; null once it is settled that they are the stage's. */
   madeBy: (string | null)[]
   /** All parameters stand after `committed`. */
@@ -200,6 +213,7 @@ export function initialStageState<T>(): StageState<T> {
     parameters: [],
     moments: [],
     means: [],
+    applied: null,
     madeBy: [],
     complete: false,
     announced: NOWHERE,
@@ -236,10 +250,12 @@ export function newShardState<T>(): ShardState<T> {
     squaredNorm: 0,
     digest: null,
     told: NOWHERE,
+    meanAsked: NOWHERE,
     update: 'none',
     bytes: null,
     sentTo: new Set(),
     takenFrom: null,
+    held: null,
     awaiting: null,
   }
 }
@@ -274,6 +290,12 @@ export function refuse<T>(state: StageState<T>): void {
 /** Whether every lease is computed, backward too where there is one, and every lane has taken its last update. */
 export function computedOut<T>(current: StepState<T>): boolean {
   return current.done >= current.leases.size && current.openLanes === 0
+}
+
+/** Whether shards merge while lanes go on. */
+export function overlaps<T>({ assignment }: StageState<T>): boolean {
+  const { sync, local } = assignment!.config
+  return sync === 'local' && local.overlap > 0
 }
 
 /** Whether this node sums and updates the shard, rather than only keeping its moments. */

@@ -87,6 +87,7 @@ const blamed: Record<string, string> = {
   'run.microbatch_does_not_divide': 'microbatch',
   'run.lanes_do_not_divide': 'batch',
   'run.inner_steps': 'local.innerSteps',
+  'run.overlap': 'local.overlap',
   'run.vocabulary': 'model.vocabSize',
   'run.block_exceeds_dataset': 'model.blockSize',
 }

@@ -151,6 +151,15 @@ export const advancedFields: readonly RunField[] = [
     when: local,
   },
   {
+    path: 'local.overlap',
+    label: 'Overlap',
+    hint: 'Last updates during which parts of a stage stop and are sent; 0: all is sent after the last',
+    unit: 'updates',
+    kind: 'integer',
+    group: 'Merging',
+    when: local,
+  },
+  {
     path: 'local.outer.lr',
     label: 'Outer rate',
     hint: 'Learning rate of the merge',

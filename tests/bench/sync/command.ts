@@ -37,6 +37,7 @@ export const SYNC_USAGE = `npm run bench -- sync [options]: what merging costs, 
   --moments NAME       what lanes begin from: the mean of their moments, or zero (mean)
   --outer-lr X         of the outer step (0.9)
   --outer-momentum X   (0.7)
+  --overlap N          inner steps over which shards become final and are sent, one after another (0)
   --optimizer NAME     adamw or muon (adamw)
   --lr X               its rate (0.003)
   --min-lr X           what the rate falls to (a tenth of it)
@@ -59,6 +60,7 @@ function optionsOf(args: readonly string[]) {
     moments: TEXT,
     'outer-lr': TEXT,
     'outer-momentum': TEXT,
+    overlap: TEXT,
   }
   return line.read(args, { ...model, ...training, ...optimizers, 'eval-tokens': TEXT }).values
 }
@@ -82,6 +84,7 @@ function settingOf({ data, optimizer = 'adamw', moments = 'mean', ...options }: 
     moments: line.choice('moments', moments, ['mean', 'zero']),
     outerLr: number('outer-lr', 0.9),
     outerMomentum: number('outer-momentum', 0.7),
+    overlap: line.number('overlap', options.overlap ?? '0', { whole: true }),
     lr,
     minLr: number('min-lr', lr / 10),
     seed: line.number('seed', options.seed ?? '1', { whole: true }),

@@ -26,6 +26,8 @@ export interface Setting {
   readonly moments: RunConfig['local']['moments']
   readonly outerLr: number
   readonly outerMomentum: number
+  /** Inner steps over which shards become final. */
+  readonly overlap: number
   readonly optimizer: RunConfig['optimizer']['kind']
   readonly lr: number
   /** What the rate falls to over the run, by a half cosine. */
@@ -42,7 +44,7 @@ export const HEAD_SIZE = 32
 /** As many updates on as many tokens whatever the row. One stage: what is merged is the same however a model is cut. */
 export function rowConfig(row: RowName, setting: Setting, vocabSize: number, evalTokens: number): RunConfig {
   const { dModel, layers, blockSize, replicas, batch, optimizer: kind, lr, minLr, updates, seed } = setting
-  const { innerSteps, moments, outerLr, outerMomentum } = setting
+  const { innerSteps, moments, outerLr, outerMomentum, overlap } = setting
   const heads = dModel / HEAD_SIZE
   const local = row !== 'exact'
   return runConfigSchema.parse({
@@ -53,7 +55,7 @@ export function rowConfig(row: RowName, setting: Setting, vocabSize: number, eva
     steps: local ? updates / innerSteps : updates,
     sync: local ? 'local' : 'exact',
     local: {
-      ...{ innerSteps, moments, outer: { lr: outerLr, momentum: outerMomentum } },
+      ...{ innerSteps, moments, outer: { lr: outerLr, momentum: outerMomentum }, overlap },
       ...(local && { mergeCodec: row.slice('local '.length) }),
     },
   })
@@ -73,6 +75,7 @@ export const syncRecordSchema = z.strictObject({
   moments: localConfigSchema.shape.moments.unwrap(),
   outerLr: z.number().positive(),
   outerMomentum: z.number().min(0),
+  overlap: z.int().min(0),
   optimizer: optimizerConfigSchema.shape.kind.unwrap(),
   lr: z.number().positive(),
   minLr: z.number().min(0),
@@ -93,7 +96,7 @@ export type SyncRecord = z.infer<typeof syncRecordSchema>
 
 const MODEL = ['dModel', 'layers', 'blockSize'] as const
 const SETTING = [...MODEL, 'replicas', 'batch', 'optimizer', 'lr', 'minLr', 'updates', 'seed', 'data'] as const
-const LOCAL = ['innerSteps', 'moments', 'outerLr', 'outerMomentum'] as const
+const LOCAL = ['innerSteps', 'moments', 'outerLr', 'outerMomentum', 'overlap'] as const
 
 export function isOf(record: SyncRecord, row: RowName, setting: Setting): boolean {
   if (record.row !== row || SETTING.some((key) => record[key] !== setting[key])) return false

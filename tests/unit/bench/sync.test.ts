@@ -9,7 +9,7 @@ import { mergeTraffic } from '../../bench/sync/traffic.ts'
 
 const setting: Setting = {
   ...{ dModel: 128, layers: 4, blockSize: 64 },
-  ...{ replicas: 4, batch: 12, innerSteps: 30, moments: 'mean', outerLr: 0.9, outerMomentum: 0.7 },
+  ...{ replicas: 4, batch: 12, innerSteps: 30, moments: 'mean', outerLr: 0.9, outerMomentum: 0.7, overlap: 0 },
   ...{ optimizer: 'muon', lr: 3e-3, minLr: 3e-4, updates: 600, seed: 1, data: 'stories' },
 }
 

@@ -43,6 +43,7 @@ describe('validateRunConfig', () => {
     ['run.lanes_do_not_divide', { sync: 'local', replicas: 5, microbatch: 1 }],
     ['run.lanes_do_not_divide', { sync: 'local', local: { lanes: 4 }, batch: 12, microbatch: 4 }],
     ['run.local_bottleneck', { sync: 'local', codec: 'bottleneck-f16', codecWidth: 2 }],
+    ['run.overlap', { sync: 'local', local: { innerSteps: 4, overlap: 4 } }],
     ['run.inner_steps', { sync: 'local', local: { innerSteps: 200 }, batch: 24, microbatch: 1 }],
     ['run.memory', { model: { vocabSize: 65_536, dModel: 1024, heads: 8, kvHeads: 8 } }],
     ['run.memory', { model: { blockSize: 8192 }, batch: 4096, microbatch: 4096, replicas: 1 }],

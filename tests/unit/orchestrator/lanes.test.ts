@@ -1,6 +1,6 @@
 /** Proves that lanes that take steps of their own are leased whole, move whole, and are merged at the outer rate. */
 import { describe, expect, it } from 'vitest'
-import { training } from './fleet.ts'
+import { type Fleet, training } from './fleet.ts'
 
 /** Two inner steps of one microbatch a lane: lane 0 has microbatches 0 and 1, lane 1 has 2 and 3, and so on. */
 const local = (lanes: number) =>
@@ -59,5 +59,62 @@ describe('lanes', () => {
     expect(movedAt()).toBe(before)
     fleet.report('a', { type: 'advanced', step, lane: 0, inner: 1 })
     expect(movedAt()).toBe(before + 2000)
+  })
+})
+
+describe('sums of what is final', () => {
+  /** Of eight shards 0, 1, 2 and 7 are final in step 1 after the first of two updates. */
+  const overlapping = { ...local(2), local: { innerSteps: 2, lanes: 2, overlap: 1 }, stages: 1 } as const
+  const advance = (fleet: Fleet, id: string, lane: number, inner: number, step = 1) =>
+    fleet.report(id, { type: 'advanced', step, lane, inner })
+  const asked = (fleet: Fleet, id: string) =>
+    fleet.sent('reduce', id).map(({ attempt, shards }) => [attempt, shards?.join() ?? 'all'])
+
+  it('are asked for once every lane is as far, and the rest in the same attempt when all have finished', () => {
+    const fleet = training(overlapping, ['a', 'b'])
+    advance(fleet, 'a', 0, 1)
+    expect(asked(fleet, 'a')).toEqual([])
+    advance(fleet, 'b', 1, 1)
+    expect(asked(fleet, 'a')).toEqual([[1, '0,1,2,7']])
+    expect(asked(fleet, 'b')).toEqual([[1, '0,1,2,7']])
+    fleet.finishAll()
+    expect(asked(fleet, 'b').at(-1)).toEqual([1, 'all'])
+    fleet.sums()
+    fleet.updates()
+    expect(fleet.of('commitStep')).toHaveLength(1)
+  })
+
+  it('are void when leases move, and come again in another attempt', () => {
+    const fleet = training({ ...overlapping, replicas: 3 }, ['a', 'b', 'c'])
+    const [first, second] = ['a', 'b', 'c'].filter((id) => fleet.leasesOf(id).length > 0) as [string, string]
+    for (const [lane, id] of [first, second].entries()) advance(fleet, id, lane, 1)
+    const other = ['a', 'b', 'c'].find((id) => id !== first && id !== second)!
+    fleet.leave(second)
+    expect(fleet.leasesOf(other)).toEqual([2, 3])
+    // What its predecessor had done does not count for who has the lane now, nor what anybody says of another’s.
+    advance(fleet, first, 0, 2)
+    advance(fleet, first, 1, 2)
+    expect(asked(fleet, first)).toHaveLength(1)
+    advance(fleet, other, 1, 1)
+    expect(asked(fleet, first).at(-1)).toEqual([2, '0,1,2,7'])
+    fleet.finishAll()
+    expect(asked(fleet, other).at(-1)).toEqual([2, 'all'])
+  })
+
+  it('are not told before their time, and everybody hears which attempt is applied', () => {
+    const fleet = training({ ...overlapping, replicas: 2 }, ['a', 'b', 'c'])
+    advance(fleet, 'a', 0, 1)
+    advance(fleet, 'b', 1, 1)
+    fleet.sums()
+    expect(fleet.of('prepareStep')).toEqual([])
+    fleet.step()
+    for (const id of fleet.run().members[0]!) expect(fleet.sent('apply', id)[0]).toMatchObject({ attempt: 1 })
+  })
+
+  it('are not asked for where nothing overlaps', () => {
+    const fleet = training({ ...local(2), stages: 1 }, ['a', 'b'])
+    advance(fleet, 'a', 0, 1)
+    advance(fleet, 'b', 1, 1)
+    expect(asked(fleet, 'a')).toEqual([])
   })
 })

@@ -3,7 +3,7 @@ import { expect, it } from 'vitest'
 import { LocalStage } from '../../../src/model/local/localStage.ts'
 import { bf16Decode } from '../../../src/model/optimizerMoments.ts'
 import { takesMuon } from '../../../src/model/optimizerShards.ts'
-import { innerSteps, laneCount } from '../../../src/protocol/lanes.ts'
+import { finalUpdates, innerSteps, laneCount } from '../../../src/protocol/lanes.ts'
 import { runConfigSchema } from '../../../src/protocol/runConfig.ts'
 import { frameShape } from '../../../src/stage/frames.ts'
 import { LaneWork } from '../../../src/stage/laneWork.ts'
@@ -61,3 +61,36 @@ it.each([
     expect(Math.min(...roots)).toBeGreaterThan((0.49 * 1000) / levels)
   },
 )
+
+it('encodes what lanes changed of a shard as it becomes final, and leaves it as it is from there on', async () => {
+  const config = runConfigSchema.parse({
+    ...exact,
+    ...{ sync: 'local', local: { innerSteps: 4, overlap: 3, mergeCodec: 'f32' }, batch: 4, microbatch: 2 },
+    optimizer: { lr: 0.5, minLr: 0.5, warmupSteps: 0, gradClip: 0 },
+  })
+  const shape = frameShape(config, stage)
+  const played = new PlayedModel(config, stage)
+  const local = new LocalStage(played, config)
+  const work = new LaneWork(local, shape)
+  local.beginStep(STEP)
+  await work.enterLane(0)
+  const shards = [...shape.shards.keys()]
+  const finalAfter = shards.map((shard) => finalUpdates(config, { step: STEP, shard, shards: shards.length }))
+  expect([Math.min(...finalAfter), Math.max(...finalAfter)]).toEqual([1, 4])
+  const first = new Map<number, Uint8Array>()
+  for (let inner = 0; inner < 4; inner++) {
+    played.gradient.fill(1)
+    await work.innerUpdate(STEP, 0, inner)
+    for (const shard of shards) {
+      const share = await work.readGradient(shard)
+      expect(share.byteLength > 0).toBe(finalAfter[shard]! <= inner + 1)
+      if (share.byteLength > 0 && !first.has(shard)) first.set(shard, share)
+      else if (share.byteLength > 0) expect(share).toEqual(first.get(shard))
+    }
+  }
+  // Behind the lane's number what it changed: every update moves what is played by the rate.
+  for (const shard of shards) {
+    if (shape.shards[shard]!.length === 0) continue
+    expect(new Float32Array(first.get(shard)!.slice(4).buffer)[0]).toBe(0.5 * finalAfter[shard]!)
+  }
+})

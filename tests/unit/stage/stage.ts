@@ -140,12 +140,15 @@ export class Stage {
     return this.server({ type: 'owners', generation: this.generation, step: this.now, owners })
   }
 
-  reduce(attempt: number, contributors: [string, number][]): Action[] {
-    return this.server({ type: 'reduce', generation: this.generation, step: this.now, attempt, contributors })
+  /** `shards`: these alone, ahead of the others. */
+  reduce(attempt: number, contributors: [string, number][], shards?: number[]): Action[] {
+    const { generation, now: step } = this
+    return this.server({ type: 'reduce', generation, step, attempt, contributors, ...(shards && { shards }) })
   }
 
   apply(owners: ShardOwners, options: Partial<Message<'apply'>> = {}): Action[] {
-    const base = { generation: this.generation, step: this.now, lr: 0.1, scale: 0.5, receivers: ['me', 'you', 'third'] }
+    const rates = { lr: 0.1, scale: 0.5, receivers: ['me', 'you', 'third'] }
+    const base = { generation: this.generation, step: this.now, attempt: 1, ...rates }
     return this.server({ type: 'apply', ...base, owners, ...options })
   }
 
@@ -209,6 +212,10 @@ export class Stage {
         const { step, attempt, shard, digests } = action
         const digest = digests.length > 0 ? digestOf(digests.join()) : null
         return this.do({ type: 'reduced', generation, step, attempt, shard, squaredNorm: 9, digest })
+      }
+      case 'mean': {
+        const { step, attempt, shard } = action
+        return this.do({ type: 'meanMade', generation, step, attempt, shard, tensor: `mean ${shard} a${attempt}` })
       }
       case 'update':
         return this.do({

@@ -186,7 +186,7 @@ describe('fields', () => {
       return runFields.filter(({ when }) => when?.(values)).map(({ path }) => path)
     }
     const lanes = runFields.map(({ path }) => path).filter((path) => path.startsWith('local.'))
-    expect(lanes).toHaveLength(6)
+    expect(lanes).toHaveLength(7)
     expect(shown({})).toEqual([])
     expect(shown({ codec: 'bottleneck-f32' })).toEqual(['codecWidth'])
     expect(shown({ sync: 'local' })).toEqual(lanes)

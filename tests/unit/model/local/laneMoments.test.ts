@@ -4,6 +4,7 @@ import { counterDither, decodeGroups, encodeGroups, type Kept } from '../../../.
 import { LaneMoments, mergedLengths } from '../../../../src/model/local/laneMoments.ts'
 import { runLayouts, type StageLayout } from '../../../../src/model/layout.ts'
 import { takesMuon } from '../../../../src/model/optimizerShards.ts'
+import type { Shard } from '../../../../src/protocol/routing.ts'
 import { runConfigSchema } from '../../../../src/protocol/runConfig.ts'
 import { noise } from '../../../kernels/gpu.ts'
 
@@ -21,6 +22,12 @@ const shards = [
   { offset: length - 32, length: 32 },
 ]
 
+/** Both moments of one shard. */
+function ofShard({ offset, length }: Shard, second = secondMoment) {
+  const own = (vector: Float32Array<ArrayBuffer>) => vector.slice(offset, offset + length)
+  return { firstMoment: own(firstMoment), secondMoment: own(second) }
+}
+
 /** A tensor's padding goes with it. */
 function eachPlace(visit: (place: number, ofMuon: boolean) => void): void {
   layout.tensors.forEach((tensor, t) => {
@@ -33,7 +40,7 @@ function eachPlace(visit: (place: number, ofMuon: boolean) => void): void {
 it('shares Muon’s momentum as it is, and both moments of the rest to a bf16’s precision', () => {
   const kept = new Float32Array(length)
   for (const shard of shards) {
-    const merging = moments.merging({ firstMoment, secondMoment }, shard)
+    const merging = moments.merging(ofShard(shard), shard)
     kept.set(moments.kept(merging, shard), shard.offset)
   }
   const back = moments.beginning(kept)
@@ -59,7 +66,7 @@ it.each(['int8', 'int4'] as const)('leaves no root of AdamW zero in %s, and touc
   const shard = shards[1]!
   // Of a group one root is a million times the others.
   const second = secondMoment.map((value, i) => (i % 32 === 0 ? 1e3 : 1e-9 * value))
-  const merging = moments.merging({ firstMoment, secondMoment: second }, shard)
+  const merging = moments.merging(ofShard(shard, second), shard)
   const values = new Float32Array(shard.length + merging.length)
   values.set(firstMoment.subarray(0, shard.length))
   values.set(merging, shard.length)
