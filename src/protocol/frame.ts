@@ -51,7 +51,7 @@ export interface FrameHeader {
   step: number
   index: number
   boundary: number
-  /** Of a `gradientShard`: the version of the sender's leases that it sums; 0 elsewhere. */
+  /** Of a `gradientShard`: the version of the sender's leases that it sums; of a `meanShard`: the attempt of `reduce`; 0 elsewhere. */
   attempt: number
   /** Shape of the decoded f32 tensor, row-major; of a bottleneck's code, tokens and its width. */
   rows: number

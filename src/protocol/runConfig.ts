@@ -73,7 +73,8 @@ export const localConfigSchema = z.object({
   moments: z.enum(['mean', 'zero']).default('mean'),
   /**
    * Of a step's inner steps the last ones, over which the stage's shards become final and are sent one after another while lanes go
-   * on with the rest; fewer than there are inner steps. At 0 all is sent after the last.
+   * on with the rest; fewer than there are inner steps. At 0 all is sent after the last. As fragments of Streaming DiLoCo (Douillard
+   * et al. 2025, arXiv 2501.18512), except that no lane goes on with a fragment that is on its way.
    */
   overlap: z.int().min(0).max(999).default(0),
 })

@@ -10,7 +10,7 @@ import { CommandLine, FLAG, TEXT } from '../commandLine.ts'
 import { markdownTable, terminalTable, type Table } from '../report.ts'
 import { MEASURED_LINKS } from './links.ts'
 import { LinkBench, type Measurement } from './measure.ts'
-import { trainingOver } from './training.ts'
+import { mergingOver, trainingOver } from './training.ts'
 
 const USAGE = `npm run bench -- network [options]
   two ends in network namespaces, a line between them: how full it gets, how long 64 KiB take; needs root on Linux
@@ -19,9 +19,12 @@ const USAGE = `npm run bench -- network [options]
   --seconds N      of bulk, for each figure (12)
   --nat            instead: the ways between homes behind NATs, two browsers or agents at a time, with and without TURN (coturn)
   --train          instead: four agents, a stage each, train over each link; what it leaves of the tokens a second
+  --merge          instead: four agents, a replica each of one stage with local steps, train over each link without and with overlap
+  --inner-steps H  of --merge, between two merges (10)
+  --overlap N      of --merge, in every second row: inner steps over which shards become final and are sent (8)
   --batch N        sequences of 64 tokens in a step of --train (192)
   --codec NAME     of the boundaries of --train (bottleneck-f16, two numbers a token: 64 times below bf16)
-  --steps N        of --train, two of them to warm up (8)
+  --steps N        of --train and --merge, two of them to warm up (8)
   --first KIND     for --nat: browser or agent, the first of each two; the other is an agent (agent)
   --json FILE      writes the measurements as a list of flat records
   --markdown       prints the table as Markdown
@@ -66,6 +69,7 @@ export async function networkBench(
   const options = line.read(args, {
     ...{ ends: TEXT, link: TEXT, seconds: TEXT, nat: FLAG, first: TEXT },
     ...{ train: FLAG, batch: TEXT, codec: TEXT, steps: TEXT },
+    ...{ merge: FLAG, 'inner-steps': TEXT, overlap: TEXT },
   }).values
   if (options.help) {
     print(USAGE)
@@ -79,12 +83,22 @@ export async function networkBench(
     const reason = whyNoBox()
     if (reason) fail('bench.box', `No network can be made on this machine: ${reason}.`, 'Run it as root on Linux.')
     if (options.nat) return natBench(first, print)
-    if (options.train) {
+    if (options.train || options.merge) {
       const batch = line.number('batch', options.batch ?? '192', { whole: true, least: 4, most: 4096 })
       const steps = line.number('steps', options.steps ?? '8', { whole: true, least: 4, most: 1000 })
       const codec = line.choice('codec', options.codec ?? 'bottleneck-f16', codecNameSchema.options)
+      const innerSteps = line.number('inner-steps', options['inner-steps'] ?? '10', {
+        whole: true,
+        least: 2,
+        most: 1000,
+      })
+      const most = innerSteps - 1
+      const overlap = line.number('overlap', options.overlap ?? `${Math.min(8, most)}`, { whole: true, least: 1, most })
       const named = options.link ? links : MEASURED_LINKS.filter(({ trained }) => trained)
-      const { table, records } = await trainingOver(named, { batch, steps, codec })
+      const training = options.train
+        ? trainingOver(named, { batch, steps, codec })
+        : mergingOver(named, { innerSteps, overlap, steps })
+      const { table, records } = await training
       print(options.markdown ? markdownTable(table) : terminalTable(table))
       if (options.json) writeFileSync(options.json, `${JSON.stringify(records, null, 2)}\n`)
       return 0

@@ -81,6 +81,10 @@ describe('routing', () => {
   it('cuts a stage into as many shards as replicas, and no more than eight', () => {
     const count = (config: RunConfigInput) => shardCount(runConfigSchema.parse(config))
     expect([1, 2, 7, 8, 9, 64].map((replicas) => count({ replicas }))).toEqual([1, 2, 7, 8, 8, 8])
+    // Where they merge while lanes go on, what is left after the last update is one of eight.
+    const overlapping = { sync: 'local', local: { overlap: 5 } } as const
+    expect([1, 2, 64].map((replicas) => count({ replicas, ...overlapping }))).toEqual([8, 8, 8])
+    expect(count({ replicas: 2, ...overlapping, sync: 'exact' })).toBe(2)
   })
 
   it('cuts a stage further where the moments of a shard would not fit a frame', () => {

@@ -1,6 +1,6 @@
 /**
- * Owns a pipeline of agents, each in a home of its own, that trains over one kind of line after another: what the lines leave
- * of its tokens a second. The arguments are the run's configuration and the names of the lines, as JSON.
+ * Owns agents, each in a home of its own, that train one run after another over one kind of line or another: what the lines leave
+ * of their tokens a second. The argument is the list of runs, as JSON; all are of as many nodes.
  */
 import '../../../server/cli/pageImports.mjs'
 import { mkdtemp, rm } from 'node:fs/promises'
@@ -15,8 +15,12 @@ import { runConfigSchema, type RunConfigInput } from '../../../src/protocol/runC
 import { MEASURED_LINKS } from '../../bench/network/links.ts'
 import { openBox } from '../box/box.ts'
 
-export interface TrainingOver {
+export interface RunOver {
   link: string
+  config: RunConfigInput
+}
+
+export interface TrainingOver {
   /** Of each step after the first two, in milliseconds. */
   stepMs: number[]
   tokensPerStep: number
@@ -34,11 +38,9 @@ const READY_MS = 120_000
 /** The homes see the server from afar. */
 const ADMIN_TOKEN = 'of-this-box-alone'
 
-const input = JSON.parse(process.argv[2]!) as RunConfigInput
-const names = JSON.parse(process.argv[3]!) as string[]
-const config = runConfigSchema.parse(input)
-const links = names.map((name) => MEASURED_LINKS.find((link) => link.name === name)!)
-const hosts = Array.from({ length: config.stages }, (_, stage) => `stage-${stage + 1}`)
+const runs = JSON.parse(process.argv[2]!) as RunOver[]
+const { stages, replicas } = runConfigSchema.parse(runs[0]!.config)
+const hosts = Array.from({ length: stages * replicas }, (_, home) => `home-${home + 1}`)
 const box = await openBox(hosts.map((name) => ({ name, nat: 'open' })))
 const folder = await mkdtemp(path.join(tmpdir(), 'skein-training-'))
 const server = await startServer({
@@ -74,8 +76,8 @@ for (const until = Date.now() + READY_MS; !(await standby());) {
   await new Promise((resolve) => setTimeout(resolve, 300))
 }
 
-async function train(name: string): Promise<StepMetric[]> {
-  const { id } = await api.launch({ name, datasetId: dataset.id, config: input })
+async function train({ link: name, config }: RunOver): Promise<StepMetric[]> {
+  const { id } = await api.launch({ name, datasetId: dataset.id, config })
   const metrics: StepMetric[] = []
   for await (const event of api.live(id)) {
     if (event.type === 'metric') metrics.push(event.metric)
@@ -88,12 +90,13 @@ async function train(name: string): Promise<StepMetric[]> {
 }
 
 const results: TrainingOver[] = []
-for (const link of links) {
-  for (const name of hosts) await box.host(name).shape(link.from)
+for (const run of runs) {
+  const { from } = MEASURED_LINKS.find(({ name }) => name === run.link)!
+  for (const name of hosts) await box.host(name).shape(from)
   const before = await box.counters()
   const startedAt = performance.now()
-  console.error(`training over ${link.name} …`)
-  const metrics = await train(link.name)
+  console.error(`training over ${run.link} …`)
+  const metrics = await train(run)
   const seconds = (performance.now() - startedAt) / 1000
   const { lines, late } = await box.counters()
   const sent = hosts.map((name) => {
@@ -101,7 +104,6 @@ for (const link of links) {
     return lines[device]!.up.bytes - before.lines[device]!.up.bytes
   })
   results.push({
-    link: link.name,
     stepMs: metrics.slice(WARM_UP_STEPS).map(({ durationMs }) => durationMs),
     tokensPerStep: metrics[0]!.tokens,
     losses: metrics.map(({ loss }) => loss),
