@@ -20,8 +20,8 @@ const USAGE = `npm run bench -- network [options]
   --nat            instead: the ways between homes behind NATs, two browsers or agents at a time, with and without TURN (coturn)
   --train          instead: four agents, a stage each, train over each link; what it leaves of the tokens a second
   --merge          instead: four agents, a replica each of one stage with local steps, train over each link without and with overlap
-  --inner-steps H  of --merge, between two merges (10)
-  --overlap N      of --merge, in every second row: inner steps over which shards become final and are sent (8)
+  --inner-steps H  of --merge, between two merges (6)
+  --overlap N      of --merge, in every second row: inner steps over which shards become final and are sent (5)
   --batch N        sequences of 64 tokens in a step of --train (192)
   --codec NAME     of the boundaries of --train (bottleneck-f16, two numbers a token: 64 times below bf16)
   --steps N        of --train and --merge, two of them to warm up (8)
@@ -87,13 +87,13 @@ export async function networkBench(
       const batch = line.number('batch', options.batch ?? '192', { whole: true, least: 4, most: 4096 })
       const steps = line.number('steps', options.steps ?? '8', { whole: true, least: 4, most: 1000 })
       const codec = line.choice('codec', options.codec ?? 'bottleneck-f16', codecNameSchema.options)
-      const innerSteps = line.number('inner-steps', options['inner-steps'] ?? '10', {
+      const innerSteps = line.number('inner-steps', options['inner-steps'] ?? '6', {
         whole: true,
         least: 2,
         most: 1000,
       })
       const most = innerSteps - 1
-      const overlap = line.number('overlap', options.overlap ?? `${Math.min(8, most)}`, { whole: true, least: 1, most })
+      const overlap = line.number('overlap', options.overlap ?? `${Math.min(5, most)}`, { whole: true, least: 1, most })
       const named = options.link ? links : MEASURED_LINKS.filter(({ trained }) => trained)
       const training = options.train
         ? trainingOver(named, { batch, steps, codec })

@@ -17,6 +17,12 @@ const between = (name: string, rttMs: number, mbit: number, loss = 0): MeasuredL
   return { name, rttMs, mbit, from: line, to: line }
 }
 
+/** At 100 ms, with 0.1 % lost. */
+const slowerUp = (name: string, up: number, down: number): MeasuredLink => {
+  const line = { up: { mbit: up, delayMs: 25, loss: 0.0005 }, down: { mbit: down, delayMs: 25, loss: 0.0005 } }
+  return { name, rttMs: 100, mbit: up, from: line, to: line }
+}
+
 export const MEASURED_LINKS: readonly MeasuredLink[] = [
   { name: 'unconstrained', rttMs: 0, mbit: null, from: {}, to: {}, trained: true },
   between('50ms-100mbit', 50, 100),
@@ -24,13 +30,7 @@ export const MEASURED_LINKS: readonly MeasuredLink[] = [
   between('50ms-25mbit', 50, 25),
   // Half of the loss in each host's line.
   { ...between('100ms-80mbit-0.1%', 100, 80, 0.0005), trained: true },
-  // A line that is slower up than down.
-  {
-    name: '100ms-20mbit-up',
-    rttMs: 100,
-    mbit: 20,
-    trained: true,
-    from: { up: { mbit: 20, delayMs: 25, loss: 0.0005 }, down: { mbit: 80, delayMs: 25, loss: 0.0005 } },
-    to: { up: { mbit: 20, delayMs: 25, loss: 0.0005 }, down: { mbit: 80, delayMs: 25, loss: 0.0005 } },
-  },
+  // Lines that are slower up than down.
+  { ...slowerUp('100ms-20mbit-up', 20, 80), trained: true },
+  slowerUp('100ms-8mbit-up', 8, 50),
 ]

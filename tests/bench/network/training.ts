@@ -67,8 +67,8 @@ interface Merging {
   steps: number
 }
 
-/** Some 3.4 million parameters at every replica, and little to compute: a merge that takes as long as the updates between two. */
-const MERGED_MODEL = { ...MODEL, dModel: 256, ffn: 768 }
+/** Little to compute beside its parameters, so that a merge takes a good part of the time that its updates do. */
+const MERGED_MODEL = { ...MODEL, blockSize: 32 }
 
 /** Four replicas of one stage with local steps over each line, without and with overlap. @throws Error where a run goes wrong */
 export function mergingOver(links: readonly MeasuredLink[], { innerSteps, overlap, steps }: Merging) {
@@ -76,7 +76,6 @@ export function mergingOver(links: readonly MeasuredLink[], { innerSteps, overla
     [0, overlap].map((local) => {
       const config: RunConfigInput = {
         model: MERGED_MODEL,
-        optimizer: { kind: 'muon' },
         ...{ stages: 1, replicas: 4, batch: 4, microbatch: 1, steps, checkpointEvery: steps, evalTokens: 1000 },
         ...{ sync: 'local', local: { innerSteps, overlap: local } },
       }
