@@ -82,7 +82,7 @@ describe('a step', () => {
       ['c', 'a'],
     ]
     expect(fleet.sent('apply', 'a')).toEqual([
-      { type: 'apply', generation: 1, step: 1, ...rates, owners, receivers: ['a', 'c'] },
+      { type: 'apply', generation: 1, step: 1, attempt: 1, ...rates, owners, receivers: ['a', 'c'] },
     ])
     fleet.sums(4)
     fleet.prepared()
