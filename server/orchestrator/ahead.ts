@@ -1,17 +1,12 @@
 /** Owns what is summed before a step's lanes have ended: where merges overlap local steps, each shard once every lane has made it final. */
 import type { ServerMessage } from '../../src/protocol/control.ts'
-import { finalUpdates, laneCount, laneMicrobatches } from '../../src/protocol/lanes.ts'
+import { finalUpdates, laneCount, laneMicrobatches, overlaps } from '../../src/protocol/lanes.ts'
 import type { RunConfig } from '../../src/protocol/runConfig.ts'
 import { activeOwners } from './owners.ts'
 import type { StageProgress } from './round.ts'
 import type { FleetNode, OrchestratorCommand, Run, RunMessage } from './types.ts'
 
 type Advanced = Extract<RunMessage, { type: 'advanced' }>
-
-/** Whether shards merge while lanes go on. */
-export function overlaps({ sync, local }: Pick<RunConfig, 'sync' | 'local'>): boolean {
-  return sync === 'local' && local.overlap > 0
-}
 
 /** A lane of the step under way has taken so many updates at this node. */
 export function onAdvanced(

@@ -1,8 +1,8 @@
 /** Owns a stage's way from its last backward to the commit: sum, compare, clip over all stages, apply, compare again. */
 import { learningRate } from '../../src/model/learningRate.ts'
 import type { ServerMessage } from '../../src/protocol/control.ts'
-import { laneCount, stepTokens } from '../../src/protocol/lanes.ts'
-import { contributorsOf, overlaps } from './ahead.ts'
+import { laneCount, overlaps, stepTokens } from '../../src/protocol/lanes.ts'
+import { contributorsOf } from './ahead.ts'
 import { awaitsAudits, offerClaims } from './claims.ts'
 import { commit } from './commit.ts'
 import { settleWork } from './credit.ts'

@@ -52,6 +52,11 @@ export function sharesMoments({ local }: Pick<RunConfig, 'local'>): boolean {
   return local.moments === 'mean'
 }
 
+/** Whether shards that are final merge while lanes go on with the others. */
+export function overlaps({ sync, local }: Pick<RunConfig, 'sync' | 'local'>): boolean {
+  return sync === 'local' && local.overlap > 0
+}
+
 /**
  * Updates of a lane after which a shard of its stage stays as it is and is sent, while the lane goes on with the others: the shards
  * become final one after another over the last `local.overlap` updates. Who is first changes with the step, so that none is trained

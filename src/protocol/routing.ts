@@ -1,4 +1,5 @@
 /** Owns who computes what within a step: pure functions of the membership and the measured speeds. */
+import { overlaps } from './lanes.ts'
 import type { RunConfig } from './runConfig.ts'
 
 /** More shards make each owner's part smaller and the messages of a merge more: so many are enough where parts are small. */
@@ -17,8 +18,10 @@ export function shardCount(
   config: Pick<RunConfig, 'replicas' | 'stages' | 'partition' | 'model' | 'sync' | 'local'>,
 ): number {
   const large = Math.ceil(largestStage(config) / SHARD_ELEMENTS)
-  const overlaps = config.sync === 'local' && config.local.overlap > 0
-  return Math.min(MOST_SHARDS, Math.max(large, overlaps ? USUAL_SHARDS : Math.min(config.replicas, USUAL_SHARDS)))
+  return Math.min(
+    MOST_SHARDS,
+    Math.max(large, overlaps(config) ? USUAL_SHARDS : Math.min(config.replicas, USUAL_SHARDS)),
+  )
 }
 
 /** Elements of the largest stage, give or take paddings and norms. */

@@ -1,10 +1,10 @@
 /** Owns the merge of a training step: each node's share of the gradient sum, and the sum of them at a shard's owners. */
 import type { ServerMessage, ShardOwners } from '../../protocol/control.ts'
-import { finalUpdates } from '../../protocol/lanes.ts'
+import { finalUpdates, overlaps } from '../../protocol/lanes.ts'
 import type { StageEvent, TensorAddress } from '../machineTypes.ts'
 import { dropCases } from './jury.ts'
 import { tellHeld } from './standing.ts'
-import { type Actions, addressOf, computedOut, type EarlyFrame, NOWHERE, overlaps, refuse, report, setOwners, type Share, type StageState, type StepState, sums, updatable } from './state.ts' // prettier-ignore
+import { type Actions, addressOf, computedOut, type EarlyFrame, NOWHERE, refuse, report, setOwners, type Share, type StageState, type StepState, sums, updatable } from './state.ts' // prettier-ignore
 
 type Message<K extends ServerMessage['type']> = Extract<ServerMessage, { type: K }>
 type Happened<T, K extends StageEvent<T>['type']> = Extract<StageEvent<T>, { type: K }>
@@ -52,7 +52,7 @@ function hasShare<T>(state: StageState<T>, current: StepState<T>, shard: number)
 
 /** Shards that are final are sent while lanes go on: what links carry meanwhile nobody waits for after the last update. */
 export function shareAhead<T>(state: StageState<T>, current: StepState<T>, actions: Actions<T>): void {
-  if (!current.shared || !overlaps(state)) return
+  if (!current.shared || !overlaps(state.assignment!.config)) return
   for (let shard = 0; shard < current.shards.length; shard++) askShare(state, current, shard, actions)
 }
 

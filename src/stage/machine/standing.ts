@@ -1,7 +1,8 @@
 /** Owns after which step a node's parameters and moments stand, and how those of other nodes take their place. */
+import { overlaps } from '../../protocol/lanes.ts'
 import type { StageEvent, TensorAddress } from '../machineTypes.ts'
 import { dropCases } from './jury.ts'
-import { type Actions, addressOf, announce, computedOut, NOWHERE, overlaps, refuse, report, type StageState, type StepState } from './state.ts' // prettier-ignore
+import { type Actions, addressOf, announce, computedOut, NOWHERE, refuse, report, type StageState, type StepState } from './state.ts' // prettier-ignore
 
 type Happened<T, K extends StageEvent<T>['type']> = Extract<StageEvent<T>, { type: K }>
 type ShardKind = 'parameterShard' | 'momentShard'
@@ -118,7 +119,7 @@ export function fileParameters<T>(
   const sum = current.shards[shard]
   const own = state.places[shard]!
   if (!sum || step !== current.step || place > 1 || own === 0 || (own === 1 && place !== 0)) return refuse(state)
-  if (mean && !current.apply && overlaps(state) && place === 0) {
+  if (mean && !current.apply && overlaps(state.assignment!.config) && place === 0) {
     if (attemptOf(sum.held) < address.attempt) sum.held = { from, address, tensor }
     return
   }
@@ -137,7 +138,7 @@ const attemptOf = (held: { readonly address: TensorAddress } | null) => held?.ad
 
 /** Guard: sums that became void. A mean that was sent ahead is taken if it is of the attempt that was applied, and not before. */
 function isApplied<T>(state: StageState<T>, { step, attempt }: TensorAddress): boolean {
-  return !overlaps(state) || (state.applied?.step === step && state.applied.attempt === attempt)
+  return !overlaps(state.assignment!.config) || (state.applied?.step === step && state.applied.attempt === attempt)
 }
 
 /** The step is applied: what was sent ahead of it comes now. */

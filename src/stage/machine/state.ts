@@ -292,12 +292,6 @@ export function computedOut<T>(current: StepState<T>): boolean {
   return current.done >= current.leases.size && current.openLanes === 0
 }
 
-/** Whether shards merge while lanes go on. */
-export function overlaps<T>({ assignment }: StageState<T>): boolean {
-  const { sync, local } = assignment!.config
-  return sync === 'local' && local.overlap > 0
-}
-
 /** Whether this node sums and updates the shard, rather than only keeping its moments. */
 export function sums<T>(state: StageState<T>, shard: number): boolean {
   const place = state.places[shard]

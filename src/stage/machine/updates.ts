@@ -1,20 +1,10 @@
 /** Owns the update of a shard: once a step at each of its two owners, sent out by the first and compared by the second. */
 import type { ServerMessage } from '../../protocol/control.ts'
-import { laneCount } from '../../protocol/lanes.ts'
+import { laneCount, overlaps } from '../../protocol/lanes.ts'
 import type { StageEvent } from '../machineTypes.ts'
 import { changeOwners, reportReduced } from './merge.ts'
 import { expectMeans, takeHeld, writeParameters } from './standing.ts'
-import {
-  type Actions,
-  addressOf,
-  NOWHERE,
-  overlaps,
-  report,
-  type StageState,
-  type StepState,
-  sums,
-  updatable,
-} from './state.ts'
+import { type Actions, addressOf, NOWHERE, report, type StageState, type StepState, sums, updatable } from './state.ts'
 
 type Message<K extends ServerMessage['type']> = Extract<ServerMessage, { type: K }>
 type Happened<T, K extends StageEvent<T>['type']> = Extract<StageEvent<T>, { type: K }>
@@ -52,7 +42,14 @@ export function updateShard<T>(state: StageState<T>, shard: number, actions: Act
 function askMean<T>(state: StageState<T>, shard: number, actions: Actions<T>): void {
   const { step, shards, apply } = state.current!
   const sum = shards[shard]!
-  if (!overlaps(state) || state.places[shard] !== 0 || !sum.reduced || apply || sum.meanAsked === sum.attempt) return
+  if (
+    !overlaps(state.assignment!.config) ||
+    state.places[shard] !== 0 ||
+    !sum.reduced ||
+    apply ||
+    sum.meanAsked === sum.attempt
+  )
+    return
   sum.meanAsked = sum.attempt
   const scale = 1 / laneCount(state.assignment!.config)
   actions.push({ type: 'mean', step, attempt: sum.attempt, shard, scale })
