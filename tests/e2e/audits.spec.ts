@@ -48,7 +48,8 @@ test('a volunteer that sends a false gradient is convicted before the commit, an
   })
   const apart = convicted[0]!.distances.find(({ tensor }) => tensor === 'parameterGradient')!
   expect(apart.distance! / apart.tolerance).toBeGreaterThan(1000)
-  expect(audits.totals.passed).toBeGreaterThan(10)
+  // Each of the six passed at least once before the lie; how many more depends on how fast this machine is.
+  expect(audits.totals.passed).toBeGreaterThanOrEqual(6)
   const found = standingViewSchema.parse(await answer(`/audits/standings/${device}`))
   expect(found).toMatchObject({ convictions: 1, reason: convicted[0]!.reason })
   expect(found.shutUntil).toBeGreaterThan(Date.now())
@@ -66,7 +67,8 @@ test('a volunteer that sends a false gradient is convicted before the commit, an
   expect(conviction).toMatchObject({ device, run: runId, toStep: convicted[0]!.step })
   const worked = entries.flatMap((entry) => (entry.kind === 'work' && entry.device === device ? [entry.step] : []))
   expect(Math.max(...worked)).toBeLessThan(conviction.toStep)
-  expect(entries.filter(({ kind }) => kind === 'audit').length).toBeGreaterThan(10)
+  // The ledger has what had been audited when the lie was found, and what was since.
+  expect(entries.filter(({ kind }) => kind === 'audit').length).toBeGreaterThan(audits.totals.passed)
 
   const folder = await mkdtemp(path.join(os.tmpdir(), 'skein-audited-'))
   const file = path.join(folder, 'ledger.ndjson')
