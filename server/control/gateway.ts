@@ -84,7 +84,7 @@ export function attachControl(server: Server, options: GatewayOptions): Gateway 
   const renewing = setInterval(
     () => {
       for (const session of sessions.all()) {
-        const token = tokens.issue(session.nodeId, session.deviceId)
+        const token = tokens.issue(session.nodeId, session.deviceId, session.id)
         post(session, { type: 'token', token, iceServers: options.ice.serversFor(session.nodeId) })
       }
     },
@@ -120,7 +120,7 @@ export function attachControl(server: Server, options: GatewayOptions): Gateway 
     const { heartbeatMs } = options
     const iceServers = options.ice.serversFor(nodeId)
     const { received } = mailbox
-    const token = tokens.issue(nodeId, hello.deviceId)
+    const token = tokens.issue(nodeId, hello.deviceId, session.id)
     const welcome: ServerMessage = { type: 'welcome', nodeId, resumed, received, token, heartbeatMs, iceServers }
     socket.send(JSON.stringify(welcome))
     for (const envelope of rest) sessions.put(session, envelope)

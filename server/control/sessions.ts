@@ -10,6 +10,8 @@ import type { IssuingTokens } from './tokens.ts'
 export const UNRESPONSIVE_MS = 1500
 
 export interface Session {
+  /** Another for each session of a node. */
+  readonly id: string
   readonly nodeId: string
   readonly deviceId: string
   readonly mailbox: Mailbox<string, ClientMessage>
@@ -58,28 +60,30 @@ export class Sessions {
 
   /**
    * The session that the hello of a device claims, or a new one: of the same node where the token holds, since a server that was started
-   * again knows its nodes by their tokens alone. `replaced` is the socket that carried it until now.
+   * again knows its nodes by their tokens alone. A node whose `welcome` to a new session was lost claims the one before it, whose
+   * messages are counted otherwise. `replaced` is the socket that carried the node's session until now.
    */
   open(
     claim: Claim,
     deviceId: string,
     now: number,
   ): { session: Session; resumed: boolean; rest: Envelope<string>[]; replaced: WebSocket | null } {
-    const proven = claim && this.#tokens.nodeOf(claim.token)
-    const known = proven === null ? undefined : this.#sessions.get(proven)
+    const proven = claim && this.#tokens.holderOf(claim.token)
+    const known = proven ? this.#sessions.get(proven.nodeId) : undefined
     const replaced = known?.socket ?? null
-    if (known && claim) {
+    if (known && claim && known.id === proven?.sessionId) {
       try {
         return { session: known, resumed: true, rest: known.mailbox.resumeAt(claim.received, now), replaced }
       } catch (caught) {
         // The two sides do not agree on what was said: the node starts anew under its old name.
         if (!(caught instanceof SkeinError)) throw caught
-        this.#owing.delete(known)
       }
     }
-    const nodeId = proven ?? `n${randomBytes(12).toString('hex')}`
+    if (known) this.#owing.delete(known)
+    const nodeId = proven?.nodeId ?? `n${randomBytes(12).toString('hex')}`
     const mailbox = new Mailbox<string, ClientMessage>({ wire: 'ordered', size: (text) => text.length })
-    const session: Session = { nodeId, deviceId, mailbox, socket: null, unresponsive: false }
+    const id = randomBytes(9).toString('base64url')
+    const session: Session = { id, nodeId, deviceId, mailbox, socket: null, unresponsive: false }
     this.#sessions.set(nodeId, session)
     return { session, resumed: false, rest: [], replaced }
   }

@@ -4,7 +4,7 @@ import type { NodeTokens } from '../runs/port.ts'
 
 export const TOKEN_LIFETIME_MS = 24 * 60 * 60 * 1000
 
-/** A node id and a device id of the protocol; they hold no dot, which parts the fields of a token. */
+/** Ids of nodes, devices and sessions; they hold no dot, which parts the fields of a token. */
 const idPattern = /^[A-Za-z0-9_-]{1,64}$/
 /** Longest token that can be right, so that a long forgery costs no hashing. */
 const MAX_TOKEN_LENGTH = 200
@@ -12,17 +12,19 @@ const MAX_TOKEN_LENGTH = 200
 export interface Holder {
   nodeId: string
   deviceId: string
+  /** Which of the node's sessions the token came with. */
+  sessionId: string
 }
 
 export interface IssuingTokens extends NodeTokens {
   /** A token that is safe within a URL. @throws RangeError when an id is not one of the protocol. */
-  issue(nodeId: string, deviceId: string): string
+  issue(nodeId: string, deviceId: string, sessionId?: string): string
   /** To whom a token was issued; null when it is not valid. */
   holderOf(token: string): Holder | null
 }
 
 /**
- * Tokens read `nodeId.deviceId.expiry.seal`: expiry as Unix milliseconds in base 36, seal as HMAC-SHA256 in base64url.
+ * Tokens read `nodeId.deviceId.sessionId.expiry.seal`: expiry as Unix milliseconds in base 36, seal as HMAC-SHA256 in base64url.
  * @param secret at least 32 bytes; every server of one fleet needs the same.
  * @param now Unix milliseconds.
  */
@@ -32,18 +34,18 @@ export function createTokens(secret: Uint8Array, now: () => number = Date.now): 
   const seal = (text: string) => createHmac('sha256', key).update('skein-node-token:').update(text).digest()
   const holderOf = (token: string): Holder | null => {
     if (token.length > MAX_TOKEN_LENGTH) return null
-    const [nodeId, deviceId, expiry, given, ...rest] = token.split('.')
-    if (!nodeId || !deviceId || !expiry || !given || rest.length > 0) return null
-    if (!idPattern.test(nodeId) || !idPattern.test(deviceId)) return null
-    const expected = seal(`${nodeId}.${deviceId}.${expiry}`)
+    const [nodeId, deviceId, sessionId, expiry, given, ...rest] = token.split('.')
+    if (!nodeId || !deviceId || !sessionId || !expiry || !given || rest.length > 0) return null
+    if (![nodeId, deviceId, sessionId].every((id) => idPattern.test(id))) return null
+    const expected = seal(`${nodeId}.${deviceId}.${sessionId}.${expiry}`)
     const offered = Buffer.from(given, 'base64url')
     if (offered.length !== expected.length || !timingSafeEqual(offered, expected)) return null
-    return Number.parseInt(expiry, 36) > now() ? { nodeId, deviceId } : null
+    return Number.parseInt(expiry, 36) > now() ? { nodeId, deviceId, sessionId } : null
   }
   return {
-    issue(nodeId, deviceId) {
-      for (const id of [nodeId, deviceId]) if (!idPattern.test(id)) throw new RangeError(`Not an id: ${id}`)
-      const text = `${nodeId}.${deviceId}.${(now() + TOKEN_LIFETIME_MS).toString(36)}`
+    issue(nodeId, deviceId, sessionId = 'any') {
+      for (const id of [nodeId, deviceId, sessionId]) if (!idPattern.test(id)) throw new RangeError(`Not an id: ${id}`)
+      const text = `${nodeId}.${deviceId}.${sessionId}.${(now() + TOKEN_LIFETIME_MS).toString(36)}`
       return `${text}.${seal(text).toString('base64url')}`
     },
     holderOf,

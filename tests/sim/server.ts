@@ -17,6 +17,7 @@ export interface Socket {
 }
 
 interface Session {
+  readonly token: string
   readonly line: LineEnd<ServerMessage, ClientMessage>
   socket: Socket | null
 }
@@ -88,10 +89,10 @@ export class SimServer {
     const { node } = socket
     if (!this.up || !socket.nodeOpen) return this.#tellClosed(socket)
     if (this.desk?.isShut(node.deviceId)) return this.#world.crash(node, true)
-    let session = known ? this.#sessions.get(node.id) : undefined
-    const resumed = session !== undefined
+    let session = this.#sessions.get(node.id)
+    const resumed = session !== undefined && session.token === known?.token
     socket.serverOpen = true
-    if (session) {
+    if (session && resumed) {
       if (session.socket) this.#tellClosed(session.socket)
       session.socket = socket
     } else {
@@ -101,16 +102,17 @@ export class SimServer {
         (envelope) => this.#toNode(node.id, envelope),
         (message) => this.#hear(node, message),
       )
-      session = { line, socket }
+      session = { token: `${node.id}.${this.#world.salt()}`, line, socket }
       this.#sessions.set(node.id, session)
     }
-    const { received } = session.line.mailbox
-    const welcome = { nodeId: node.id, resumed, received, token: node.id, heartbeatMs: HEARTBEAT_MS, iceServers: [] }
+    const { token, line } = session
+    const { received } = line.mailbox
+    const welcome = { nodeId: node.id, resumed, received, token, heartbeatMs: HEARTBEAT_MS, iceServers: [] }
     // No envelope overtakes it: they take longer.
     this.#world.clock.after(node.wireMs + 4, () => node.onWelcome(socket, { type: 'welcome', ...welcome }))
     if (this.#world.trace) this.#world.note(`${node.id} dials in`, Object.assign({ type: 'hello', resumed }, holding))
     if (resumed) {
-      session.line.resume(known!.received)
+      line.resume(known!.received)
       return this.dispatch({ type: 'nodeResumed', nodeId: node.id })
     }
     const { id, deviceId, memoryBytes } = node

@@ -6,11 +6,15 @@ const secret = new Uint8Array(32).fill(7)
 const DEVICE = 'ab'.repeat(32)
 
 describe('node tokens', () => {
-  it('names the node it was issued to', () => {
+  it('names the node, device and session it was issued to', () => {
     const tokens = createTokens(secret)
-    const token = tokens.issue('n-1_A', DEVICE)
-    expect(tokens.nodeOf(token)).toBe('n-1_A')
-    expect(tokens.holderOf(token)).toEqual({ nodeId: 'n-1_A', deviceId: DEVICE })
+    const token = tokens.issue(`n${'a'.repeat(24)}`, DEVICE, 's-1_ABCDEFGH')
+    expect(tokens.nodeOf(token)).toBe(`n${'a'.repeat(24)}`)
+    expect(tokens.holderOf(token)).toEqual({
+      nodeId: `n${'a'.repeat(24)}`,
+      deviceId: DEVICE,
+      sessionId: 's-1_ABCDEFGH',
+    })
     expect(encodeURIComponent(token)).toBe(token)
     expect(token.length).toBeLessThan(200)
   })
@@ -25,14 +29,15 @@ describe('node tokens', () => {
     expect(tokens.nodeOf(token)).toBeNull()
   })
 
-  it('refuses another secret, another id, another device, another expiry, and noise', () => {
+  it('refuses another secret, another id, another device, another session, another expiry, and noise', () => {
     const tokens = createTokens(secret)
     const token = tokens.issue('node', DEVICE)
-    const [id, device, expiry, seal] = token.split('.') as [string, string, string, string]
+    const [id, device, session, expiry, seal] = token.split('.') as [string, string, string, string, string]
     expect(createTokens(new Uint8Array(32).fill(8)).nodeOf(token)).toBeNull()
-    expect(tokens.nodeOf(`other.${device}.${expiry}.${seal}`)).toBeNull()
-    expect(tokens.nodeOf(`${id}.other.${expiry}.${seal}`)).toBeNull()
-    expect(tokens.nodeOf(`${id}.${device}.zzzzzzzzz.${seal}`)).toBeNull()
+    expect(tokens.nodeOf(`other.${device}.${session}.${expiry}.${seal}`)).toBeNull()
+    expect(tokens.nodeOf(`${id}.other.${session}.${expiry}.${seal}`)).toBeNull()
+    expect(tokens.nodeOf(`${id}.${device}.other.${expiry}.${seal}`)).toBeNull()
+    expect(tokens.nodeOf(`${id}.${device}.${session}.zzzzzzzzz.${seal}`)).toBeNull()
     expect(tokens.nodeOf(`${token}.x`)).toBeNull()
     for (let i = 0; i < token.length; i++) {
       const bent = `${token.slice(0, i)}${token[i] === 'A' ? 'B' : 'A'}${token.slice(i + 1)}`
