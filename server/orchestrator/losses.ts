@@ -156,52 +156,6 @@ function promote(
   return true
 }
 
-/**
- * One of two owners does not follow: it is done without for this step if it is the second, and gives way to the second if
- * that one has what the first lacks.
- */
-export function dropLaggards(state: OrchestratorState, run: Run, stage: number, now: number, commands: Commands): void {
-  const { round } = run
-  const progress = round?.stages[stage]
-  if (!round || !progress || round.mode !== 'train' || now - progress.movedAt < state.timing.laggardMs) return
-  if (round.prepared ? false : round.apply !== null || !progress.contributors) return
-  const told = new Set<string>()
-  let dropped = 0
-  run.owners[stage]!.forEach((owners, shard) => {
-    const [first, second, ...rest] = owners
-    if (!first || !second || progress.compared[shard]) return
-    const norms = progress.norms[shard]!
-    // Both have summed and other stages have not: nobody is behind here.
-    if (!round.prepared && norms.has(first) && norms.has(second)) return
-    const behind = round.prepared
-      ? norms.has(second) && (!progress.updated[shard] || waitsFor(state, second, first, now))
-      : norms.has(second) && !norms.has(first)
-    if (behind) {
-      run.owners[stage]![shard] = [second, first, ...rest]
-      progress.updated[shard] = false
-      told.add(second)
-    } else if (progress.waived[shard] || !(round.prepared ? progress.updated[shard] : norms.has(first))) return
-    progress.waived[shard] = true
-    dropped++
-  })
-  if (dropped === 0) return
-  progress.movedAt = now
-  const who = dropped === 1 ? 'An owner' : `${dropped} owners`
-  const text = `${who} of a shard in stage ${stage + 1} did not follow; the other goes on alone.`
-  commands.push({ type: 'tell', runId: run.id, step: run.step, text })
-  tellOwners(run, stage, commands)
-  if (round.prepared) {
-    for (const id of told) sendApply(run, stage, id, commands)
-    commitWhenWhole(state, run, now, commands)
-  } else applyWhenWhole(state, run, now, commands)
-}
-
-/** The second has its own update and waits for the first one's bytes: then it is the first that nobody can reach. */
-function waitsFor(state: OrchestratorState, second: string, first: string, now: number): boolean {
-  const node = state.nodes.get(second)
-  return node !== undefined && now - node.waitingAt < 3000 && node.waitingOn.includes(first)
-}
-
 /** Who is heard again may still have the sum, or the moments, of shards that it owned: it is their second owner once more. */
 export function readmit(run: Run, node: FleetNode, now: number, commands: Commands): void {
   const { round } = run

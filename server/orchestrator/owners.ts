@@ -25,13 +25,14 @@ export function chooseOwners(state: OrchestratorState, run: Run, stage: number, 
   const heard = synced(state, run, stage)
   const trusted = heard.filter((node) => node.penaltyUntil <= now)
   const nodes = trusted.length > 0 ? trusted : heard
-  const duties = new Map<string, number>(nodes.map(({ id }) => [id, 0]))
+  const there = new Set(nodes.map(({ id }) => id))
+  const duties = new Map<string, number>()
   const before = run.owners[stage] ?? []
   const chosen: string[][] = []
   for (let shard = 0; shard < shardCount(run.config); shard++) {
     const holders = run.holders[stage]![shard]!
     const holds = (id: string) => holders.get(id) === run.step
-    const kept = (before[shard] ?? []).filter((id) => duties.has(id) && holds(id))
+    const kept = (before[shard] ?? []).filter((id) => there.has(id) && holds(id))
     if (kept.length < ACTIVE)
       for (const { id } of nodes) if (holds(id) && !kept.includes(id) && kept.length < ACTIVE) kept.push(id)
     if (kept.length === 0) {
@@ -41,19 +42,19 @@ export function chooseOwners(state: OrchestratorState, run: Run, stage: number, 
       kept.push(silent[0]!)
     }
     // Who was becoming an owner goes on with it.
-    for (const id of before[shard] ?? [])
-      if (duties.has(id) && !kept.includes(id) && kept.length < PLACES) kept.push(id)
+    for (const id of before[shard] ?? []) if (there.has(id) && !kept.includes(id) && kept.length < PLACES) kept.push(id)
     for (const id of kept) duties.set(id, (duties.get(id) ?? 0) + 1)
     chosen.push(kept)
   }
+  const dutiesOf = (id: string) => duties.get(id) ?? 0
   for (const owners of chosen) {
     while (owners.length < Math.min(PLACES, nodes.length)) {
       let least: string | null = null
       for (const { id } of nodes)
-        if (!owners.includes(id) && (least === null || duties.get(id)! < duties.get(least)!)) least = id
+        if (!owners.includes(id) && (least === null || dutiesOf(id) < dutiesOf(least))) least = id
       if (least === null) break
       owners.push(least)
-      duties.set(least, duties.get(least)! + 1)
+      duties.set(least, dutiesOf(least) + 1)
     }
   }
   return chosen

@@ -27,12 +27,20 @@ export function unstick(state: OrchestratorState, run: Run, now: number, command
   const { round, generation } = run
   const text = `${round ? `Step ${round.step}` : 'The run'} made no progress for ${Math.round((now - (round?.movedAt ?? run.lastProgress)) / 1000)} s.`
   const stuck = new Set(hung(state, run, now))
+  let without = 0
   for (const node of stuck) {
     node.penaltyUntil = now + 6 * state.timing.failurePenaltyMs
     // The only one of its stage gets another chance: without it everything since the checkpoint would be lost.
     if (!synced(state, run, node.stage).some((other) => !stuck.has(other))) continue
     commands.push({ type: 'send', nodeId: node.id, message: { type: 'release', generation, reason: 'no headway' } })
     if (!dismiss(state, run, node, 'slow', 'nothing comes from it any more', now, commands)) return
+    if (run.round !== round) return
+    without += 1
+  }
+  // A step that is being applied cannot begin again: whoever updates in their place gets its time.
+  if (round?.apply && without > 0) {
+    round.movedAt = now
+    return
   }
   if (run.brokenInARow > 0 || !beginAgain(state, run, text, now, commands))
     failGeneration(state, run, text, now, commands)
@@ -68,6 +76,7 @@ export function watchPresumed(state: OrchestratorState, run: Run, now: number, c
     const presumed = nodes.filter(({ presumedAt }) => presumedAt !== null)
     if (presumed.length === 0) continue
     for (const node of presumed) if (node.presumedAt === Infinity) node.presumedAt = now
+    const answerMs = (node: FleetNode) => longestAnswer(run, node, state.timing.stallMs)
     const overdue = (node: FleetNode, patienceMs: number) => now - node.presumedAt! >= patienceMs
     const waits = ({ suspect, waitingAt }: FleetNode) => suspect || now - waitingAt < WAITING_HOLDS_MS
     const mute = presumed.filter((node) => !waits(node) && overdue(node, answerMs(node)))
@@ -90,6 +99,8 @@ export function watchPresumed(state: OrchestratorState, run: Run, now: number, c
   }
 }
 
-function answerMs({ busyMs }: FleetNode): number {
+/** A server that was started again does not know how long a microbatch takes, and nothing has stalled under it yet. */
+function longestAnswer({ brokenInARow }: Run, { busyMs }: FleetNode, stallMs: number): number {
+  if (busyMs === null && brokenInARow === 0) return stallMs / 2
   return Math.max(SHORTEST_STALL_MS, MICROBATCHES_BEFORE_AN_ANSWER * (busyMs ?? 0))
 }

@@ -44,6 +44,8 @@ export interface FleetNode {
   paused: boolean
   /** Silent for too long to be counted on: it holds no lease until it is heard again. */
   suspect: boolean
+  /** When it was last heard again after it had been suspect. */
+  backAt: number
   /** Its socket is closed; it may come back and go on. */
   detachedAt: number | null
   /** Not chosen before this time unless nobody else is there. */

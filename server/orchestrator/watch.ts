@@ -5,12 +5,13 @@ import { synced } from './owners.ts'
 import { beginAgain } from './recovery.ts'
 import { balance, dismiss, lend, relieve, suspect } from './membership.ts'
 import { onCheckpointRefused, giveUpSaving } from './checkpoints.ts'
-import { failGeneration } from './generations.ts'
 import { giveUpRecut } from './recutting.ts'
 import { goOn } from './commit.ts'
 import { giveUpHeirless } from './heirs.ts'
-import { dropLaggards, onWaitingForLost } from './losses.ts'
+import { dropLaggards, replaceMute } from './laggards.ts'
+import { onWaitingForLost } from './losses.ts'
 import { sumWhenWhole } from './merge.ts'
+import { relieveDeadLinks } from './deadLinks.ts'
 import { watchPresumed, patience, unstick, WAITING_HOLDS_MS } from './stalls.ts'
 import { settleLateTallies } from './tallies.ts'
 import type { FleetNode, OrchestratorCommand, OrchestratorState, Run } from './types.ts'
@@ -142,6 +143,7 @@ function watchRound(state: OrchestratorState, run: Run, now: number, commands: C
     if (run.round !== round) return
     dropLaggards(state, run, stage, now, commands)
     if (run.round !== round) return
+    replaceMute(state, run, stage, now, commands)
     giveUpHeirless(state, run, stage, now, commands)
     if (run.round !== round) return
   }
@@ -209,68 +211,6 @@ function isStraggler(state: OrchestratorState, run: Run, stage: number, node: Fl
   const fair = (half * own.added * work.size) / microbatches
   const due = Math.max(halfAt, own.since + fair)
   return now >= due + Math.max(stragglerMs, 0.5 * half)
-}
-
-/**
- * Two nodes that are both heard and yet wait for each other have no link that works: one of them leaves the step, the
- * one whose stage can spare it.
- */
-function relieveDeadLinks(state: OrchestratorState, run: Run, now: number, commands: Commands): void {
-  const { linkMs } = state.timing
-  const round = run.round!
-  if (now - round.movedAt < linkMs) return
-  for (const [stage, { pending }] of round.stages.entries()) {
-    for (const id of pending) {
-      const node = state.nodes.get(id)
-      if (!node || now - node.waitingAt >= WAITING_HOLDS_MS) continue
-      const other = node.waitingOn
-        .map((peer) => state.nodes.get(peer))
-        .find((peer) => {
-          if (peer?.runId !== run.id || peer.suspect || now - peer.waitingAt >= WAITING_HOLDS_MS) return false
-          return peer.waitingOn.includes(id)
-        })
-      if (!other) continue
-      const why = `cannot reach a volunteer of stage ${stage + 1}`
-      // The end that had such links before is more likely at fault.
-      const [worse, better] = node.deadLinks > other.deadLinks ? [node, other] : [other, node]
-      node.deadLinks += 1
-      other.deadLinks += 1
-      if (relieve(state, run, worse, why, now, commands) || relieve(state, run, better, why, now, commands)) {
-        round.movedAt = now
-        return
-      }
-      // Neither stage has anybody else: one of the two has to sit elsewhere.
-      worse.penaltyUntil = now + state.timing.failurePenaltyMs * Math.max(1, worse.deadLinks - better.deadLinks)
-      run.reservations.delete(node.deviceId)
-      run.reservations.delete(other.deviceId)
-      const text = `Two volunteers of stages ${stage + 1} and ${other.stage + 1} cannot reach each other.`
-      failGeneration(state, run, text, now, commands)
-      return
-    }
-  }
-  relieveTheUnreachable(state, run, now, commands)
-}
-
-/** Of the nodes that the step waits for, the one that most links failed with: others of its stage do without it. */
-function relieveTheUnreachable(state: OrchestratorState, run: Run, now: number, commands: Commands): void {
-  const round = run.round!
-  const involved = new Set<FleetNode>()
-  for (const { pending } of round.stages) {
-    for (const id of pending) {
-      const node = state.nodes.get(id)
-      if (!node || now - node.waitingAt >= WAITING_HOLDS_MS) continue
-      for (const other of [id, ...node.waitingOn]) {
-        const end = state.nodes.get(other)
-        if (end?.runId === run.id && !end.suspect && end.deadLinks > 0) involved.add(end)
-      }
-    }
-  }
-  for (const node of [...involved].sort((a, b) => b.deadLinks - a.deadLinks)) {
-    if (!relieve(state, run, node, 'cannot be reached by those who need it', now, commands)) continue
-    node.penaltyUntil = now + state.timing.failurePenaltyMs * Math.min(30, node.deadLinks)
-    round.movedAt = now
-    return
-  }
 }
 
 function describeWaiting(state: OrchestratorState, run: Run, commands: Commands): void {

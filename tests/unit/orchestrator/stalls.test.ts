@@ -125,3 +125,22 @@ describe('after a step began again', () => {
     expect(fleet.run().step).toBe(1)
   })
 })
+
+describe('a step that is being applied and stands still', () => {
+  it('goes on without the owner that nothing comes from: the other one gets the time to update', () => {
+    const fleet = training({ stages: 1, replicas: 2 }, ['a', 'b'])
+    fleet.finishAll()
+    fleet.sums()
+    fleet.take()
+    // Of the two that are second to each other `a` never updates; `b` follows at once once it is first.
+    const first = fleet.run().owners[0]!.map(([id]) => id)
+    expect(first).toEqual(['a', 'b'])
+    fleet.report('b', { type: 'updated', step: 1, shard: 1 })
+    fleet.run().round!.stages[0]!.movedAt = Infinity
+    fleet.pass(120_500)
+    expect(fleet.run()).toMatchObject({ generation: 1, step: 0, members: [['b']] })
+    fleet.updates(['b'])
+    expect(fleet.of('commitStep')).toHaveLength(1)
+    expect(fleet.of('rollBack')).toEqual([])
+  })
+})

@@ -1,6 +1,6 @@
 /** Proves what the server makes of slowness, of links that do not open, and of owners that do not follow. */
 import { describe, expect, it } from 'vitest'
-import { training } from './fleet.ts'
+import { type Fleet, training } from './fleet.ts'
 
 const six = (input = {}) => training({ replicas: 3, batch: 6, ...input }, ['a', 'b', 'c', 'd', 'e', 'f'])
 
@@ -86,6 +86,41 @@ describe('two nodes that wait for each other', () => {
     expect(fleet.of('commitStep')).toHaveLength(1)
   })
 
+  it('are not two of whom one was not heard until now, or has its leases since a moment ago', () => {
+    const fleet = training({ replicas: 1 }, ['a', 'b'])
+    for (let i = 0; i < 18; i++) {
+      fleet.report('b', { type: 'waiting', step: 1, on: ['a'] })
+      fleet.pass(1000, ['b'])
+    }
+    // Everything that it had to say comes at once.
+    fleet.report('a', { type: 'waiting', step: 1, on: ['b'] })
+    fleet.pass(500)
+    expect(fleet.run().generation).toBe(1)
+    stuck(fleet, 13_000, 'a', 'b')
+    expect(fleet.run().generation).toBe(1)
+    stuck(fleet, 3000, 'a', 'b')
+    expect(fleet.told()).toContain('Two volunteers of stages 1 and 2 cannot reach each other.')
+
+    const moved = training({ replicas: 2 }, ['a', 'b', 'c', 'd'])
+    moved.pass(14_000)
+    moved.leave('c')
+    stuck(moved, 13_000, 'a', 'b')
+    expect(moved.sent('revoked')).toEqual([])
+  })
+
+  it('are given three times as long where what came after the checkpoint would be lost', () => {
+    const fleet = training({ replicas: 1 }, ['a', 'b'])
+    // A step that takes so long that it is not its stall that ends it.
+    fleet.pass(30_000)
+    fleet.step()
+    expect(fleet.run()).toMatchObject({ step: 1, checkpoint: { step: 0 } })
+    stuck(fleet, 43_000, 'a', 'b')
+    expect(fleet.of('rollBack')).toEqual([])
+    stuck(fleet, 4000, 'a', 'b')
+    expect(fleet.told()).toContain('Two volunteers of stages 1 and 2 cannot reach each other.')
+    expect(fleet.of('rollBack')).toMatchObject([{ toStep: 0 }])
+  })
+
   it('are seated elsewhere where neither stage has anybody else', () => {
     const fleet = training({ replicas: 1 }, ['a', 'b'])
     stuck(fleet, 17_000, 'a', 'b')
@@ -124,6 +159,38 @@ describe('a node whose bytes nobody can believe', () => {
     for (let i = 0; i < 1000; i++) fleet.report('b', { type: 'distrusted', node: 'a', error })
     fleet.report('d', { type: 'distrusted', node: 'nobody', error })
     expect(fleet.told().length - before).toBe(16)
+  })
+})
+
+describe('an owner that neither sums nor waits for anything', () => {
+  /** `a` owns the one shard and is asked for the sum; `b` stands by with the moments. */
+  const summing = () => {
+    const fleet = training({ stages: 1, replicas: 1 }, ['a', 'b'])
+    fleet.finishAll()
+    return fleet
+  }
+  const owners = (fleet: Fleet) => fleet.run().owners[0]![0]!
+
+  it('gives way to somebody else who has the moments, and is not waited for', () => {
+    const fleet = summing()
+    expect(owners(fleet)).toEqual(['a'])
+    fleet.pass(14_500)
+    expect(owners(fleet)).toEqual(['a'])
+    fleet.pass(1000)
+    expect(owners(fleet)).toEqual(['b', 'a'])
+    fleet.sums(1, ['b'])
+    expect(fleet.of('prepareStep')).toHaveLength(1)
+    fleet.updates(['b'])
+    expect(fleet.of('commitStep')).toHaveLength(1)
+  })
+
+  it('is not one that waits for the shares of others', () => {
+    const fleet = summing()
+    for (let i = 0; i < 12; i++) {
+      fleet.report('a', { type: 'waiting', step: 1, on: ['somebody'] })
+      fleet.pass(2000)
+    }
+    expect(owners(fleet)).toEqual(['a'])
   })
 })
 
