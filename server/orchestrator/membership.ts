@@ -72,12 +72,29 @@ function join(run: Run, node: FleetNode, stage: number, now: number, commands: C
   // Where nothing was committed since, the checkpoint is what the others have, moments included.
   const source = run.step === run.checkpoint.step && !run.round?.apply ? 'checkpoint' : 'peers'
   assign(run, node, stage, source, null, now, commands)
-  const progress = run.round?.stages[stage]
-  if (progress?.work.has(node.id)) progress.rejoined.add(node.id)
+  beginWorkAgain(run, node.id, stage)
   sendStep(run, node.id, stage, commands)
   const text = `A volunteer joins stage ${stage + 1} and loads its weights.`
   commands.push({ type: 'tell', runId: run.id, step: run.step, text })
   commands.push({ type: 'runChanged', runId: run.id })
+}
+
+/**
+ * Who was gone and is back while its work counted has none of it any more. What it makes now are other leases than those that
+ * it signed for: its sum need not come out alike.
+ */
+function beginWorkAgain(run: Run, id: string, stage: number): void {
+  const progress = run.round?.stages[stage]
+  const work = progress?.work.get(id)
+  if (!progress || !work) return
+  progress.rejoined.add(id)
+  if (run.round!.apply || run.round!.mode !== 'train') return
+  work.version += 1
+  progress.lost.delete(id)
+  progress.pending.add(id)
+  progress.contributors = null
+  progress.ahead = null
+  progress.wholeAt = null
 }
 
 /**

@@ -62,10 +62,10 @@ export function onReduced(
     if (known !== undefined && agree(known, squaredNorm)) progress.norms[shard]!.set(node.id, squaredNorm)
     return
   }
-  if (!sumsWhatWasSigned(run, node, message, commands)) return
-  progress.norms[shard]!.set(node.id, squaredNorm)
   progress.movedAt = now
   round.movedAt = now
+  if (!sumsWhatWasSigned(run, node, message, commands)) return
+  progress.norms[shard]!.set(node.id, squaredNorm)
   settleTally(state, run, node.stage, shard, false, now, commands)
   if (run.round !== round || !progress.contributors) return
   if (!settleSums(state, run, node.stage, shard, now, commands)) return

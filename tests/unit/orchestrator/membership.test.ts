@@ -2,6 +2,23 @@
 import { describe, expect, it } from 'vitest'
 import { training } from './fleet.ts'
 
+describe('who is gone and comes back within a step', () => {
+  it('computes what it had finished once more, under leases of its own: its sum need not come out alike', () => {
+    const fleet = training({ stages: 1, replicas: 2 }, ['a', 'b'])
+    fleet.finish('a')
+    fleet.say('a', { type: 'pause' })
+    expect(fleet.run().round!.stages[0]!.work.has('a')).toBe(true)
+    fleet.say('a', { type: 'resume' })
+    expect(fleet.view('a')).toMatchObject({ version: 2, leases: [[0, '', ''], [1, '', '']] }) // prettier-ignore
+    fleet.finish('b')
+    expect(fleet.sent('reduce')).toEqual([])
+    fleet.ready('a')
+    fleet.finish('a')
+    expect(fleet.sent('reduce', 'b').at(-1)).toMatchObject({ contributors: [['a', 2], ['b', 1]] }) // prettier-ignore
+    expect(fleet.run().round!.stages[0]!.receipts.get('a')).toMatchObject({ version: 2 })
+  })
+})
+
 describe('a newcomer', () => {
   it('joins without ending the generation, is told of the step under way, and works from the next on', () => {
     const fleet = training({ stages: 1 }, ['a'])

@@ -87,6 +87,17 @@ describe('a sum of other shares than were signed for', () => {
     expect(silent.view('b').owners[0]).not.toContain('a')
   })
 
+  it('is given the time to name it, however long the step went on before', () => {
+    const fleet = training({ stages: 1, replicas: 4, batch: 8 }, ['a', 'b', 'c', 'd'])
+    fleet.finishAll()
+    fleet.pass(fleet.state.timing.laggardMs + 2000)
+    for (const owner of ['a', 'b']) sum(fleet, owner, ['d'])
+    fleet.pass(500)
+    expect(fleet.of('disputed')).toEqual([])
+    for (const owner of ['a', 'b']) tally(fleet, owner, got(['d']))
+    expect(fleet.sent('revoked', 'd')).toHaveLength(1)
+  })
+
   it('is not looked for where somebody did not sign', () => {
     const fleet = training({ stages: 1, replicas: 2, batch: 4 }, ['a', 'b'])
     fleet.finish('a', { signs: false })
