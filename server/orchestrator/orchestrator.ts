@@ -14,7 +14,7 @@ import { onStepPrepared } from './merge.ts'
 import { raiseBudget } from './purse.ts'
 import { giveUpRecut, onCheckpointRecut } from './recutting.ts'
 import { onReceipt } from './receipts.ts'
-import { onRunMessage } from './reports.ts'
+import { onHoldingLost, onRunMessage } from './reports.ts'
 import { DEFAULT_TIMING, type Timing } from './timing.ts'
 import { watchNodes, watchRun } from './watch.ts'
 import type { FleetNode, OrchestratorCommand, OrchestratorEvent, OrchestratorState } from './types.ts'
@@ -161,6 +161,7 @@ function enter(
     lastProgress: now,
     paused: false,
     suspect: false,
+    backAt: -Infinity,
     detachedAt: null,
     penaltyUntil: 0,
     troubles: 0,
@@ -233,6 +234,7 @@ function hear(state: OrchestratorState, node: FleetNode, now: number, commands: 
   node.lastHeard = now
   if (!node.suspect) return
   node.suspect = false
+  node.backAt = now
   const run = node.runId === null ? undefined : state.runs.get(node.runId)
   if (!run) return
   readmit(run, node, now, commands)
@@ -272,6 +274,8 @@ function onMessage(
     case 'pause':
       node.paused = true
       node.phase = 'paused'
+      // With its stage it has let go of that.
+      node.holding = null
       if (!run) return
       commands.push({
         type: 'send',
@@ -290,6 +294,10 @@ function onMessage(
       return
     case 'leaving':
       leave(state, node, 'its tab was closed', now, commands)
+      return
+    case 'failed':
+      onHoldingLost(state, node, message, now)
+      if (run && message.generation === run.generation) onRunMessage(state, run, node, message, now, commands)
       return
     default:
       if (run && message.generation === run.generation) onRunMessage(state, run, node, message, now, commands)

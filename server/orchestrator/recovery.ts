@@ -93,9 +93,12 @@ function resume(
   run.unapplied = null
   nextGeneration(state, run, now, commands)
   const finish = finishing ? { step, lr: unapplied!.lr, scale: unapplied!.scale } : null
-  // Who holds the step whole comes first: the others take the parameters from the first owners.
+  // Who holds the step whole comes first, and of those whoever knows that it is over: the others take the parameters from the
+  // first owners.
   const whole = (node: FleetNode) => (node.holding!.step === step ? 0 : 1)
-  for (const node of [...back].sort((a, b) => whole(a) - whole(b))) {
+  const open = new Map(back.map(({ id, holding }) => [id, new Set(holding!.open)]))
+  const sorted = [...back].sort((a, b) => whole(a) - whole(b) || open.get(a.id)!.size - open.get(b.id)!.size)
+  for (const node of sorted) {
     const { holding } = node
     const { stage } = holding!
     if (stage >= run.config.stages) continue
@@ -105,12 +108,28 @@ function resume(
     const complete = holding!.step === step
     assign(run, node, stage, 'held', finish, now, commands)
     // Whoever holds the step whole has nothing to load; the others take it from the owners as the next step begins.
-    if (complete || finishing) node.ready = step
+    if (!complete && !finishing) continue
+    node.ready = step
+    node.presumedAt = Infinity
   }
-  for (let stage = 0; stage < run.config.stages; stage++) run.owners[stage] = chooseOwners(state, run, stage, now) ?? []
+  for (let stage = 0; stage < run.config.stages; stage++) {
+    run.owners[stage] = chooseOwners(state, run, stage, now) ?? []
+    if (run.config.sync === 'local') dropOpen(run, stage, open)
+  }
   const who = back.length === 1 ? '1 volunteer' : `${back.length} volunteers`
   const text = `The server is back, and ${who} with it; nothing after step ${step} was lost.`
   commands.push({ type: 'tell', runId: run.id, step, text })
+}
+
+/**
+ * Bytes of a step that their holder has not heard to be over it lets go as the next one begins, unless they are its own as the
+ * first owner; with local steps the moments go with them. Who keeps them all the same says so then.
+ */
+function dropOpen(run: Run, stage: number, open: ReadonlyMap<string, ReadonlySet<number>>): void {
+  run.owners[stage]!.forEach(([first], shard) => {
+    const holders = run.holders[stage]![shard]!
+    for (const id of [...holders.keys()]) if (id !== first && open.get(id)!.has(shard)) holders.delete(id)
+  })
 }
 
 /**

@@ -201,6 +201,35 @@ function covers(losses: Of<'finished'>['losses'], microbatches: ReadonlySet<numb
   return true
 }
 
+/** What it held for a run that waits for its nodes is gone. */
+export function onHoldingLost(
+  state: OrchestratorState,
+  node: FleetNode,
+  { generation, error }: Of<'failed'>,
+  now: number,
+): void {
+  const { holding } = node
+  if (holding?.generation !== generation) return
+  node.holding = null
+  const run = state.runs.get(holding.runId)
+  if (run && holding.stage < run.config.stages) noteFailure(state, run, node, holding.stage, error.code, now)
+}
+
+/** Others are asked before it for a while, and for good once it has shown what it cannot do. */
+function noteFailure(
+  state: OrchestratorState,
+  run: Run,
+  node: FleetNode,
+  stage: number,
+  code: string,
+  now: number,
+): void {
+  node.penaltyUntil = now + state.timing.failurePenaltyMs
+  node.troubles += 1
+  if (code.startsWith('gpu.')) node.gpuFailures.set(run.id, (node.gpuFailures.get(run.id) ?? 0) + 1)
+  if (code === 'gpu.out_of_memory') node.memoryBytes = memoryAfterFailure(node.memoryBytes, run.stageBytes[stage]!)
+}
+
 function onFailed(
   state: OrchestratorState,
   run: Run,
@@ -209,13 +238,9 @@ function onFailed(
   now: number,
   commands: Commands,
 ): void {
-  const { code } = error
   // Where it has given its stage up already the word is for the page, which waits for another.
   const message = { type: 'release', generation: run.generation, reason: error.message.slice(0, 300) } as const
   commands.push({ type: 'send', nodeId: node.id, message })
-  node.penaltyUntil = now + state.timing.failurePenaltyMs
-  node.troubles += 1
-  if (code.startsWith('gpu.')) node.gpuFailures.set(run.id, (node.gpuFailures.get(run.id) ?? 0) + 1)
-  if (code === 'gpu.out_of_memory') node.memoryBytes = memoryAfterFailure(node.memoryBytes, run.stageBytes[node.stage]!)
+  noteFailure(state, run, node, node.stage, error.code, now)
   dismiss(state, run, node, 'failed', `it cannot go on: ${error.message}`.replace(/\.$/, ''), now, commands)
 }

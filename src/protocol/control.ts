@@ -102,6 +102,11 @@ export const holdingSchema = z.object({
   moments: z.array(z.tuple([shard, uint])).max(64),
   /** Shards of step `step + 1` whose gradient is summed here and whose update has not come: nothing but `apply` is missing. */
   reduced: z.array(shard).max(64),
+  /**
+   * Shards whose bytes are of a step that it has not heard to be over, made here or taken from an owner: as the next step begins
+   * it lets them go, unless whoever made them is their first owner then.
+   */
+  open: z.array(shard).max(64),
 })
 export type Holding = z.infer<typeof holdingSchema>
 

@@ -4,17 +4,17 @@ import { shardCount } from '../../protocol/routing.ts'
 import type { StageEvent } from '../machineTypes.ts'
 import { summedShards } from './holding.ts'
 import { stand } from './standing.ts'
-import { type Actions, announce, NOWHERE, setOwners, type StageState } from './state.ts'
+import { type Actions, announce, hasVectors, NOWHERE, report, setOwners, type StageState } from './state.ts'
 
 type Prepared<T> = Extract<StageEvent<T>, { type: 'prepared' }>
 
 export function assign<T>(state: StageState<T>, assignment: Assignment, actions: Actions<T>): void {
   const held = state.assignment
   if (held && held.runId === assignment.runId && assignment.generation < held.generation) return
-  const same = held?.runId === assignment.runId && held.stage === assignment.stage && state.prepared
-  if (assignment.source === 'held' && same) {
-    keep(state, assignment, actions)
-    return
+  const same = held?.runId === assignment.runId && held.stage === assignment.stage
+  if (assignment.source === 'held') {
+    if (same && hasVectors(state)) return keep(state, assignment, actions)
+    if (!same) return lackAll(state, assignment, actions)
   }
   clear(state, actions)
   state.assignment = assignment
@@ -27,10 +27,23 @@ export function assign<T>(state: StageState<T>, assignment: Assignment, actions:
   actions.push({ type: 'prepare', assignment })
 }
 
+/** The word to go on crossed the word that all was lost: whoever counts on this node is to know. */
+function lackAll<T>(state: StageState<T>, { generation }: Assignment, actions: Actions<T>): void {
+  clear(state, actions)
+  report(actions, { type: 'failed', generation, error: LACKS_ALL })
+}
+
+const LACKS_ALL = {
+  code: 'stage.not_held',
+  message: 'This device no longer has the stage that it was to go on with.',
+  remedy: 'Nothing to do: it is given a stage anew.',
+}
+
 /** Goes on with what stands on the device; what is under way there in order is done before `prepared` answers. */
 function keep<T>(state: StageState<T>, assignment: Assignment, actions: Actions<T>): void {
   const { current } = state
   const { finish } = assignment
+  takeFinishing(state)
   for (const write of state.writes) {
     stand(state, write.shard, write.void ? NOWHERE : write.step)
     state.madeBy[write.shard] = write.from
@@ -52,6 +65,16 @@ function keep<T>(state: StageState<T>, assignment: Assignment, actions: Actions<
     if (state.parameters[shard] !== before || state.moments[shard] !== before) continue
     state.finishing.add(shard)
     actions.push({ type: 'update', shard, step: finish!.step, lr: finish!.lr, scale: finish!.scale })
+  }
+}
+
+/** A step that this node was to finish as it was told to keep its model: its device does so before it does anything else. */
+function takeFinishing<T>(state: StageState<T>): void {
+  for (const shard of state.finishing) {
+    const { step } = state.assignment!.finish!
+    state.parameters[shard] = step
+    state.moments[shard] = step
+    state.madeBy[shard] = state.self
   }
 }
 

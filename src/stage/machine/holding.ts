@@ -1,15 +1,18 @@
 /** Owns what a stage tells a server of what it has, so that one that was away goes on from there. */
 import type { Holding } from '../../protocol/control.ts'
-import { NOWHERE, type StageState, updatable } from './state.ts'
+import { hasVectors, NOWHERE, type StageState, updatable } from './state.ts'
 
 /** Null where there is nothing yet to go on with. */
 export function holding<T>(state: StageState<T>): Holding | null {
-  const { assignment, current, parameters } = state
-  if (!assignment || !state.prepared) return null
+  const { assignment, current } = state
+  if (!assignment || !hasVectors(state)) return null
+  // What a kept model is still to finish its device does before it takes anything else.
+  const standing = (step: number, shard: number) => (state.finishing.has(shard) ? assignment.finish!.step : step)
+  const parameters = state.parameters.map(standing)
   const first = parameters[0] ?? NOWHERE
   const whole = first !== NOWHERE && parameters.every((step) => step === first)
   const moments: [number, number][] = []
-  state.moments.forEach((step, shard) => {
+  state.moments.map(standing).forEach((step, shard) => {
     if (step !== NOWHERE) moments.push([shard, step])
   })
   return {
@@ -19,6 +22,7 @@ export function holding<T>(state: StageState<T>): Holding | null {
     step: whole ? first : null,
     moments,
     reduced: current ? summedShards(state) : [],
+    open: parameters.flatMap((_, shard) => (state.finishing.has(shard) || state.madeBy[shard] ? [shard] : [])),
   }
 }
 

@@ -9,6 +9,8 @@ type ShardKind = 'parameterShard' | 'momentShard'
 
 /** Shards being read for others at one time. */
 const MAX_READS = 256
+/** Steps whose parameters wait for a device that takes none, as one that hangs; what is refused is asked for again. */
+const MAX_STEPS_WAITING = 4
 
 /** Whether what stands here after `step` is what the whole stage has, or will have. */
 export function stands<T>(state: StageState<T>, kind: ShardKind, shard: number, step: number): boolean {
@@ -108,7 +110,7 @@ export function fileParameters<T>(
   const { index: shard, step } = address
   if (address.boundary !== state.assignment!.stage || shard >= state.parameters.length) return refuse(state)
   const place = state.owners[shard]?.indexOf(from) ?? -1
-  if (place < 0) return refuse(state)
+  if (place < 0 || state.writes.length >= MAX_STEPS_WAITING * state.parameters.length) return refuse(state)
   const mean = address.kind === 'meanShard'
   if (step === current.committed) {
     if (!lacksParameters(state, current, shard)) return refuse(state)

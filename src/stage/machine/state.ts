@@ -298,6 +298,11 @@ export function sums<T>(state: StageState<T>, shard: number): boolean {
   return place === 0 || place === 1
 }
 
+/** Of a kept model the vectors are there before its device has answered. */
+export function hasVectors<T>({ prepared, kept }: StageState<T>): boolean {
+  return prepared || kept
+}
+
 /** Whether the vectors that an update of the shard starts from stand here. */
 export function updatable<T>(state: StageState<T>, shard: number): boolean {
   const { committed } = state.current!

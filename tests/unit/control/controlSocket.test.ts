@@ -151,7 +151,7 @@ describe('against a server', () => {
   test('a server that was started again gets a new session of the same node, and what it holds', async () => {
     const { messages, welcomes, handlers } = listener()
     let step: number | null = null
-    const holding = () => ({ runId: 'r', generation: 1, stage: 0, step, moments: [], reduced: [] })
+    const holding = () => ({ runId: 'r', generation: 1, stage: 0, step, moments: [], reduced: [], open: [] })
     node = new ControlSocket(url(), device, () => ({ ...self, holding: step === null ? null : holding() }), handlers)
     await expect.poll(() => welcomes).toHaveLength(1)
     step = 41

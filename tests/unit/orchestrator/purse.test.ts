@@ -105,7 +105,9 @@ describe('a run that pays', () => {
     const fleet = new Fleet().launch({ ...shape, steps: 20 }, options)
     const moments = [[0, 7], [1, 7]] as [number, number][] // prettier-ignore
     for (const [i, id] of ['a', 'b', 'c', 'd'].entries())
-      fleet.join(id, { holding: { runId: 'run', generation: 3, stage: i % 2, step: 7, moments, reduced: [0, 1] } })
+      fleet.join(id, {
+        holding: { runId: 'run', generation: 3, stage: i % 2, step: 7, moments, reduced: [0, 1], open: [] },
+      })
     fleet.pass(5000)
     fleet.ready()
     expect(fleet.run()).toMatchObject({ step: 8, purse: { credit: 8n * each } })

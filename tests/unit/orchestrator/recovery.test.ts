@@ -1,6 +1,6 @@
 /** Proves how a run goes on under a server that was started again: from what its nodes hold, and only from what they hold whole. */
 import { describe, expect, it } from 'vitest'
-import type { Holding } from '../../../src/protocol/control.ts'
+import type { ClientMessage, Holding } from '../../../src/protocol/control.ts'
 import { Fleet, type LaunchOptions } from './fleet.ts'
 
 const metric = { step: 8, loss: 2, gradNorm: 1, lr: 1, tokens: 256, durationMs: 5, at: 1 }
@@ -41,6 +41,7 @@ const holding = (stage: number, rest: Partial<Holding> = {}): Holding => ({
     [1, 7],
   ],
   reduced: [],
+  open: [],
   ...rest,
 })
 const assigned = (fleet: Fleet, id: string) => fleet.sent('assign', id)[0]?.assignment
@@ -230,6 +231,71 @@ describe('after a restart of the server', () => {
     fleet.pass(500)
     expect(fleet.run().members).toEqual([['a'], ['b']])
     expect(fleet.run('new').members).toEqual([['x']])
+  })
+
+  it.each<[string, ClientMessage]>([
+    ['failed', { type: 'failed', generation: 3, error: { code: 'gpu.internal', message: 'Lost.', remedy: 'None.' } }],
+    ['was paused', { type: 'pause' }],
+  ])('does not count on what a node held that %s since', (_, word) => {
+    const fleet = restarted({ reservations: {} })
+    fleet.join('a', { holding: holding(0) })
+    fleet.say('a', word)
+    if (word.type === 'pause') fleet.say('a', { type: 'resume' })
+    fleet.join('b', { holding: holding(1) })
+    fleet.pass(3000)
+    expect(fleet.sent('assign')).toEqual([])
+    expect(fleet.run().detail).toBe('Waiting for the volunteers that were here: 1 are back.')
+    fleet.pass(30_000)
+    expect(fleet.of('rollBack')).toMatchObject([{ toStep: 5 }])
+    expect(assigned(fleet, 'a')).toMatchObject({ source: 'checkpoint' })
+    expect(fleet.state.nodes.get('a')!.gpuFailures.get('run')).toBe(word.type === 'failed' ? 1 : undefined)
+  })
+
+  it('a node that does not hold after all what it was told to go on with is done without', () => {
+    const fleet = restarted()
+    for (const [i, id] of ['a', 'b', 'c', 'd'].entries()) fleet.join(id, { holding: holding(i % 2) })
+    fleet.report('a', { type: 'failed', error: { code: 'stage.not_held', message: 'Gone.', remedy: 'None.' } })
+    fleet.ready('b', 'c', 'd')
+    fleet.pass(6000)
+    expect(fleet.run().members[0]).toEqual(['c'])
+    expect(fleet.view('c').owners.flat()).not.toContain('a')
+    expect(fleet.of('rollBack')).toEqual([])
+  })
+
+  it('with local steps bytes of a step not known to be over are the first owner’s alone, until another says that it kept them', () => {
+    const local = { sync: 'local', local: { innerSteps: 2, lanes: 2 }, batch: 2, microbatch: 1 } as const
+    const fleet = restarted({}, local)
+    for (const [i, id] of ['a', 'b', 'c', 'd'].entries())
+      fleet.join(id, { holding: holding(i % 2, { open: id === 'a' ? [0] : [] }) })
+    fleet.pass(2500)
+    fleet.ready()
+    fleet.pass(6000)
+    // Whoever knows the step to be over is the first.
+    const firsts = () => fleet.run().owners[0]!.map(([first]) => first)
+    expect(new Set(firsts())).toEqual(new Set(['c']))
+    expect(fleet.run().owners[0]![0]).toContain('a')
+    // Silent for a moment: the open shard nobody else need have kept.
+    fleet.do({ type: 'nodeUnresponsive', nodeId: 'c' })
+    expect(firsts()).toEqual(['c', 'a'])
+    fleet.beat('c')
+    fleet.report('a', { type: 'held', step: 7, shard: 0 })
+    fleet.do({ type: 'nodeUnresponsive', nodeId: 'c' })
+    expect(firsts()).toEqual(['a', 'a'])
+  })
+
+  it('a node whose GPU hangs is found out in a minute, though nothing else is known of how long a step takes', () => {
+    const fleet = restarted({ reservations: {} })
+    fleet
+      .join('a', { holding: holding(0) })
+      .join('b', { holding: holding(1) })
+      .join('c', { holding: holding(0) })
+    fleet.pass(3000)
+    fleet.ready('b', 'c')
+    fleet.pass(59_000)
+    expect(fleet.run().members[0]).toEqual(['a', 'c'])
+    fleet.pass(6000)
+    expect(fleet.run().members[0]).toEqual(['c'])
+    expect(fleet.told().join(' ')).toContain('nothing came from it since the step began again')
   })
 
   it('who holds something that no run waits for is told to drop it', () => {

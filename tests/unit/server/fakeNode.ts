@@ -94,6 +94,7 @@ export class FakeNode {
       step: rest.every((other) => other === step) ? step : null,
       moments: [...this.#moments],
       reduced: [...this.#reduced],
+      open: [],
     }
     return { runId, generation, stage, ...held }
   }

@@ -27,7 +27,7 @@ describe('a node that joins', () => {
     expect(stage.computes(came)).toEqual(['forwardBackward 0'])
     stage.settle(stage.frame('third', 'momentShard', 0, { step: 4 }))
     expect(stage.last('held')).toEqual({ type: 'held', generation: 1, step: 4, shard: 0 })
-    expect(holding(stage.state)).toEqual({ runId: 'run', generation: 1, stage: 0, step: 4, moments: [[0, 4]], reduced: [] }) // prettier-ignore
+    expect(holding(stage.state)).toEqual({ runId: 'run', generation: 1, stage: 0, step: 4, moments: [[0, 4]], reduced: [], open: [] }) // prettier-ignore
   })
 
   it('keeps what comes before it can be written, the latest of each shard', () => {
@@ -256,10 +256,18 @@ describe('a model that is held', () => {
     expect(holding(new Stage().state)).toBeNull()
     const stage = summed()
     const moments = [[0, 0], [1, 0]] // prettier-ignore
-    expect(holding(stage.state)).toEqual({ runId: 'run', generation: 1, stage: 0, step: 0, moments, reduced: [0, 1] })
+    expect(holding(stage.state)).toEqual({
+      runId: 'run',
+      generation: 1,
+      stage: 0,
+      step: 0,
+      moments,
+      reduced: [0, 1],
+      open: [],
+    })
     const [update] = stage.of('update', stage.apply(owned))
     stage.answer(update!)
-    expect(holding(stage.state)).toMatchObject({ step: null, moments: [[0, 1], [1, 0]], reduced: [] }) // prettier-ignore
+    expect(holding(stage.state)).toMatchObject({ step: null, moments: [[0, 1], [1, 0]], reduced: [], open: [0] }) // prettier-ignore
   })
 
   it('is kept under a new generation, the step under way dropped', () => {
@@ -327,13 +335,49 @@ describe('a model that is held', () => {
     expect(stage.last('ready')).toMatchObject({ step: 1 })
   })
 
-  it('of another run or stage is not what is meant', () => {
+  it('is not to be had of a device that lost it, or of another run or stage: whoever counts on it hears so', () => {
+    const failed = { type: 'failed', generation: 2, error: expect.objectContaining({ code: 'stage.not_held' }) }
     for (const other of [{ runId: 'other' }, { stage: 1 }]) {
       const stage = summed()
       const actions = stage.assign({ source: 'held', generation: 2, ...other })
-      expect(actions.map(({ type }) => type)).toEqual(['discard', 'prepare'])
+      expect(actions).toEqual([{ type: 'discard' }, { type: 'report', message: failed }])
+      expect(stage.state.assignment).toBeNull()
     }
     const nothing = new Stage()
-    expect(nothing.assign({ source: 'held' }).map(({ type }) => type)).toEqual(['prepare'])
+    expect(nothing.assign({ source: 'held', generation: 2 })).toEqual([{ type: 'report', message: failed }])
+  })
+
+  it('of which the kernels are still compiled is loaded from others: nobody counted on it', () => {
+    const stage = new Stage()
+    stage.assign()
+    const actions = stage.assign({ source: 'held', generation: 2 })
+    expect(actions.map(({ type }) => type)).toEqual(['discard', 'prepare'])
+  })
+
+  it('is kept a second time before its device has answered the first, with what it finishes meanwhile', () => {
+    const stage = summed()
+    const finish = { step: 1, lr: 0.3, scale: 0.7 }
+    stage.assign({ source: 'held', generation: 2, finish })
+    expect(holding(stage.state)).toMatchObject({ generation: 2, step: 1, moments: [[0, 1], [1, 1]], open: [0, 1] }) // prettier-ignore
+    const actions = stage.assign({ source: 'held', generation: 3 })
+    expect(actions.map(({ type }) => type)).toEqual(['keep'])
+    expect(stage.prepared(null).map(({ type }) => type)).toEqual(['report'])
+    expect(stage.last('ready')).toMatchObject({ generation: 3, step: 1 })
+    expect(holding(stage.state)).toMatchObject({ step: 1, moments: [[0, 1], [1, 1]] }) // prettier-ignore
+  })
+})
+
+describe('a device that takes nothing any more', () => {
+  it('is given the parameters of a few steps, and what was refused is asked for again', () => {
+    const stage = Stage.ready({ replicas: 2 })
+    const owners = [['you'], ['you']] // prettier-ignore
+    for (let step = 1; step <= 9; step++) {
+      stage.step(step, { owners })
+      for (const shard of [0, 1]) stage.frame('you', 'parameterShard', shard)
+    }
+    expect(stage.of('writeParameters')).toHaveLength(8)
+    expect(stage.state.refusedFrames).toBe(10)
+    for (const write of stage.of('writeParameters')) stage.answer(write)
+    expect(stage.wants(stage.idle(1))).toEqual(['parameterShard 0 of you', 'parameterShard 1 of you'])
   })
 })
