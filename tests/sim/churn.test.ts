@@ -6,15 +6,22 @@ import { FLEET, runFleet } from './fleet.ts'
 const MINUTE = 60_000
 const replayed = process.env.SKEIN_SIM_SEED
 const seeds = replayed ? [Number(replayed)] : Array.from({ length: 60 }, (_, i) => i + 1)
-/** In the last ones both owners of a shard fall amid its update, or all that a stage is left with wait for one another. */
-const lanes = replayed ? seeds : [...seeds.slice(0, 28), 160, 188, 275, 436]
-/** In the last one a write is on its way into a device as a generation ends. */
-const overlapping = replayed ? seeds : [...seeds.slice(0, 20), 73]
+/**
+ * Beside the first ones those that once did not end well. Here: a tally that nobody gave time for, a device that loses what it
+ * is counted on for, and two that wait for each other because one was cut off.
+ */
+const found = replayed ? [] : [70, 288, 441, 691, 1487]
+/** Both owners of a shard fall amid its update, all that a stage is left with wait for one another, or one comes back amid a step. */
+const lanes = replayed ? seeds : [...seeds.slice(0, 28), 94, 160, 188, 275, 299, 436]
+/**
+ * A write is on its way into a device as a generation ends; an owner hangs; a server starts again before a step is known to be over.
+ */
+const overlapping = replayed ? seeds : [...seeds.slice(0, 20), 73, 461, 509, 596, 704, 709]
 
 describe('a fleet with accidents', () => {
   const met = { rollbacks: 0, recovered: 0, restarts: 0, commits: 0 }
 
-  it.each(seeds)('seed %i trains what one machine would', (seed) => {
+  it.each([...seeds, ...found])('seed %i trains what one machine would', (seed) => {
     const world = troubled(seed).untilEnded(60 * MINUTE)
     const { ended, rollbacks, commits } = world.witness()
     expect(ended!.state).toBe('finished')
@@ -30,7 +37,7 @@ describe('a fleet with accidents', () => {
     expect(met.recovered).toBeGreaterThan(100)
     expect(met.restarts).toBeGreaterThan(30)
     // What a rollback costs is the exception: most steps were committed once.
-    expect(met.commits).toBeLessThan(1.25 * 60 * seeds.length)
+    expect(met.commits).toBeLessThan(1.25 * 60 * (seeds.length + found.length))
   })
 })
 

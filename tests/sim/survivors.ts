@@ -19,7 +19,10 @@ export function lostStage(world: World, runId: string, witness: Witness): string
     const { stage } = tenure.assignment
     stages.set(stage, [...(stages.get(stage) ?? []), node])
   }
-  const applied = [...stages.values()].flat().some(({ tenure }) => tenure!.parameterSteps.includes(committed + 1))
+  // Once the word to update is out the server cannot know who has heard it.
+  const applied =
+    round?.prepared === true ||
+    [...stages.values()].flat().some(({ tenure }) => tenure!.parameterSteps.includes(committed + 1))
   const count = world.watch.witnesses.get(runId)!.reference.vectors[0]!.length
   for (let stage = 0; stage < count; stage++) {
     const nodes = stages.get(stage) ?? []
@@ -34,12 +37,19 @@ export function lostStage(world: World, runId: string, witness: Witness): string
       const known = holders[stage]?.[shard]
       if (!nodes.some(({ id, tenure }) => stands(tenure!.momentSteps) && (!known || known.has(id))))
         return `stage ${stage} has lost the moments of shard ${shard}`
-      // Some weights have gone on to the next step, these cannot follow, and what their sum was made from is gone too.
-      const summed = nodes.some(({ tenure }) => tenure!.momentSteps[shard] === committed + 1 || tenure!.holdsSum(shard))
+      // Some weights have gone on to the next step, or may have; these cannot follow, and what their sum was made from is gone too.
+      const summed = nodes.some(
+        (node) => node.tenure!.momentSteps[shard] === committed + 1 || holdsSum(node, shard, committed + 1),
+      )
       const missing = round?.stages[stage]?.contributors?.some(([id]) => !nodes.some((node) => node.id === id))
       if (applied && !summed && (missing || restarted))
-        return `stage ${stage} has lost the sum of shard ${shard} after others were updated`
+        return `stage ${stage} has lost the sum of shard ${shard} that others were updated by, or may have been`
     }
   }
   return null
+}
+
+/** Whether the sum of all contributors for this shard lies here, not yet applied. */
+function holdsSum({ machine: { current } }: SimNode, shard: number, step: number): boolean {
+  return current?.step === step && current.shards[shard]?.reduced === true
 }

@@ -104,11 +104,6 @@ export class Tenure {
     return step
   }
 
-  /** Whether a sum of all contributors for this shard lies here, not yet applied. */
-  holdsSum(shard: number): boolean {
-    return this.#holdings[shard]!.shares.length > 0
-  }
-
   work(action: WorkAction, generation: number, busyMs: number): StageEvent<Tensor> | null {
     const { vectors, ranges } = this
     switch (action.type) {
