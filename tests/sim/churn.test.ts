@@ -11,8 +11,11 @@ const seeds = replayed ? [Number(replayed)] : Array.from({ length: 60 }, (_, i) 
  * is counted on for, and two that wait for each other because one was cut off.
  */
 const found = replayed ? [] : [70, 288, 441, 691, 1487]
-/** Both owners of a shard fall amid its update, all that a stage is left with wait for one another, or one comes back amid a step. */
-const lanes = replayed ? seeds : [...seeds.slice(0, 28), 94, 160, 188, 275, 299, 436]
+/**
+ * Both owners of a shard fall amid its update, all that a stage is left with wait for one another, one comes back amid a step, or
+ * hears of the next one amid its own update.
+ */
+const lanes = replayed ? seeds : [...seeds.slice(0, 28), 94, 160, 188, 275, 299, 436, 1161]
 /**
  * A write is on its way into a device as a generation ends; an owner hangs; a server starts again before a step is known to be over.
  */

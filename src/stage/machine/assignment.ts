@@ -44,6 +44,7 @@ function keep<T>(state: StageState<T>, assignment: Assignment, actions: Actions<
   const { current } = state
   const { finish } = assignment
   takeFinishing(state)
+  dropOutdated(state)
   for (const write of state.writes) {
     stand(state, write.shard, write.void ? NOWHERE : write.step)
     state.madeBy[write.shard] = write.from
@@ -64,6 +65,7 @@ function keep<T>(state: StageState<T>, assignment: Assignment, actions: Actions<
     const before = finish!.step - 1
     if (state.parameters[shard] !== before || state.moments[shard] !== before) continue
     state.finishing.add(shard)
+    state.updating.set(shard, finish!.step)
     actions.push({ type: 'update', shard, step: finish!.step, lr: finish!.lr, scale: finish!.scale })
   }
 }
@@ -75,6 +77,16 @@ function takeFinishing<T>(state: StageState<T>): void {
     state.parameters[shard] = step
     state.moments[shard] = step
     state.madeBy[shard] = state.self
+  }
+}
+
+/** What this node still updates by itself of a step that others have gone on from may differ from theirs. */
+function dropOutdated<T>(state: StageState<T>): void {
+  for (const [shard, step] of state.updating) {
+    if (step === state.current?.step || state.finishing.has(shard)) continue
+    state.moments[shard] = step
+    stand(state, shard, NOWHERE)
+    state.madeBy[shard] = null
   }
 }
 
@@ -100,6 +112,7 @@ function forget<T>(state: StageState<T>): void {
   state.momentWrites = []
   state.reads.clear()
   state.finishing.clear()
+  state.updating.clear()
   state.current = null
   state.applied = null
   state.early.clear()

@@ -153,8 +153,8 @@ export function takeHeld<T>(state: StageState<T>, shard: number, actions: Action
 
 /** Whether what stands of a shard is what the outer step `step` begins with, and nothing else is on its way into it. */
 function stepsFrom<T>(state: StageState<T>, shard: number, step: number): boolean {
-  // Who has just lost its place among the owners may still be taking the step by itself.
-  if (state.current?.shards[shard]?.update === 'asked') return false
+  // Who has just lost its place among the owners may still be taking the step by itself, even if it has heard of the next one.
+  if (state.updating.has(shard)) return false
   return state.parameters[shard] === step - 1 && !state.writes.some((pending) => pending.shard === shard)
 }
 

@@ -184,6 +184,8 @@ export interface StageState<T> {
   readonly reads: Set<string>
   /** Shards whose update has to be done before a kept model is ready. */
   readonly finishing: Set<number>
+  /** By shard: the step whose update was asked for and is not done, though another step may be under way by now. */
+  readonly updating: Map<number, number>
   current: StepState<T> | null
   /** Frames that came before the word that makes sense of them, the latest of each. */
   readonly early: Map<string, EarlyFrame<T>>
@@ -225,6 +227,7 @@ export function initialStageState<T>(): StageState<T> {
     momentWrites: [],
     reads: new Set(),
     finishing: new Set(),
+    updating: new Map(),
     current: null,
     early: new Map(),
     refusedFrames: 0,

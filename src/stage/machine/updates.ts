@@ -3,7 +3,7 @@ import type { ServerMessage } from '../../protocol/control.ts'
 import { laneCount, overlaps } from '../../protocol/lanes.ts'
 import type { StageEvent } from '../machineTypes.ts'
 import { changeOwners, reportReduced } from './merge.ts'
-import { expectMeans, takeHeld, writeParameters } from './standing.ts'
+import { expectMeans, stand, takeHeld, writeParameters } from './standing.ts'
 import { type Actions, addressOf, NOWHERE, report, type StageState, type StepState, sums, updatable } from './state.ts'
 
 type Message<K extends ServerMessage['type']> = Extract<ServerMessage, { type: K }>
@@ -35,6 +35,7 @@ export function updateShard<T>(state: StageState<T>, shard: number, actions: Act
   // Guard: idempotence. A second `apply` names new owners; it does not move the parameters a second time.
   if (sum.update !== 'none') return
   sum.update = 'asked'
+  state.updating.set(shard, step)
   actions.push({ type: 'update', shard, step, lr: apply.lr, scale: apply.scale })
 }
 
@@ -68,11 +69,12 @@ export function onMeanMade<T>(state: StageState<T>, event: Happened<T, 'meanMade
 export function onUpdated<T>(state: StageState<T>, event: Happened<T, 'updated'>, actions: Actions<T>): void {
   const { current } = state
   const { shard, step, tensor } = event
+  state.updating.delete(shard)
   state.moments[shard] = step
   if (!current || current.step !== step) {
     // Once the next step is under way its owners may have gone on without this node, whose own bytes may differ from theirs.
     const finished = state.finishing.delete(shard) && (!current || state.places[shard] === 0)
-    state.parameters[shard] = finished ? step : NOWHERE
+    stand(state, shard, finished ? step : NOWHERE)
     state.madeBy[shard] = finished ? state.self : null
     return
   }

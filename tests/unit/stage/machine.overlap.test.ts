@@ -1,6 +1,7 @@
 /** Proves what a stage sends and sums while its lanes go on, and that a mean which was sent ahead of time is taken only once it is the step's. */
 import { describe, expect, it } from 'vitest'
 import { runConfigSchema } from '../../../src/protocol/runConfig.ts'
+import { holding as holdingOf } from '../../../src/stage/machine.ts'
 import { type Action, type LeaseOf, Stage } from './stage.ts'
 
 /** Two lanes of two updates of one microbatch each; of eight shards those of step 1 that are final after the first update. */
@@ -183,5 +184,26 @@ describe('a mean that comes ahead', () => {
     // Its place went to the second while the device takes the step.
     stage.owners(allOwnedBy('you'))
     expect(taken(stage, stage.frame('you', 'meanShard', 0, { attempt: 1 }))).toEqual([])
+    // Nor once it has heard of the next step, which its own update does not lead to: the whole is asked for.
+    stage.step(2, { owners: allOwnedBy('you') })
+    expect(taken(stage, stage.frame('you', 'meanShard', 0, { step: 1, attempt: 1 }))).toEqual([])
+    const updated = stage.settle(applied)
+    expect(taken(stage, updated)).toEqual([])
+    expect(stage.state.parameters).toEqual(Array<number>(8).fill(-1))
+    expect(stage.wants(stage.idle(1))).toContain('parameterShard 0 of you')
+    const whole = stage.frame('you', 'parameterShard', 0, { step: 1 })
+    expect(stage.of('writeParameters', whole)).toMatchObject([{ shard: 0, step: 1, mean: false }])
+  })
+
+  it('is let go of where its node is told to keep its model while it still updates by itself', () => {
+    const stage = begun([0], ['me', 'you'])
+    update(stage, 0, 0)
+    update(stage, 0, 1)
+    stage.settle(stage.reduce(1, [['me', 1]]))
+    stage.apply(allOwnedBy('me', 'you'))
+    stage.step(2, { owners: allOwnedBy('you') })
+    const { config, generation } = stage.state.assignment!
+    stage.assign({ config, generation: generation + 1, source: 'held' })
+    expect(holdingOf(stage.state)).toMatchObject({ step: null, moments: [] })
   })
 })
