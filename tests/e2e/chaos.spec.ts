@@ -29,7 +29,7 @@ test.afterEach(async () => {
 })
 
 test('browsers and the server are killed, and every step is the step of the run that nobody disturbed', async () => {
-  test.setTimeout(300_000)
+  test.setTimeout(600_000)
   // An epsilon above the gradients' rounding: AdamW makes a whole step of what nearly cancelled, and there even two runs that
   // nobody disturbs differ by the order of their sums.
   const optimizer = { warmupSteps: 10, eps: 1e-6 }
