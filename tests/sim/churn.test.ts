@@ -4,8 +4,10 @@ import { troubled, troubledLanes, troubledOverlaps, untruthful } from './acciden
 import { FLEET, runFleet } from './fleet.ts'
 
 const MINUTE = 60_000
+/** One seed, or from one to another: `7`, `1-1500`. */
 const replayed = process.env.SKEIN_SIM_SEED
-const seeds = replayed ? [Number(replayed)] : Array.from({ length: 60 }, (_, i) => i + 1)
+const [first = 1, last = first] = replayed?.split('-').map(Number) ?? [1, 60]
+const seeds = Array.from({ length: last - first + 1 }, (_, i) => first + i)
 /**
  * Beside the first ones those that once did not end well. Here: a tally that nobody gave time for, a device that loses what it
  * is counted on for, and two that wait for each other because one was cut off.
