@@ -1,4 +1,5 @@
 /** Owns how a run goes on under a server that was started again: from what its nodes hold, if together they hold it all. */
+import type { Holding } from '../../src/protocol/control.ts'
 import { shardCount } from '../../src/protocol/routing.ts'
 import { giveUpSaving } from './checkpoints.ts'
 import { announceCredit, bookCredit } from './credit.ts'
@@ -96,7 +97,9 @@ function resume(
   // Who holds the step whole comes first, and of those whoever knows that it is over: the others take the parameters from the
   // first owners.
   const whole = (node: FleetNode) => (node.holding!.step === step ? 0 : 1)
-  const open = new Map(back.map(({ id, holding }) => [id, new Set(holding!.open)]))
+  // What a node finishes by itself now is as open as what it had made before.
+  const openOf = ({ open, reduced }: Holding) => new Set(finishing ? [...open, ...reduced] : open)
+  const open = new Map(back.map(({ id, holding }) => [id, openOf(holding!)]))
   const sorted = [...back].sort((a, b) => whole(a) - whole(b) || open.get(a.id)!.size - open.get(b.id)!.size)
   for (const node of sorted) {
     const { holding } = node
