@@ -5,7 +5,7 @@ import { isAudited } from './claims.ts'
 import { breakGeneration, end } from './generations.ts'
 import { announceCredit, bookCredit } from './credit.ts'
 import { newRound, sendStep } from './leases.ts'
-import { chooseOwners, synced } from './owners.ts'
+import { dropOpen, chooseOwners, synced } from './owners.ts'
 import { pause, shortfall } from './purse.ts'
 import { recutWhenPays } from './recutting.ts'
 import type { Round } from './round.ts'
@@ -77,6 +77,7 @@ export function goOn(state: OrchestratorState, run: Run, now: number, commands: 
     }
     run.owners[stage] = owners
   }
+  dropOpen(state, run)
   const short = shortfall(run)
   if (short !== null) pause(state, run, short, now, commands)
   else if (run.step < run.config.steps) startStep(state, run, now, commands)

@@ -29,6 +29,7 @@ export function assign(
   node.lastProgress = now
   node.busyMs = null
   node.holding = null
+  node.open = null
   node.waitingOn = []
   run.members[stage]!.push(node.id)
   if (run.reservations.get(node.deviceId) !== stage) {

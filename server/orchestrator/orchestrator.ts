@@ -166,6 +166,7 @@ function enter(
     penaltyUntil: 0,
     troubles: 0,
     gpuFailures: new Map(),
+    open: null,
     runId: null,
     stage: -1,
     ready: null,

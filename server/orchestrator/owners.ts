@@ -60,6 +60,23 @@ export function chooseOwners(state: OrchestratorState, run: Run, stage: number, 
   return chosen
 }
 
+/**
+ * A step is about to begin: bytes of the step before that their holder has not heard to be over it lets go now, unless it is their
+ * first owner; with local steps the moments go with them. Who keeps them all the same says so then.
+ */
+export function dropOpen({ nodes }: OrchestratorState, run: Run): void {
+  const members = run.members.flat().flatMap((id) => nodes.get(id) ?? [])
+  const open = new Map(members.map((node) => [node.id, node.open]))
+  for (const node of members) node.open = null
+  if (run.config.sync === 'exact') return
+  run.owners.forEach((shards, stage) =>
+    shards.forEach(([first], shard) => {
+      const holders = run.holders[stage]![shard]!
+      for (const id of [...holders.keys()]) if (id !== first && open.get(id)?.has(shard)) holders.delete(id)
+    }),
+  )
+}
+
 /** Spreads the shards of a stage over nodes that all have all moments: at a start from a checkpoint. */
 export function spreadOwners(run: Run, nodes: readonly string[]): ShardOwners {
   const places = Math.min(PLACES, nodes.length)

@@ -111,28 +111,15 @@ function resume(
     const complete = holding!.step === step
     assign(run, node, stage, 'held', finish, now, commands)
     // Whoever holds the step whole has nothing to load; the others take it from the owners as the next step begins.
+    node.open = open.get(node.id)!
     if (!complete && !finishing) continue
     node.ready = step
     node.presumedAt = Infinity
   }
-  for (let stage = 0; stage < run.config.stages; stage++) {
-    run.owners[stage] = chooseOwners(state, run, stage, now) ?? []
-    if (run.config.sync === 'local') dropOpen(run, stage, open)
-  }
+  for (let stage = 0; stage < run.config.stages; stage++) run.owners[stage] = chooseOwners(state, run, stage, now) ?? []
   const who = back.length === 1 ? '1 volunteer' : `${back.length} volunteers`
   const text = `The server is back, and ${who} with it; nothing after step ${step} was lost.`
   commands.push({ type: 'tell', runId: run.id, step, text })
-}
-
-/**
- * Bytes of a step that their holder has not heard to be over it lets go as the next one begins, unless they are its own as the
- * first owner; with local steps the moments go with them. Who keeps them all the same says so then.
- */
-function dropOpen(run: Run, stage: number, open: ReadonlyMap<string, ReadonlySet<number>>): void {
-  run.owners[stage]!.forEach(([first], shard) => {
-    const holders = run.holders[stage]![shard]!
-    for (const id of [...holders.keys()]) if (id !== first && open.get(id)!.has(shard)) holders.delete(id)
-  })
 }
 
 /**

@@ -56,6 +56,8 @@ export interface FleetNode {
   readonly gpuFailures: Map<string, number>
   /** What it said it holds when it dialled in, for a run that waits for its nodes after the server's restart. */
   holding: Holding | null
+  /** Shards of what it goes on with after a restart that it may let go of as the next step begins; null once one has begun. */
+  open: ReadonlySet<number> | null
   runId: string | null
   /** In its run; -1 without one. */
   stage: number
