@@ -18,7 +18,7 @@ export interface Holder {
 
 export interface IssuingTokens extends NodeTokens {
   /** A token that is safe within a URL. @throws RangeError when an id is not one of the protocol. */
-  issue(nodeId: string, deviceId: string, sessionId?: string): string
+  issue(nodeId: string, deviceId: string, sessionId: string): string
   /** To whom a token was issued; null when it is not valid. */
   holderOf(token: string): Holder | null
 }
@@ -43,7 +43,7 @@ export function createTokens(secret: Uint8Array, now: () => number = Date.now): 
     return Number.parseInt(expiry, 36) > now() ? { nodeId, deviceId, sessionId } : null
   }
   return {
-    issue(nodeId, deviceId, sessionId = 'any') {
+    issue(nodeId, deviceId, sessionId) {
       for (const id of [nodeId, deviceId, sessionId]) if (!idPattern.test(id)) throw new RangeError(`Not an id: ${id}`)
       const text = `${nodeId}.${deviceId}.${sessionId}.${(now() + TOKEN_LIFETIME_MS).toString(36)}`
       return `${text}.${seal(text).toString('base64url')}`

@@ -161,9 +161,7 @@ export function moveLeases(
   progress.work.delete(nodeId)
   progress.pending.delete(nodeId)
   progress.revoked.set(nodeId, work.microbatches)
-  progress.contributors = null
-  progress.ahead = null
-  progress.wholeAt = null
+  voidSums(progress)
   const places = [...work.microbatches]
   if (here) {
     const message: ServerMessage = { type: 'revoked', generation: run.generation, step: round.step }
@@ -175,6 +173,13 @@ export function moveLeases(
   commands.push({ type: 'recovered', runId: run.id, leases: places.length, cause })
   run.recovered += places.length
   return places.length
+}
+
+/** Leases have changed hands: sums that were asked for would miss what they are to hold. */
+export function voidSums(progress: StageProgress): void {
+  progress.contributors = null
+  progress.ahead = null
+  progress.wholeAt = null
 }
 
 /** Gives microbatches without an owner to whoever of the stage has least to do. @returns whether anything was given */
@@ -224,8 +229,7 @@ export function adopt(state: OrchestratorState, run: Run, stage: number, now: nu
   }
   const moved = progress.orphans
   progress.orphans = []
-  progress.contributors = null
-  progress.ahead = null
+  voidSums(progress)
   for (const id of changed) sendLeases(run, id, stage, commands)
   progress.movedAt = now
   for (const other of [stage - 1, stage + 1]) {

@@ -4,7 +4,7 @@ import { goOn } from './commit.ts'
 import { saveWithout } from './checkpoints.ts'
 import { isAwaited, mayServe } from './formation.ts'
 import { breakGeneration, failGeneration } from './generations.ts'
-import { moveLeases, sendStep } from './leases.ts'
+import { moveLeases, sendStep, voidSums } from './leases.ts'
 import { doWithout } from './losses.ts'
 import { synced } from './owners.ts'
 import type { FleetNode, OrchestratorCommand, OrchestratorState, RecoveryCause, Run } from './types.ts'
@@ -93,9 +93,7 @@ function beginWorkAgain(run: Run, id: string, stage: number): void {
   work.version += 1
   progress.lost.delete(id)
   progress.pending.add(id)
-  progress.contributors = null
-  progress.ahead = null
-  progress.wholeAt = null
+  voidSums(progress)
 }
 
 /**

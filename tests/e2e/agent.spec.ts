@@ -95,7 +95,7 @@ test('SIGTERM to `npm run agent`: it says that it leaves, and the run says whom 
   const runId = await skein.launch('left alone', { ...tinyConfig, steps: 5000, checkpointEvery: 5 })
   await skein.follow(runId, ({ metrics }) => metrics.length >= 3)
   agents[0]!.child.kill('SIGTERM')
-  await expect.poll(async () => (await fleet(skein)).nodes, { timeout: 5000 }).toBe(1)
+  await expect.poll(async () => (await fleet(skein)).nodes, { timeout: 2000 }).toBe(1)
   const { code, output } = await agents[0]!.exit
   expect(code, output).toBe(0)
   expect(output).toMatch(/Z {2}stopped\n$/)

@@ -30,6 +30,8 @@ test('a volunteer that sends a false gradient is convicted before the commit, an
     return new Set(audits.filter(({ verdict }) => verdict === 'passed').map(({ claimant }) => claimant)).size
   }
   await expect.poll(lately, { timeout: 120_000, message: 'Everybody works, and passes' }).toBe(6)
+  const passed = async () => auditsViewSchema.parse(await answer(`/audits?run=${runId}&limit=1`)).totals.passed
+  await expect.poll(passed, { timeout: 120_000, message: 'There is enough to find one lie among' }).toBeGreaterThan(10)
   const agent = (await skein.api.run(runId)).nodes.find(({ kind }) => kind === 'agent')!
   liar.child.kill('SIGUSR2')
   await expect.poll(() => liar.child.exitCode, { timeout: 60_000, message: 'The liar ends' }).toBe(1)
@@ -48,8 +50,7 @@ test('a volunteer that sends a false gradient is convicted before the commit, an
   })
   const apart = convicted[0]!.distances.find(({ tensor }) => tensor === 'parameterGradient')!
   expect(apart.distance! / apart.tolerance).toBeGreaterThan(1000)
-  // Each of the six passed at least once before the lie; how many more depends on how fast this machine is.
-  expect(audits.totals.passed).toBeGreaterThanOrEqual(6)
+  expect(audits.totals.passed).toBeGreaterThan(10)
   const found = standingViewSchema.parse(await answer(`/audits/standings/${device}`))
   expect(found).toMatchObject({ convictions: 1, reason: convicted[0]!.reason })
   expect(found.shutUntil).toBeGreaterThan(Date.now())

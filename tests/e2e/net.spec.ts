@@ -24,7 +24,7 @@ test.afterAll(async () => {
 
 async function join(page: Page, nodeId: string, forward: boolean) {
   await page.goto(served.origin)
-  const identity = { nodeId, token: tokens.issue(nodeId, 'device'), iceServers: [] }
+  const identity = { nodeId, token: tokens.issue(nodeId, 'device', 'session'), iceServers: [] }
   await page.evaluate(([id, f]) => window.begin(id, f), [identity, forward] as const)
 }
 

@@ -51,7 +51,7 @@ function greet(socket: WebSocket) {
     expect(checkSessionProof(hello.deviceId, hello.proof, asked)).toBeNull()
     heard.push(hello)
     const nodeId = `n${(nodes += 1)}`
-    const session = { resumed: false, received: 0, token: tokens.issue(nodeId, hello.deviceId) }
+    const session = { resumed: false, received: 0, token: tokens.issue(nodeId, hello.deviceId, 'session') }
     const welcome = { type: 'welcome', nodeId, ...session, heartbeatMs: 1000, iceServers: [] } satisfies ServerMessage
     socket.send(JSON.stringify(welcome))
     say({ type: 'standby', reason: 'No run needs this device yet.' })

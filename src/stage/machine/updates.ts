@@ -42,17 +42,11 @@ export function updateShard<T>(state: StageState<T>, shard: number, actions: Act
 /** Where merges overlap local steps the first owner sends the mean as soon as it can be made: links carry it meanwhile. */
 function askMean<T>(state: StageState<T>, shard: number, actions: Actions<T>): void {
   const { step, shards, apply } = state.current!
+  const { config } = state.assignment!
   const sum = shards[shard]!
-  if (
-    !overlaps(state.assignment!.config) ||
-    state.places[shard] !== 0 ||
-    !sum.reduced ||
-    apply ||
-    sum.meanAsked === sum.attempt
-  )
-    return
+  if (!overlaps(config) || state.places[shard] !== 0 || !sum.reduced || apply || sum.meanAsked === sum.attempt) return
   sum.meanAsked = sum.attempt
-  const scale = 1 / laneCount(state.assignment!.config)
+  const scale = 1 / laneCount(config)
   actions.push({ type: 'mean', step, attempt: sum.attempt, shard, scale })
 }
 

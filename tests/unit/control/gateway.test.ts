@@ -287,7 +287,7 @@ test('a server that was started again knows the node by its token, and starts a 
 })
 
 test('a token of another secret, or a session whose ends disagree, goes on with nothing', async () => {
-  const forged = createTokens(new Uint8Array(32).fill(8)).issue('n0123', device.id)
+  const forged = createTokens(new Uint8Array(32).fill(8)).issue('n0123', device.id, 'session')
   const stranger = await admitted({ token: forged, received: 0 })
   expect(stranger.welcome).toMatchObject({ resumed: false })
   expect(stranger.nodeId).not.toBe('n0123')

@@ -128,15 +128,13 @@ describe('after a step began again', () => {
 
 describe('a step that is being applied and stands still', () => {
   it('goes on without the owner that nothing comes from: the other one gets the time to update', () => {
-    const fleet = training({ stages: 1, replicas: 2 }, ['a', 'b'])
+    // Neither gives way to the other in this: the stall is what ends it.
+    const fleet = training({ stages: 1, replicas: 2 }, ['a', 'b'], {}, { laggardMs: Infinity })
     fleet.finishAll()
     fleet.sums()
     fleet.take()
-    // Of the two that are second to each other `a` never updates; `b` follows at once once it is first.
-    const first = fleet.run().owners[0]!.map(([id]) => id)
-    expect(first).toEqual(['a', 'b'])
+    expect(fleet.run().owners[0]!.map(([id]) => id)).toEqual(['a', 'b'])
     fleet.report('b', { type: 'updated', step: 1, shard: 1 })
-    fleet.run().round!.stages[0]!.movedAt = Infinity
     fleet.pass(120_500)
     expect(fleet.run()).toMatchObject({ generation: 1, step: 0, members: [['b']] })
     fleet.updates(['b'])

@@ -53,7 +53,7 @@ async function serve(options: Partial<BrokerOptions> = {}) {
   origin = `ws://127.0.0.1:${(server.address() as AddressInfo).port}`
 }
 
-async function connect(id: string, token = tokens.issue(id, 'd'), key = 'skein'): Promise<Client> {
+async function connect(id: string, token = tokens.issue(id, 'd', 's'), key = 'skein'): Promise<Client> {
   const socket = new WebSocket(`${origin}/peer/peerjs?key=${key}&id=${id}&token=${token}&version=1.5.5`)
   const inbox: Record<string, unknown>[] = []
   const waiters: ((message: Record<string, unknown>) => void)[] = []
@@ -109,9 +109,9 @@ describe('the broker', () => {
 
   it('refuses a token of another node, a forged one and another key, and says so in PeerJS words', async () => {
     for (const client of [
-      await connect('a', tokens.issue('b', 'd')),
+      await connect('a', tokens.issue('b', 'd', 's')),
       await connect('a', 'a.b.c'),
-      await connect('a', tokens.issue('a', 'd'), 'peerjs'),
+      await connect('a', tokens.issue('a', 'd', 's'), 'peerjs'),
     ]) {
       expect(await client.next()).toMatchObject({ type: 'ERROR', payload: { msg: expect.stringContaining('token') } })
       expect(await client.closed).toBe(BROKER_CLOSE.refused)

@@ -29,7 +29,7 @@ afterEach(() => {
   server.close()
 })
 
-async function come(id: string, to: string, token = tokens.issue(id, 'd')) {
+async function come(id: string, to: string, token = tokens.issue(id, 'd', 's')) {
   const socket = new WebSocket(`${origin}/relay?id=${id}&to=${to}&token=${token}`)
   sockets.push(socket)
   const heard: (string | Buffer)[] = []
@@ -56,7 +56,7 @@ it('joins two nodes that name each other, and keeps what the first said before t
 
 it('lets nobody in under another’s name, and nobody wait for ever', async () => {
   await serve({ waitMs: 100 })
-  expect(await (await come('a', 'b', tokens.issue('c', 'd'))).closed).toBe(RELAY_CLOSE.refused)
+  expect(await (await come('a', 'b', tokens.issue('c', 'd', 's'))).closed).toBe(RELAY_CLOSE.refused)
   expect(await (await come('a', 'a')).closed).toBe(RELAY_CLOSE.refused)
   expect(await (await come('a', 'b', 'a.d.forged')).closed).toBe(RELAY_CLOSE.refused)
   expect(await (await come('a', 'b')).closed).toBe(RELAY_CLOSE.absent)

@@ -22,7 +22,7 @@ describe('node tokens', () => {
   it('ends after its lifetime', () => {
     let time = 1_000_000
     const tokens = createTokens(secret, () => time)
-    const token = tokens.issue('node', DEVICE)
+    const token = tokens.issue('node', DEVICE, 'session')
     time += TOKEN_LIFETIME_MS - 1
     expect(tokens.nodeOf(token)).toBe('node')
     time += 1
@@ -31,7 +31,7 @@ describe('node tokens', () => {
 
   it('refuses another secret, another id, another device, another session, another expiry, and noise', () => {
     const tokens = createTokens(secret)
-    const token = tokens.issue('node', DEVICE)
+    const token = tokens.issue('node', DEVICE, 'session')
     const [id, device, session, expiry, seal] = token.split('.') as [string, string, string, string, string]
     expect(createTokens(new Uint8Array(32).fill(8)).nodeOf(token)).toBeNull()
     expect(tokens.nodeOf(`other.${device}.${session}.${expiry}.${seal}`)).toBeNull()
@@ -49,7 +49,8 @@ describe('node tokens', () => {
 
   it('refuses a weak secret and an id that is none', () => {
     expect(() => createTokens(new Uint8Array(31))).toThrow(RangeError)
-    expect(() => createTokens(secret).issue('a.b', DEVICE)).toThrow(RangeError)
-    expect(() => createTokens(secret).issue('a', 'b.c')).toThrow(RangeError)
+    expect(() => createTokens(secret).issue('a.b', DEVICE, 'c')).toThrow(RangeError)
+    expect(() => createTokens(secret).issue('a', 'b.c', 'd')).toThrow(RangeError)
+    expect(() => createTokens(secret).issue('a', DEVICE, 'b.c')).toThrow(RangeError)
   })
 })

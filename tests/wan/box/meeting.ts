@@ -33,7 +33,7 @@ export async function openMeeting(box: Box): Promise<Meeting> {
     hasTurn: coturn !== null,
     identity: (nodeId, ways) => ({
       nodeId,
-      token: tokens.issue(nodeId, 'device'),
+      token: tokens.issue(nodeId, 'device', 'session'),
       iceServers: ice(ways.turn).serversFor(nodeId),
       ...(ways.relay && { relay: served.origin }),
     }),
