@@ -283,6 +283,19 @@ describe('after a restart of the server', () => {
     expect(firsts()).toEqual(['a', 'a'])
   })
 
+  it('with local steps nor does one count that finishes a step by itself beside the first owner, who has it', () => {
+    const local = { sync: 'local', local: { innerSteps: 2, lanes: 2 }, batch: 2, microbatch: 1 } as const
+    const fleet = restarted({ unapplied: applying }, local)
+    const moments: [number, number][] = [[0, 8], [1, 8]] // prettier-ignore
+    for (const [i, id] of ['a', 'b', 'c', 'd'].entries())
+      fleet.join(id, { holding: holding(i % 2, i < 2 ? { reduced: [0, 1] } : { step: 8, moments }) })
+    fleet.pass(2500)
+    fleet.ready()
+    fleet.pass(6000)
+    expect(fleet.run()).toMatchObject({ step: 8, round: { step: 9 } })
+    expect(fleet.run().holders[0]).toEqual([new Map([['c', 8]]), new Map([['c', 8]])])
+  })
+
   it('a node whose GPU hangs is found out in a minute, though nothing else is known of how long a step takes', () => {
     const fleet = restarted({ reservations: {} })
     fleet
