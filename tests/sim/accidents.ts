@@ -44,8 +44,7 @@ function troubledWorld(seed: number, steps: number, local?: RunOptions['local'])
       boundaryMs: 1,
     },
     refusals: seed % 4 === 0 ? 0.15 : 0,
-    // A page that hangs in a first step, whose length nobody knows, is found out after two minutes, and the next one may hang too.
-    progressMs: 6 * MINUTE,
+    progressMs: 4 * MINUTE,
   })
   const { random, clock } = world
   const { stages, replicas, nodes } = SHAPES[seed % SHAPES.length]!
