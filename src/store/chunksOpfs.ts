@@ -2,6 +2,8 @@
 import { cacheChunks, type CacheLimits, type ChunkCache, type ChunkFolder } from './chunks.ts'
 
 const FOLDER = 'chunks'
+/** What the file system answers for a file that another Worker is just filling. */
+const UNDER_WAY = ['NotFoundError', 'NoModificationAllowedError']
 
 /** Known to dedicated Workers alone. */
 interface WorkerFileHandle extends FileSystemFileHandle {
@@ -25,10 +27,16 @@ async function openFolder(): Promise<ChunkFolder> {
     async list() {
       const found: { hash: string; bytes: number; usedAt: number }[] = []
       for await (const handle of folder.values()) {
-        const { size, lastModified } = await (handle as FileSystemFileHandle).getFile()
-        // Empty where a Worker ended between naming the file and filling it.
-        if (size === 0) await folder.removeEntry(handle.name)
-        else found.push({ hash: handle.name, bytes: size, usedAt: lastModified })
+        // A reloaded page's last Worker may still be at a file: gone for the moment in which the filled one takes its place, or
+        // locked. Such a file is left to it; the others are here all the same.
+        try {
+          const { size, lastModified } = await (handle as FileSystemFileHandle).getFile()
+          // Empty where a Worker ended between naming the file and filling it.
+          if (size === 0) await folder.removeEntry(handle.name)
+          else found.push({ hash: handle.name, bytes: size, usedAt: lastModified })
+        } catch (caught) {
+          if (!UNDER_WAY.includes((caught as DOMException).name)) throw caught
+        }
       }
       return found
     },

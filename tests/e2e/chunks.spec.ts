@@ -98,3 +98,8 @@ test('the browser’s files do what every cache of chunks must do', async ({ pag
   expect(failures).toEqual([])
   expect(ran).toBeGreaterThan(0)
 })
+
+test('a file that another Worker is just filling hides none of the others', async ({ page }) => {
+  await page.goto(served.origin)
+  expect(await page.evaluate(() => window.chunkProbe.keptBesideAnother())).toEqual([true, false, true])
+})

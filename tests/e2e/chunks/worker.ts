@@ -40,13 +40,31 @@ const probe = {
     )
     return { hash: await sha256(new Uint8Array(written.buffer)), progress: shares.at(-1) }
   },
-  /** Files that are filled: a chunk under way has an empty one. */
+  /** Files that are filled: a chunk under way has an empty one, or none for a moment. */
   async kept() {
     let files = 0
     for await (const handle of (await folder()).values()) {
-      if ((await (handle as FileSystemFileHandle).getFile()).size > 0) files += 1
+      const size = await (handle as FileSystemFileHandle).getFile().then(
+        (file) => file.size,
+        () => 0,
+      )
+      if (size > 0) files += 1
     }
     return files
+  },
+  /** @returns of three chunks, of which another Worker is just filling the second, those that a cache opened now gives */
+  async keptBesideAnother() {
+    for (const entry of await place.names()) await (await folder()).removeEntry(entry)
+    const chunks = [1, 2, 3].map((byte) => new Uint8Array(100).fill(byte))
+    const hashes = await Promise.all(chunks.map(sha256))
+    const first = browserChunks()
+    await first.put(hashes[0]!, chunks[0]!)
+    await first.put(hashes[2]!, chunks[2]!)
+    const filling = await (await (await folder()).getFileHandle(hashes[1]!, { create: true })).createWritable()
+    const second = browserChunks()
+    const given = await Promise.all(hashes.map(async (hash) => (await second.get(hash)) !== null))
+    await filling.abort()
+    return given
   },
   /** @returns what failed, by the case's name */
   async runCases() {
