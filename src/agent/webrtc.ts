@@ -2,11 +2,17 @@
 import { cleanup } from 'node-datachannel'
 import { RTCDataChannel, RTCIceCandidate, RTCPeerConnection, RTCSessionDescription } from 'node-datachannel/polyfill'
 
+/** Those that hold native threads and buffers. */
+const open = new Set<NativePeerConnection>()
+
 /**
  * The native library takes a relay's name and password inside its address, where a colon, a slash or an at sign, as
  * short-lived credentials have them, would part it in the wrong place; it undoes percent-encoding.
+ *
+ * One that the other end closed keeps what it holds until it is closed here too. PeerJS does not always do so, and the library
+ * has forgotten it by then: `cleanup` would wait ten seconds for it and throw.
  */
-class EncodingPeerConnection extends RTCPeerConnection {
+class NativePeerConnection extends RTCPeerConnection {
   constructor(config: RTCConfiguration = {}) {
     const iceServers = (config.iceServers ?? []).map((server) => ({
       ...server,
@@ -14,6 +20,16 @@ class EncodingPeerConnection extends RTCPeerConnection {
       ...(server.credential && { credential: encodeURIComponent(server.credential) }),
     }))
     super({ ...config, iceServers })
+    open.add(this)
+    this.addEventListener('connectionstatechange', () => {
+      // Not at once: its other listeners are still to hear of it.
+      if (this.connectionState === 'closed') setImmediate(() => this.close())
+    })
+  }
+
+  override close(): void {
+    open.delete(this)
+    super.close()
   }
 }
 
@@ -22,7 +38,7 @@ export function installWebRtc(): void {
   Object.assign(globalThis, {
     RTCDataChannel,
     RTCIceCandidate,
-    RTCPeerConnection: EncodingPeerConnection,
+    RTCPeerConnection: NativePeerConnection,
     RTCSessionDescription,
   })
 }
@@ -36,4 +52,7 @@ export function installWebRtc(): void {
 export const AGENT_SESSION = { forward: true, dialsWithTurn: false } as const
 
 /** Ends the threads behind the connections; none can be made after it. */
-export const endWebRtc = cleanup
+export function endWebRtc(): void {
+  for (const connection of open) connection.close()
+  cleanup()
+}

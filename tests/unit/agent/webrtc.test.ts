@@ -1,11 +1,11 @@
 /** Proves that a relay's credentials reach it as they were given, whatever characters they hold. */
 import { createSocket } from 'node:dgram'
 import { once } from 'node:events'
-import { afterAll, expect, it } from 'vitest'
+import { afterEach, describe, expect, it, vi } from 'vitest'
 import { endWebRtc, installWebRtc } from '../../../src/agent/webrtc.ts'
 
 installWebRtc()
-afterAll(() => endWebRtc())
+afterEach(() => endWebRtc())
 
 const USERNAME = 0x0006
 
@@ -58,4 +58,44 @@ it('asks a TURN server by the whole user name', async () => {
   expect(await asked).toBe('1795258522:us/er@x')
   connection.close()
   relay.close()
+})
+
+describe('a connection that the other end closed', () => {
+  /** @returns one end of a connection, at the moment in which it hears that the other has closed it */
+  async function closedByTheOther(): Promise<RTCPeerConnection> {
+    const [here, there] = [new RTCPeerConnection(), new RTCPeerConnection()]
+    here.onicecandidate = ({ candidate }) => candidate && void there.addIceCandidate(candidate)
+    there.onicecandidate = ({ candidate }) => candidate && void here.addIceCandidate(candidate)
+    const opened = new Promise((resolve) => (here.ondatachannel = resolve))
+    there.createDataChannel('x')
+    await there.setLocalDescription(await there.createOffer())
+    await here.setRemoteDescription(there.localDescription!)
+    await here.setLocalDescription(await here.createAnswer())
+    await there.setRemoteDescription(here.localDescription!)
+    await opened
+    const closed = new Promise<void>((resolve) => {
+      here.onconnectionstatechange = () => here.connectionState === 'closed' && resolve()
+    })
+    there.close()
+    await closed
+    return here
+  }
+
+  it('is closed here too, for it holds native memory until then', async () => {
+    const here = await closedByTheOther()
+    const close = vi.spyOn(here, 'close')
+    await vi.waitFor(() => expect(close).toHaveBeenCalled())
+  })
+
+  it('does not keep the end of WebRTC waiting, though that comes before it is closed here', async () => {
+    vi.useFakeTimers({ toFake: ['setImmediate'] })
+    try {
+      await closedByTheOther()
+      await new Promise((resolve) => setTimeout(resolve, 50))
+      // It would throw after ten seconds.
+      expect(endWebRtc).not.toThrow()
+    } finally {
+      vi.useRealTimers()
+    }
+  })
 })
