@@ -9,6 +9,9 @@ import { SetupError } from './setup.mjs'
  * @property {string[][]} commands each the file of a package's command under node_modules, then its arguments
  */
 
+/** For files that only compute, each on one core. */
+const ALL_CORES = ['--fileParallelism', '--maxWorkers=100%']
+
 /** @type {Suite[]} */
 export const suites = [
   {
@@ -28,8 +31,8 @@ export const suites = [
   { name: 'unit', commands: [['vitest/vitest.mjs', 'run', '--project', 'unit']] },
   { name: 'kernels-dawn', commands: [['vitest/vitest.mjs', 'run', '--project', 'kernels-dawn']] },
   { name: 'kernels-chromium', commands: [['vitest/vitest.mjs', 'run', '--project', 'kernels-chromium']] },
-  { name: 'chain', commands: [['vitest/vitest.mjs', 'run', '--project', 'chain']] },
-  { name: 'sim', commands: [['vitest/vitest.mjs', 'run', '--project', 'sim']] },
+  { name: 'chain', commands: [['vitest/vitest.mjs', 'run', '--project', 'chain', ...ALL_CORES]] },
+  { name: 'sim', commands: [['vitest/vitest.mjs', 'run', '--project', 'sim', ...ALL_CORES]] },
   { name: 'wan', commands: [['vitest/vitest.mjs', 'run', '--project', 'wan']] },
   { name: 'e2e', commands: [['@playwright/test/cli.js', 'test']] },
 ]
