@@ -1,6 +1,6 @@
 /** Owns what becomes of nodes that are heard and cannot reach each other: who of them the step does without. */
-import { failGeneration } from './generations.ts'
 import { relieve } from './departures.ts'
+import { failGeneration } from './generations.ts'
 import { WAITING_HOLDS_MS } from './stalls.ts'
 import type { FleetNode, OrchestratorCommand, OrchestratorState, Run } from './types.ts'
 

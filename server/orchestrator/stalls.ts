@@ -1,7 +1,7 @@
 /** Owns what becomes of a step that gets no further: how long it may, who holds it up, when it begins again and is given up. */
 import { innerSteps } from '../../src/protocol/lanes.ts'
-import { failGeneration } from './generations.ts'
 import { dismiss } from './departures.ts'
+import { failGeneration } from './generations.ts'
 import { synced } from './owners.ts'
 import { beginAgain } from './recovery.ts'
 import type { FleetNode, OrchestratorCommand, OrchestratorState, Run } from './types.ts'
